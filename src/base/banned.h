@@ -1,0 +1,5 @@
+/* banned.h - functions that invite mistakes; included last by files that handle input. */
+#ifndef PF_BANNED_H
+#define PF_BANNED_H
+#pragma GCC poison strcpy strcat sprintf vsprintf gets strtok atoi atol atof alloca
+#endif
