@@ -18,9 +18,6 @@
 
 typedef enum pf_save_policy { PF_SAVE_MINIMAL, PF_SAVE_CHECKPOINT, PF_SAVE_ALL } pf_save_policy;
 
-/* Marks needs_grad on every value above a PARAM. Done before fusion, which may look at it, and again by pf_autodiff_run. */
-void pf_graph_mark_grads(pf_graph *g);
-
 /* Adds the backward pass of sum(seed * root). `seed` has root's shape: the caller fills it between the phases. */
 peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save_policy policy,
                             peft_error *err);

@@ -31,6 +31,7 @@ void pf_exec_free(pf_exec *x);
 peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err);
 peft_status pf_exec_forward(pf_exec *x, peft_error *err);
 peft_status pf_exec_backward(pf_exec *x, peft_error *err);
+peft_status pf_exec_profile(pf_exec *x, bool on, peft_error *err); /* on: starts from zero */
 
 /* --- for kernels and for readers of results ------------------------------------------------------------------------ */
 pf_real *pf_exec_data(const pf_exec *x, const pf_value *v); /* NULL for a NULL value and for WEIGHT */

@@ -54,6 +54,7 @@ struct pf_value {
     pf_real *external;        /* STATE, INPUT: where the numbers are; may be set after building */
     bool needs_grad;          /* something trainable lies above it */
     bool keep;                /* checkpoint boundary: saved even when all else is recomputed */
+    bool result;              /* read by the caller after a run: its room is not reused */
     /* filled in by the plan */
     int64_t offset;           /* bytes into the arena, -1 when it needs no room */
     int first, last;          /* nodes at which it is written first and used last */
@@ -75,7 +76,7 @@ struct pf_node {
     pf_phase phase;
     bool is_recompute;
     const struct pf_kernel_row *kernel; /* chosen by the plan */
-    int64_t workspace;                  /* bytes, by the plan */
+    int64_t workspace, workspace_offset; /* bytes, by the plan */
 };
 
 /* What a node costs for given row counts; recompute and plans are chosen by it, the profile is measured against it. */
@@ -116,6 +117,10 @@ struct pf_op {
     peft_status (*vjp)(pf_autodiff *ad, pf_node *n, peft_error *err);
     int64_t (*workspace)(const pf_node *n, const int64_t *capacity, int n_workers); /* NULL: none */
     pf_cost (*cost)(const pf_node *n, const int64_t *rows);                          /* NULL: bytes of in and out */
+    /* For CHEAP ops with several outputs: bit k set means output k is saved all the same. */
+    unsigned saved_outs;
+    /* Recomputes output k in another way than by cloning the node (a fused norm, from the saved sum). NULL: clone. */
+    peft_status (*recompute)(pf_autodiff *ad, pf_node *n, int k, pf_value **out, peft_error *err);
     int in_place; /* output 0 may take over the room of input `in_place - 1`; 0: never */
     const pf_kernel_row *kernels; /* ends with an all-NULL row */
 };

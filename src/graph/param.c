@@ -1,0 +1,98 @@
+/* param.c - trainable parameters in contiguous blocks; see param.h. */
+#include "graph/param.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <string.h>
+
+#define ALIGN_ELEMENTS 16 /* one cache line of floats: parts of a block start aligned for every kernel */
+
+void pf_params_init(pf_params *ps) {
+    memset(ps, 0, sizeof *ps);
+    pf_arena_init(&ps->arena, "adapter");
+}
+
+void pf_params_release(pf_params *ps) {
+    if (ps == NULL) return;
+    pf_free(ps->data);
+    pf_free(ps->grad);
+    pf_free(ps->m);
+    pf_free(ps->v);
+    pf_arena_release(&ps->arena);
+    memset(ps, 0, sizeof *ps);
+}
+
+peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols, pf_param **out,
+                          peft_error *err) {
+    *out = NULL;
+    if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "%s: the parameters are sealed", name);
+    if (rows < 1 || cols < 1) {
+        return PF_FAIL(err, PEFT_E_SHAPE, "%s: cannot train a %lld x %lld tensor", name, (long long)rows,
+                       (long long)cols);
+    }
+    if (pf_params_find(ps, name) != NULL) {
+        return PF_FAIL(err, PEFT_E_STATE, "%s is trained twice", name);
+    }
+    if (ps->n == ps->cap) {
+        int cap = ps->cap == 0 ? 64 : 2 * ps->cap;
+        pf_param **items = PF_NEW_ARRAY(&ps->arena, pf_param *, cap);
+        PF_CHECK_ALLOC(items, err);
+        if (ps->n > 0) memcpy(items, ps->items, (size_t)ps->n * sizeof *items);
+        ps->items = items;
+        ps->cap = cap;
+    }
+    pf_param *p = PF_NEW(&ps->arena, pf_param);
+    PF_CHECK_ALLOC(p, err);
+    p->name = pf_arena_strdup(&ps->arena, name);
+    PF_CHECK_ALLOC(p->name, err);
+    p->rows = rows;
+    p->cols = cols;
+    p->decay = true;
+    p->lr_scale = 1;
+    p->offset = ps->block_len;
+    p->index = ps->n;
+    ps->items[ps->n++] = p;
+    ps->count += rows * cols;
+    ps->block_len += (rows * cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    *out = p;
+    return PEFT_OK;
+}
+
+static peft_status new_block(pf_real **out, int64_t n, const char *what, peft_error *err) {
+    size_t bytes;
+    if (!pf_mul_size((size_t)(n > 0 ? n : 1), sizeof(pf_real), &bytes) ||
+        (*out = pf_aligned_malloc(bytes, 64)) == NULL) {
+        char size[32];
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory: the adapter's %s need %s", what,
+                       pf_format_bytes((double)n * sizeof(pf_real), size, sizeof size));
+    }
+    memset(*out, 0, bytes);
+    return PEFT_OK;
+}
+
+peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err) {
+    if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed already");
+    PF_TRY(new_block(&ps->data, ps->block_len, "weights", err));
+    if (with_training) {
+        PF_TRY(new_block(&ps->grad, ps->block_len, "gradients", err));
+        PF_TRY(new_block(&ps->m, ps->block_len, "first moments", err));
+        PF_TRY(new_block(&ps->v, ps->block_len, "second moments", err));
+    }
+    for (int i = 0; i < ps->n; i++) {
+        ps->items[i]->data = ps->data + ps->items[i]->offset;
+        ps->items[i]->grad = with_training ? ps->grad + ps->items[i]->offset : NULL;
+    }
+    return PEFT_OK;
+}
+
+pf_param *pf_params_find(const pf_params *ps, const char *name) {
+    for (int i = 0; i < ps->n; i++) {
+        if (pf_streq(ps->items[i]->name, name)) return ps->items[i];
+    }
+    return NULL;
+}
+
+void pf_params_zero_grad(pf_params *ps) {
+    if (ps->grad != NULL) memset(ps->grad, 0, (size_t)ps->block_len * sizeof *ps->grad);
+}

@@ -1,0 +1,226 @@
+/* plan.c - lifetimes and places of all buffers of a graph; see plan.h.
+ *
+ * Placement is greedy by size: the largest buffer first, each at the lowest offset where it meets nobody who lives at the
+ * same time. Two orders are tried and the smaller arena is taken; both are deterministic. */
+#include "graph/plan.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGN 64
+
+typedef struct item {
+    pf_value *value; /* NULL: scratch of node `first` */
+    int64_t bytes;
+    int first, last;
+    int64_t offset;
+    pf_mem_class class;
+} item;
+
+const char *pf_mem_class_name(pf_mem_class c) {
+    static const char *const names[PF_MEM_CLASS_COUNT] = {"saved activations", "forward activations",
+                                                          "gradients of activations", "workspace"};
+    return names[c];
+}
+
+static int64_t round_up(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+
+static int64_t value_bytes(const pf_value *v, const int64_t *capacity) {
+    return round_up(pf_value_rows(v, capacity) * v->cols * (int64_t)sizeof(pf_real));
+}
+
+static void find_lifetimes(pf_graph *g) {
+    for (int i = 0; i < g->n_values; i++) {
+        pf_value *v = g->values[i];
+        v->first = v->last = -1;
+        v->home = v;
+        v->offset = -1;
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        pf_node *n = g->nodes[i];
+        n->id = i;
+        for (int k = 0; k < n->n_in; k++) {
+            if (n->in[k] != NULL) n->in[k]->last = i;
+        }
+        for (int k = 0; k < n->n_out; k++) {
+            n->out[k]->first = i;
+            if (n->out[k]->last < i) n->out[k]->last = i;
+            if (n->out[k]->result) n->out[k]->last = g->n_nodes;
+        }
+    }
+}
+
+/* An in-place op takes over the room of an input that nobody reads afterwards. */
+static void share_rooms(pf_graph *g) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        pf_node *n = g->nodes[i];
+        if (n->op->in_place == 0 || n->op->in_place > n->n_in) continue;
+        pf_value *in = n->in[n->op->in_place - 1];
+        pf_value *out = n->out[0];
+        if (in == NULL || in->kind != PF_VALUE_ACT || in->last != i || in->result) continue;
+        if (in->space != out->space || in->rows != out->rows || in->cols != out->cols) continue;
+        int uses = 0;
+        for (int k = 0; k < n->n_in; k++) uses += n->in[k] == in;
+        if (uses != 1) continue;
+        out->home = in->home;
+        if (out->home->last < out->last) out->home->last = out->last;
+    }
+}
+
+static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64_t *capacity, peft_error *err) {
+    /* The null backend plans for the CPU. */
+    const char *backend = pf_streq(be->name, "null") ? "cpu" : be->name;
+    for (int i = 0; i < g->n_nodes; i++) {
+        pf_node *n = g->nodes[i];
+        n->kernel = NULL;
+        for (const pf_kernel_row *row = n->op->kernels; row->backend != NULL; row++) {
+            if (pf_streq(row->backend, backend) && (row->can == NULL || row->can(n))) {
+                n->kernel = row;
+                break;
+            }
+        }
+        if (n->kernel == NULL) {
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: the %s backend has no kernel for the op '%s'", n->name,
+                           be->name, n->op->name);
+        }
+        n->workspace = n->kernel->workspace != NULL ? n->kernel->workspace(n, capacity, be->n_workers)
+                       : n->op->workspace != NULL   ? n->op->workspace(n, capacity, be->n_workers)
+                                                    : 0;
+        n->workspace = round_up(n->workspace);
+    }
+    return PEFT_OK;
+}
+
+static int larger_first(const void *a, const void *b) {
+    const item *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    if (x->first != y->first) return x->first < y->first ? -1 : 1;
+    return (x->value != NULL ? x->value->id : -1) - (y->value != NULL ? y->value->id : -1);
+}
+
+static int longer_first(const void *a, const void *b) {
+    const item *x = a, *y = b;
+    int lx = x->last - x->first, ly = y->last - y->first;
+    if (lx != ly) return lx < ly ? 1 : -1;
+    return larger_first(a, b);
+}
+
+/* Gives every item an offset; returns the size of the arena. `placed` is scratch for n pointers. */
+static int64_t place(item *items, int n, item **placed) {
+    int64_t top = 0;
+    int n_placed = 0;
+    for (int i = 0; i < n; i++) {
+        item *it = &items[i];
+        int64_t at = 0;
+        for (int k = 0; k < n_placed; k++) { /* ascending offsets */
+            const item *p = placed[k];
+            if (p->last < it->first || p->first > it->last) continue;
+            if (p->offset >= at + it->bytes) break;
+            if (p->offset + p->bytes > at) at = p->offset + p->bytes;
+        }
+        it->offset = at;
+        if (at + it->bytes > top) top = at + it->bytes;
+        int k = n_placed++;
+        while (k > 0 && placed[k - 1]->offset > at) {
+            placed[k] = placed[k - 1];
+            k--;
+        }
+        placed[k] = it;
+    }
+    return top;
+}
+
+static int collect(const pf_graph *g, const pf_plan *plan, item *items) {
+    int n = 0;
+    for (int i = 0; i < g->n_values; i++) {
+        pf_value *v = g->values[i];
+        if (v->kind != PF_VALUE_ACT || v->home != v || v->first < 0) continue;
+        bool forward = v->first < plan->first_backward;
+        items[n++] = (item){.value = v,
+                            .bytes = value_bytes(v, plan->capacity),
+                            .first = v->first,
+                            .last = v->last,
+                            .class = !forward                           ? PF_MEM_BACKWARD
+                                     : v->last >= plan->first_backward ? PF_MEM_SAVED
+                                                                       : PF_MEM_FORWARD};
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (g->nodes[i]->workspace == 0) continue;
+        items[n++] = (item){.bytes = g->nodes[i]->workspace, .first = i, .last = i, .class = PF_MEM_WORKSPACE};
+    }
+    return n;
+}
+
+static void find_peak(pf_plan *plan, const item *items, int n, int n_nodes) {
+    int64_t best = -1;
+    for (int t = 0; t < n_nodes; t++) {
+        int64_t live[PF_MEM_CLASS_COUNT] = {0}, sum = 0;
+        for (int i = 0; i < n; i++) {
+            if (items[i].first > t || items[i].last < t) continue;
+            live[items[i].class] += items[i].bytes;
+            sum += items[i].bytes;
+        }
+        if (sum > best) {
+            best = sum;
+            plan->peak_node = t;
+            memcpy(plan->at_peak, live, sizeof live);
+        }
+    }
+    for (int i = 0; i < n; i++) plan->sum[items[i].class] += items[i].bytes;
+}
+
+static void sum_costs(pf_plan *plan, const pf_graph *g) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        const pf_node *n = g->nodes[i];
+        if (n->op->cost == NULL) continue;
+        double flops = n->op->cost(n, plan->capacity).flops;
+        if (n->is_recompute) plan->recompute_flops += flops;
+        else if (n->phase == PF_PHASE_FORWARD) plan->forward_flops += flops;
+        else plan->backward_flops += flops;
+    }
+}
+
+peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const int64_t *capacity,
+                         peft_error *err) {
+    memset(plan, 0, sizeof *plan);
+    memcpy(plan->capacity, capacity, sizeof plan->capacity);
+    find_lifetimes(g);
+    share_rooms(g);
+    PF_TRY(choose_kernels(g, be, capacity, err));
+    plan->first_backward = g->n_nodes;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        if (g->nodes[i]->phase == PF_PHASE_BACKWARD) plan->first_backward = i;
+    }
+
+    size_t most = (size_t)(g->n_values + g->n_nodes + 1);
+    item *items = pf_calloc(most, sizeof *items);
+    item *second = pf_calloc(most, sizeof *second);
+    item **placed = pf_calloc(most, sizeof *placed);
+    peft_status status = PEFT_OK;
+    if (items == NULL || second == NULL || placed == NULL) {
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+        goto out;
+    }
+    int n = collect(g, plan, items);
+    memcpy(second, items, (size_t)n * sizeof *items);
+    qsort(items, (size_t)n, sizeof *items, larger_first);
+    qsort(second, (size_t)n, sizeof *second, longer_first);
+    int64_t by_size = place(items, n, placed), by_life = place(second, n, placed);
+    const item *best = by_size <= by_life ? items : second;
+    plan->arena_bytes = by_size <= by_life ? by_size : by_life;
+    for (int i = 0; i < n; i++) {
+        if (best[i].value != NULL) best[i].value->offset = best[i].offset;
+        else g->nodes[best[i].first]->workspace_offset = best[i].offset;
+    }
+    for (int i = 0; i < g->n_values; i++) g->values[i]->offset = g->values[i]->home->offset;
+    find_peak(plan, best, n, g->n_nodes);
+    sum_costs(plan, g);
+out:
+    pf_free(items);
+    pf_free(second);
+    pf_free(placed);
+    return status;
+}
