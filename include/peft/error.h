@@ -1,8 +1,9 @@
 /* error.h - the one way in which libpeft says that something went wrong.
  *
- * Every fallible function returns a peft_status and takes a peft_error as its last argument; NULL is fine there.
- * On failure the error holds one clear text: what, where (file:line:column, tensor, row) and what to try. On success
- * the error is left as it was. Each status has one exit code, which the command-line program uses as its own. */
+ * Every fallible function returns a peft_status and takes a peft_error as its last argument; NULL
+ * is fine there. On failure the error holds one clear text: what, where (file:line:column, tensor,
+ * row) and what to try. On success the error is left as it was. Each status has one exit code,
+ * which the command-line program uses as its own. */
 #ifndef PEFT_ERROR_H
 #define PEFT_ERROR_H
 
@@ -11,7 +12,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define PEFT_API __attribute__((visibility("default")))
+#define PEFT_API               __attribute__((visibility("default")))
 #define PEFT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define PEFT_API
@@ -51,13 +52,16 @@ typedef enum peft_status {
 
 typedef struct peft_error {
     peft_status status;
-    char message[PEFT_ERROR_MAX]; /* UTF-8, no final newline; several findings stand on lines of their own */
+    char message[PEFT_ERROR_MAX]; /* UTF-8, no final newline; several findings stand on lines of
+                                     their own */
 } peft_error;
 
 /* The short text of a status, never NULL. */
-PEFT_API const char *peft_status_text(peft_status status);
+PEFT_API
+const char *peft_status_text(peft_status status);
 /* The exit code that the command-line program ends with. */
-PEFT_API int peft_status_exit_code(peft_status status);
+PEFT_API
+int peft_status_exit_code(peft_status status);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,14 @@
-/* backend.h - what a device must offer: memory, transfers and an order of work. No mathematics here.
+/* backend.h - what a device must offer: memory, transfers and an order of work. No mathematics
+ * here.
  *
- * A graph is planned for one backend. Its kernels are found in each op's own list by the backend's name, so a plugin
- * that brings a device also brings rows for those lists, and nothing above this file changes. Three backends exist:
- * `cpu` (memory is host memory, work is done when the call returns), `null` (plans, allocates and computes nothing; a
- * 70B model is planned on a laptop with it), and `cuda` (a plugin).
+ * A graph is planned for one backend. Its kernels are found in each op's own list by the backend's
+ * name, so a plugin that brings a device also brings rows for those lists, and nothing above this
+ * file changes. Three backends exist: `cpu` (memory is host memory, work is done when the call
+ * returns), `null` (plans, allocates and computes nothing; a 70B model is planned on a laptop with
+ * it), and `cuda` (a plugin).
  *
- * Ownership: a buffer belongs to the backend that made it and ends with free. Offsets and sizes are bytes. */
+ * Ownership: a buffer belongs to the backend that made it and ends with free. Offsets and sizes are
+ * bytes. */
 #ifndef PF_BACKEND_H
 #define PF_BACKEND_H
 
@@ -32,8 +35,8 @@ struct pf_backend {
     void (*free)(pf_backend *be, pf_buffer *buf);
     peft_status (*upload)(pf_backend *be, pf_buffer *dst, size_t offset, const void *src, size_t n,
                           peft_error *err);
-    peft_status (*download)(pf_backend *be, void *dst, const pf_buffer *src, size_t offset, size_t n,
-                            peft_error *err);
+    peft_status (*download)(pf_backend *be, void *dst, const pf_buffer *src, size_t offset,
+                            size_t n, peft_error *err);
     peft_status (*sync)(pf_backend *be, peft_error *err); /* everything queued so far is done */
     void (*close)(pf_backend *be);
 };

@@ -8,11 +8,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Large blocks come straight from the kernel: zero pages cost nothing until touched, each page is touched first by the
- * worker that computes on it, and freeing gives the memory back. */
+/* Large blocks come straight from the kernel: zero pages cost nothing until touched, each page is
+ * touched first by the worker that computes on it, and freeing gives the memory back. */
 #define MAP_FROM ((size_t)1 << 20)
 
-static peft_status cpu_alloc(pf_backend *be, pf_buffer *out, size_t size, const char *what, peft_error *err) {
+static peft_status cpu_alloc(pf_backend *be, pf_buffer *out, size_t size, const char *what,
+                             peft_error *err) {
     (void)be;
     *out = (pf_buffer){.size = size};
     if (size >= MAP_FROM) {
@@ -26,7 +27,8 @@ static peft_status cpu_alloc(pf_backend *be, pf_buffer *out, size_t size, const 
     if (out->data == NULL) {
         char need[32], have[32];
         return PF_FAIL(err, PEFT_E_NOMEM,
-                       "out of memory: %s need %s, %s are free. Try training.gradient_checkpointing=true, a smaller "
+                       "out of memory: %s need %s, %s are free. Try "
+                       "training.gradient_checkpointing=true, a smaller "
                        "training.tokens_per_batch, or training.memory_limit",
                        what, pf_format_bytes((double)size, need, sizeof need),
                        pf_format_bytes((double)pf_memory_available(), have, sizeof have));
@@ -36,26 +38,30 @@ static peft_status cpu_alloc(pf_backend *be, pf_buffer *out, size_t size, const 
 
 static void cpu_free(pf_backend *be, pf_buffer *buf) {
     (void)be;
-    if (buf->handle != NULL) munmap(buf->data, buf->size);
-    else pf_free(buf->data);
+    if (buf->handle != NULL)
+        munmap(buf->data, buf->size);
+    else
+        pf_free(buf->data);
     *buf = (pf_buffer){0};
 }
 
-static peft_status cpu_upload(pf_backend *be, pf_buffer *dst, size_t offset, const void *src, size_t n,
-                              peft_error *err) {
+static peft_status cpu_upload(pf_backend *be, pf_buffer *dst, size_t offset, const void *src,
+                              size_t n, peft_error *err) {
     (void)be;
     if (offset > dst->size || n > dst->size - offset) {
-        return PF_FAIL(err, PEFT_E_STATE, "upload of %zu bytes past the end of a buffer of %zu", n, dst->size);
+        return PF_FAIL(err, PEFT_E_STATE, "upload of %zu bytes past the end of a buffer of %zu", n,
+                       dst->size);
     }
     memcpy((unsigned char *)dst->data + offset, src, n);
     return PEFT_OK;
 }
 
-static peft_status cpu_download(pf_backend *be, void *dst, const pf_buffer *src, size_t offset, size_t n,
-                                peft_error *err) {
+static peft_status cpu_download(pf_backend *be, void *dst, const pf_buffer *src, size_t offset,
+                                size_t n, peft_error *err) {
     (void)be;
     if (offset > src->size || n > src->size - offset) {
-        return PF_FAIL(err, PEFT_E_STATE, "download of %zu bytes past the end of a buffer of %zu", n, src->size);
+        return PF_FAIL(err, PEFT_E_STATE, "download of %zu bytes past the end of a buffer of %zu",
+                       n, src->size);
     }
     memcpy(dst, (const unsigned char *)src->data + offset, n);
     return PEFT_OK;

@@ -4,7 +4,8 @@
 #include "base/arena.h"
 #include "base/mem.h"
 
-static peft_status null_alloc(pf_backend *be, pf_buffer *out, size_t size, const char *what, peft_error *err) {
+static peft_status null_alloc(pf_backend *be, pf_buffer *out, size_t size, const char *what,
+                              peft_error *err) {
     (void)be;
     (void)what;
     (void)err;
@@ -17,8 +18,8 @@ static void null_free(pf_backend *be, pf_buffer *buf) {
     *buf = (pf_buffer){0};
 }
 
-static peft_status null_upload(pf_backend *be, pf_buffer *dst, size_t offset, const void *src, size_t n,
-                               peft_error *err) {
+static peft_status null_upload(pf_backend *be, pf_buffer *dst, size_t offset, const void *src,
+                               size_t n, peft_error *err) {
     (void)be;
     (void)dst;
     (void)offset;
@@ -27,8 +28,8 @@ static peft_status null_upload(pf_backend *be, pf_buffer *dst, size_t offset, co
     return PF_FAIL(err, PEFT_E_STATE, "the null backend plans, it holds no data");
 }
 
-static peft_status null_download(pf_backend *be, void *dst, const pf_buffer *src, size_t offset, size_t n,
-                                 peft_error *err) {
+static peft_status null_download(pf_backend *be, void *dst, const pf_buffer *src, size_t offset,
+                                 size_t n, peft_error *err) {
     (void)be;
     (void)dst;
     (void)src;
@@ -43,7 +44,9 @@ static peft_status null_sync(pf_backend *be, peft_error *err) {
     return PEFT_OK;
 }
 
-static void null_close(pf_backend *be) { pf_free(be); }
+static void null_close(pf_backend *be) {
+    pf_free(be);
+}
 
 peft_status pf_backend_open_null(pf_backend **out, int n_threads, peft_error *err) {
     *out = pf_calloc(1, sizeof **out);

@@ -1,11 +1,13 @@
 /* arena.h - memory with a named lifetime.
  *
- * An arena hands out blocks that all end together. The name of the arena is the lifetime: process, run, graph (until
- * shapes change), step (reset each step), scratch (a mark and a rewind inside one function). A function that allocates
- * takes the arena as an argument, so that the lifetime of what it returns shows in its signature.
+ * An arena hands out blocks that all end together. The name of the arena is the lifetime: process,
+ * run, graph (until shapes change), step (reset each step), scratch (a mark and a rewind inside one
+ * function). A function that allocates takes the arena as an argument, so that the lifetime of what
+ * it returns shows in its signature.
  *
- * Invariants: blocks are 64-byte aligned when asked for through pf_arena_aligned, else 16; zeroed; never moved.
- * Rewound memory is poisoned under AddressSanitizer and gaps stand between blocks there. Not thread-safe.
+ * Invariants: blocks are 64-byte aligned when asked for through pf_arena_aligned, else 16; zeroed;
+ * never moved. Rewound memory is poisoned under AddressSanitizer and gaps stand between blocks
+ * there. Not thread-safe.
  *
  * Life cycle: init -> (alloc | mark .. rewind | reset)* -> release. */
 #ifndef PF_ARENA_H

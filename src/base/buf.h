@@ -1,7 +1,8 @@
 /* buf.h - a growing run of bytes; text ones always end in a NUL that is not counted.
  *
- * Failure is sticky: when memory is out the buffer keeps what it has, `failed` is set, and later appends do nothing, so
- * a long text is built first and checked once (pf_buf_ok). Life cycle: zero or pf_buf_init -> append* -> pf_buf_free. */
+ * Failure is sticky: when memory is out the buffer keeps what it has, `failed` is set, and later
+ * appends do nothing, so a long text is built first and checked once (pf_buf_ok). Life cycle: zero
+ * or pf_buf_init -> append* -> pf_buf_free. */
 #ifndef PF_BUF_H
 #define PF_BUF_H
 

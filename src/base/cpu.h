@@ -1,7 +1,8 @@
 /* cpu.h - what this processor can do, and how far we let it.
  *
- * The level in force is the lowest of what the CPU has, what the environment variable PEFT_ISA says (scalar, avx2,
- * avx512) and what pf_cpu_force asked for. Kernels ask pf_cpu_level when a graph is planned, never later. */
+ * The level in force is the lowest of what the CPU has, what the environment variable PEFT_ISA says
+ * (scalar, avx2, avx512) and what pf_cpu_force asked for. Kernels ask pf_cpu_level when a graph is
+ * planned, never later. */
 #ifndef PF_CPU_H
 #define PF_CPU_H
 
@@ -24,7 +25,8 @@ const char *pf_cpu_model(void); /* "AMD EPYC ...", for records */
 size_t pf_cpu_l2_bytes(void);   /* per core; 1 MiB when unknown */
 uint64_t pf_memory_total(void);
 uint64_t pf_memory_available(void);
-/* Anonymous memory of this process now and at its peak (RssAnon / sampled), and peak RSS, in bytes; 0 if unknown. */
+/* Anonymous memory of this process now and at its peak (RssAnon / sampled), and peak RSS, in bytes;
+ * 0 if unknown. */
 uint64_t pf_memory_anon(void);
 uint64_t pf_memory_peak_rss(void);
 

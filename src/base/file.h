@@ -1,8 +1,9 @@
 /* file.h - files: mapped, read whole, and written so that a final name never holds half a file.
  *
- * Writing: pf_file_writer writes to a temporary name in the same folder; commit syncs the file, renames it over the
- * final name and syncs the folder; close without commit removes the temporary file. Messages name the path and the
- * system's reason. Every write, sync and rename passes pf_file_fault, so that tests can fail each one in turn. */
+ * Writing: pf_file_writer writes to a temporary name in the same folder; commit syncs the file,
+ * renames it over the final name and syncs the folder; close without commit removes the temporary
+ * file. Messages name the path and the system's reason. Every write, sync and rename passes
+ * pf_file_fault, so that tests can fail each one in turn. */
 #ifndef PF_FILE_H
 #define PF_FILE_H
 
@@ -47,24 +48,26 @@ peft_status pf_rename(const char *from, const char *to, peft_error *err);
 peft_status pf_sync_dir(const char *path, peft_error *err);
 peft_status pf_sync_file(const char *path, peft_error *err);
 peft_status pf_remove_file(const char *path, peft_error *err); /* missing is fine */
-peft_status pf_remove_tree(const char *path, peft_error *err); /* missing is fine; follows no link */
+peft_status pf_remove_tree(const char *path,
+                           peft_error *err); /* missing is fine; follows no link */
 /* Names in a folder, sorted by bytes, without . and .. */
 peft_status pf_list_dir(pf_strlist *out, pf_arena *a, const char *path, peft_error *err);
 char *pf_path_join(pf_arena *a, const char *dir, const char *name);
 const char *pf_path_base(const char *path); /* after the last slash */
 char *pf_path_dir(pf_arena *a, const char *path);
 
-/* One exclusive lock per path for the life of the process or until unlocked (advisory lock plus the pid in the file).
- * PEFT_E_BUSY names the owner. */
+/* One exclusive lock per path for the life of the process or until unlocked (advisory lock plus the
+ * pid in the file). PEFT_E_BUSY names the owner. */
 typedef struct pf_file_lock {
     int fd;
 } pf_file_lock;
 peft_status pf_lock_file(pf_file_lock *l, const char *path, peft_error *err);
 void pf_unlock_file(pf_file_lock *l);
 
-/* Fault injection for tests: the n-th write/sync/rename from now fails with errno `errnum` (n = 1 is the next);
- * `forever` keeps failing. In the program it is set by the environment variable PEFT_FILE_FAULT="n:errno[:forever]".
- * "kill" in place of the errno ends the process there with SIGKILL. */
+/* Fault injection for tests: the n-th write/sync/rename from now fails with errno `errnum` (n = 1
+ * is the next); `forever` keeps failing. In the program it is set by the environment variable
+ * PEFT_FILE_FAULT="n:errno[:forever]". "kill" in place of the errno ends the process there with
+ * SIGKILL. */
 void pf_file_fault(int64_t n, int errnum, bool forever);
 int64_t pf_file_ops(void); /* how many such operations so far */
 

@@ -1,4 +1,5 @@
-/* hash.h - SHA-256 for what must be trusted (manifests, provenance), a fast 64-bit hash for tables. */
+/* hash.h - SHA-256 for what must be trusted (manifests, provenance), a fast 64-bit hash for tables.
+ */
 #ifndef PF_HASH_H
 #define PF_HASH_H
 

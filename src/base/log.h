@@ -1,5 +1,6 @@
-/* log.h - messages for people, on stderr (and in the run's train.log while one is set). Data goes to stdout and never
- * through here. Thread-safe. Colour only on a terminal, and not with NO_COLOR or TERM=dumb. */
+/* log.h - messages for people, on stderr (and in the run's train.log while one is set). Data goes
+ * to stdout and never through here. Thread-safe. Colour only on a terminal, and not with NO_COLOR
+ * or TERM=dumb. */
 #ifndef PF_LOG_H
 #define PF_LOG_H
 
@@ -23,7 +24,8 @@ void pf_log(pf_log_level level, const char *fmt, ...) PEFT_PRINTF(2, 3);
 #define PF_DEBUG(...) pf_log(PF_LOG_DEBUG, __VA_ARGS__)
 
 bool pf_stderr_is_terminal(void);
-/* A line that replaces itself on a terminal; elsewhere one line every ten seconds (`final` always prints). */
+/* A line that replaces itself on a terminal; elsewhere one line every ten seconds (`final` always
+ * prints). */
 void pf_log_progress(bool final, const char *fmt, ...) PEFT_PRINTF(2, 3);
 
 #endif

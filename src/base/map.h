@@ -1,5 +1,6 @@
-/* map.h - hash map from byte strings to one pointer or integer. Keys are copied into the map's own arena; values are
- * borrowed. Iteration is in order of insertion, so whatever is printed from a map is deterministic. */
+/* map.h - hash map from byte strings to one pointer or integer. Keys are copied into the map's own
+ * arena; values are borrowed. Iteration is in order of insertion, so whatever is printed from a map
+ * is deterministic. */
 #ifndef PF_MAP_H
 #define PF_MAP_H
 
@@ -25,7 +26,8 @@ typedef struct pf_map {
 
 void pf_map_init(pf_map *m);
 void pf_map_release(pf_map *m);
-/* Insert or overwrite. *existed (may be NULL) says which. The entry pointer is valid until the next put. */
+/* Insert or overwrite. *existed (may be NULL) says which. The entry pointer is valid until the next
+ * put. */
 peft_status pf_map_put(pf_map *m, const char *key, size_t key_len, int64_t value, void *ptr,
                        bool *existed, peft_error *err);
 const pf_map_entry *pf_map_find(const pf_map *m, const char *key, size_t key_len); /* or NULL */

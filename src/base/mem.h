@@ -1,7 +1,8 @@
 /* mem.h - the only door to malloc. Everything above base/ asks an arena or one of these.
  *
- * pf_alloc_fail_at(n) makes the n-th allocation from now fail (n = 1 is the next one), for tests that try every n;
- * pf_alloc_count() says how many allocations were asked for so far in this process. */
+ * pf_alloc_fail_at(n) makes the n-th allocation from now fail (n = 1 is the next one), for tests
+ * that try every n; pf_alloc_count() says how many allocations were asked for so far in this
+ * process. */
 #ifndef PF_MEM_H
 #define PF_MEM_H
 

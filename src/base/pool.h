@@ -1,9 +1,10 @@
 /* pool.h - threads that split fixed work.
  *
- * pf_pool_run(pool, n_tasks, fn, ctx) calls fn(ctx, task, worker) once for every task in 0..n_tasks-1. The split of a
- * computation into tasks must not depend on the number of workers, and no task may depend on another: then the result
- * has the same bits on any number of threads. `worker` (0..n_workers-1) may only choose scratch memory. The caller
- * works too; a pool of one worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. */
+ * pf_pool_run(pool, n_tasks, fn, ctx) calls fn(ctx, task, worker) once for every task in
+ * 0..n_tasks-1. The split of a computation into tasks must not depend on the number of workers, and
+ * no task may depend on another: then the result has the same bits on any number of threads.
+ * `worker` (0..n_workers-1) may only choose scratch memory. The caller works too; a pool of one
+ * worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. */
 #ifndef PF_POOL_H
 #define PF_POOL_H
 
@@ -14,7 +15,7 @@ typedef void (*pf_task_fn)(void *ctx, int task, int worker);
 
 peft_status pf_pool_new(pf_pool **out, int n_workers, peft_error *err); /* 0: one per usable core */
 void pf_pool_free(pf_pool *pool);
-int pf_pool_workers(const pf_pool *pool); /* 1 for NULL */
+int pf_pool_workers(const pf_pool *pool);                               /* 1 for NULL */
 void pf_pool_run(pf_pool *pool, int n_tasks, pf_task_fn fn, void *ctx); /* NULL pool: in place */
 
 int pf_usable_cores(void); /* affinity and cgroup quota respected */

@@ -1,6 +1,7 @@
-/* rng.h - counter-based random numbers (Philox4x32-10; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
- * SC 2011). A number depends on a key and a counter alone: no state to save, the same on any number of threads, and a
- * resumed run draws what the uninterrupted one would have drawn. */
+/* rng.h - counter-based random numbers (Philox4x32-10; Salmon et al., "Parallel random numbers: as
+ * easy as 1, 2, 3", SC 2011). A number depends on a key and a counter alone: no state to save, the
+ * same on any number of threads, and a resumed run draws what the uninterrupted one would have
+ * drawn. */
 #ifndef PF_RNG_H
 #define PF_RNG_H
 
@@ -30,7 +31,8 @@ pf_rng4 pf_philox(pf_rng_key key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_
 /* [0, 1) with 24 bits (float) and 53 bits (double). */
 float pf_rng_unit(uint32_t v);
 double pf_rng_unit53(uint32_t hi, uint32_t lo);
-/* n-th number of a stream: uniform double, standard normal (Box-Muller), integer below `bound` without bias. */
+/* n-th number of a stream: uniform double, standard normal (Box-Muller), integer below `bound`
+ * without bias. */
 double pf_rng_uniform_at(pf_rng_key key, uint64_t n);
 double pf_rng_normal_at(pf_rng_key key, uint64_t n);
 uint64_t pf_rng_below_at(pf_rng_key key, uint64_t n, uint64_t bound);

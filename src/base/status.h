@@ -3,8 +3,8 @@
  *   PF_TRY(f(x, err));                                    passes a failure on to the caller
  *   return PF_FAIL(err, PEFT_E_SHAPE, "x has %d", n);     makes one
  *
- * Three voices: the user's mistake and the machine's are a status with a sentence; ours is PF_ASSERT, which aborts and
- * is never reachable from an input file. */
+ * Three voices: the user's mistake and the machine's are a status with a sentence; ours is
+ * PF_ASSERT, which aborts and is never reachable from an input file. */
 #ifndef PF_STATUS_H
 #define PF_STATUS_H
 
@@ -18,8 +18,8 @@ peft_status pf_failv(peft_error *err, peft_status status, const char *fmt, va_li
 /* Put "prefix: " before the text that err already holds; returns err's status or the given one. */
 peft_status pf_fail_prefix(peft_error *err, peft_status status, const char *fmt, ...)
     PEFT_PRINTF(3, 4);
-/* As pf_fail with ": strerror(errnum)" added, and the status that fits errnum (ENOENT missing, EACCES and EROFS
- * permission, ENOSPC and EDQUOT io, ENOMEM nomem, otherwise the given one). */
+/* As pf_fail with ": strerror(errnum)" added, and the status that fits errnum (ENOENT missing,
+ * EACCES and EROFS permission, ENOSPC and EDQUOT io, ENOMEM nomem, otherwise the given one). */
 peft_status pf_fail_errno(peft_error *err, peft_status status, int errnum, const char *fmt, ...)
     PEFT_PRINTF(4, 5);
 

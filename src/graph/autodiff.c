@@ -1,5 +1,5 @@
-/* autodiff.c - the backward pass as nodes; see autodiff.h. Walks the forward nodes from the last to the first and lets
- * each op emit its own gradient. */
+/* autodiff.c - the backward pass as nodes; see autodiff.h. Walks the forward nodes from the last to
+ * the first and lets each op emit its own gradient. */
 #include "graph/autodiff.h"
 
 struct pf_autodiff {
@@ -10,9 +10,13 @@ struct pf_autodiff {
     pf_value **clone; /* by id of the forward value: recomputed stand-in */
 };
 
-pf_graph *pf_grad_graph(pf_autodiff *ad) { return ad->graph; }
+pf_graph *pf_grad_graph(pf_autodiff *ad) {
+    return ad->graph;
+}
 
-bool pf_grad_wanted(const pf_value *v) { return v != NULL && v->needs_grad; }
+bool pf_grad_wanted(const pf_value *v) {
+    return v != NULL && v->needs_grad;
+}
 
 pf_value *pf_grad_of(pf_autodiff *ad, const pf_value *out) {
     return out->id < ad->n_forward_values ? ad->grad[out->id] : NULL;
@@ -23,9 +27,12 @@ static bool is_saved(const pf_autodiff *ad, const pf_value *v) {
     const pf_op *op = v->producer->op;
     if (op->flags & PF_OP_ALWAYS_SAVED) return true;
     switch (ad->policy) {
-    case PF_SAVE_ALL: return true;
-    case PF_SAVE_CHECKPOINT: return v->producer->block < 0;
-    case PF_SAVE_MINIMAL: break;
+    case PF_SAVE_ALL:
+        return true;
+    case PF_SAVE_CHECKPOINT:
+        return v->producer->block < 0;
+    case PF_SAVE_MINIMAL:
+        break;
     }
     int k = 0;
     while (v->producer->out[k] != v) k++;
@@ -103,7 +110,8 @@ peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save
         return PF_FAIL(err, PEFT_E_STATE, "the loss depends on nothing that is trained");
     }
     if (root->space != seed->space || root->cols != seed->cols) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "the seed of the backward pass has another shape than %s", root->name);
+        return PF_FAIL(err, PEFT_E_SHAPE, "the seed of the backward pass has another shape than %s",
+                       root->name);
     }
     pf_autodiff ad = {.graph = g, .policy = policy, .n_forward_values = g->n_values};
     ad.grad = PF_NEW_ARRAY(&g->arena, pf_value *, g->n_values);
@@ -123,7 +131,8 @@ peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save
         if (!wanted) continue;
         g->block = n->block;
         peft_status status = n->op->vjp(&ad, n, err);
-        if (status != PEFT_OK) return pf_fail_prefix(err, status, "gradient of %s (%s)", n->name, n->op->name);
+        if (status != PEFT_OK)
+            return pf_fail_prefix(err, status, "gradient of %s (%s)", n->name, n->op->name);
     }
     g->block = block;
     return PEFT_OK;

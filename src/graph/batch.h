@@ -1,23 +1,27 @@
-/* batch.h - what one pass through the graph computes: rows of tokens, who sees whom, and which rows have labels.
+/* batch.h - what one pass through the graph computes: rows of tokens, who sees whom, and which rows
+ * have labels.
  *
- * There is no batch dimension and no padding. The tokens of a micro-batch stand in one row space, sample after sample.
+ * There is no batch dimension and no padding. The tokens of a micro-batch stand in one row space,
+ * sample after sample.
  *
- * Segments form a tree, stored in pre-order: a segment comes before its children, and a subtree is one run of rows. A
- * token sees its own segment up to itself and all of every ancestor segment. Therefore key j is seen by exactly the
- * rows [j, end[j]), where end[j] is the end of the subtree of j's segment: the mask is one integer per key. Plain
- * samples are roots without children. A common prefix of several samples is a segment of its own, held once; positions
- * go on from the parent. Sliding windows and RoPE read pos[].
+ * Segments form a tree, stored in pre-order: a segment comes before its children, and a subtree is
+ * one run of rows. A token sees its own segment up to itself and all of every ancestor segment.
+ * Therefore key j is seen by exactly the rows [j, end[j]), where end[j] is the end of the subtree
+ * of j's segment: the mask is one integer per key. Plain samples are roots without children. A
+ * common prefix of several samples is a segment of its own, held once; positions go on from the
+ * parent. Sliding windows and RoPE read pos[].
  *
- *        rows   0 1 2 3 | 4 5 | 6 | 7 8 9        segments  A [0,4) root, B [4,6) child of A, C [6,7) child of B,
- *        seg    A A A A | B B | C | D D D                  D [7,10) child of A
- *        pos    0 1 2 3 | 4 5 | 6 | 4 5 6        end       A: 10   B: 7   C: 7   D: 10
+ *        rows   0 1 2 3 | 4 5 | 6 | 7 8 9        segments  A [0,4) root, B [4,6) child of A, C
+ * [6,7) child of B, seg    A A A A | B B | C | D D D                  D [7,10) child of A pos    0
+ * 1 2 3 | 4 5 | 6 | 4 5 6        end       A: 10   B: 7   C: 7   D: 10
  *
- * External keys: rows of another buffer (a KV cache, a learned prefix, an encoder) that come before the tree. A run says
- * which external rows are seen, in full, by which token rows.
+ * External keys: rows of another buffer (a KV cache, a learned prefix, an encoder) that come before
+ * the tree. A run says which external rows are seen, in full, by which token rows.
  *
- * Labels are entries, not one per row: the last row of a shared prefix predicts the first token of every child. The loss
- * of entry e is weight[e] * nll(row[e] -> target[e]); what it is divided by is the step's business (step plan), so that
- * the loss never depends on how a step is cut into batches.
+ * Labels are entries, not one per row: the last row of a shared prefix predicts the first token of
+ * every child. The loss of entry e is weight[e] * nll(row[e] -> target[e]); what it is divided by
+ * is the step's business (step plan), so that the loss never depends on how a step is cut into
+ * batches.
  *
  * All arrays are borrowed for the duration of a run of the graph. */
 #ifndef PF_BATCH_H
@@ -27,7 +31,8 @@
 
 #include <stdint.h>
 
-/* The row spaces that every build knows; a graph may add more. Dimension 0 of a value is one of these. */
+/* The row spaces that every build knows; a graph may add more. Dimension 0 of a value is one of
+ * these. */
 typedef enum pf_space {
     PF_SPACE_NONE = -1, /* fixed number of rows */
     PF_SPACE_TOKENS,    /* rows of hidden states */
@@ -42,7 +47,8 @@ typedef struct pf_segment {
     int32_t rope_length;   /* length of the whole sample, for RoPE types that look at it */
 } pf_segment;
 
-/* External rows [ext, ext + length) with positions pos, pos+1, ... are seen by token rows [row_begin, row_end). */
+/* External rows [ext, ext + length) with positions pos, pos+1, ... are seen by token rows
+ * [row_begin, row_end). */
 typedef struct pf_ext_run {
     int32_t ext, length, pos;
     int32_t row_begin, row_end;
@@ -50,11 +56,12 @@ typedef struct pf_ext_run {
 
 typedef struct pf_batch {
     int32_t n_tokens;
-    const int32_t *ids;    /* (T) vocabulary ids */
-    const int32_t *pos;    /* (T) positions, from 0 in each root */
-    const int32_t *seg;    /* (T) segment of each row */
-    const int32_t *end;    /* (T) see above */
-    const int32_t *sample; /* (T) key of the row for random masks: index of its sample in the step */
+    const int32_t *ids; /* (T) vocabulary ids */
+    const int32_t *pos; /* (T) positions, from 0 in each root */
+    const int32_t *seg; /* (T) segment of each row */
+    const int32_t *end; /* (T) see above */
+    const int32_t
+        *sample; /* (T) key of the row for random masks: index of its sample in the step */
     const pf_segment *segments;
     int32_t n_segments;
 
@@ -64,14 +71,17 @@ typedef struct pf_batch {
     const float *label_weight;   /* (E) 1 unless a recipe weighs tokens */
     const int32_t *label_sample; /* (E) index of the sample in the step */
 
-    const pf_ext_run *ext_runs; /* ascending row_begin; runs of one row in the order of their positions */
+    const pf_ext_run
+        *ext_runs; /* ascending row_begin; runs of one row in the order of their positions */
     int32_t n_ext_runs;
-    const int32_t *kv_row; /* (T) where kv_store puts the row's keys and values; NULL outside generation */
+    const int32_t
+        *kv_row; /* (T) where kv_store puts the row's keys and values; NULL outside generation */
 
     uint64_t step; /* optimizer step, part of the key of random masks */
 } pf_batch;
 
 /* Checks every invariant above (tests, and recipes once per run). */
-peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_rows, peft_error *err);
+peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_rows,
+                           peft_error *err);
 
 #endif

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity, peft_error *err) {
+peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
+                        peft_error *err) {
     *out = NULL;
     pf_exec *x = pf_calloc(1, sizeof *x);
     PF_CHECK_ALLOC(x, err);
@@ -52,17 +53,24 @@ peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err) {
 pf_real *pf_exec_data(const pf_exec *x, const pf_value *v) {
     if (v == NULL) return NULL;
     switch (v->kind) {
-    case PF_VALUE_ACT: return (pf_real *)(void *)((unsigned char *)x->arena.data + v->offset);
-    case PF_VALUE_PARAM: return v->param->data;
-    case PF_VALUE_GRAD: return v->param->grad;
+    case PF_VALUE_ACT:
+        return (pf_real *)(void *)((unsigned char *)x->arena.data + v->offset);
+    case PF_VALUE_PARAM:
+        return v->param->data;
+    case PF_VALUE_GRAD:
+        return v->param->grad;
     case PF_VALUE_STATE:
-    case PF_VALUE_INPUT: return v->external;
-    case PF_VALUE_WEIGHT: return NULL;
+    case PF_VALUE_INPUT:
+        return v->external;
+    case PF_VALUE_WEIGHT:
+        return NULL;
     }
     return NULL;
 }
 
-int64_t pf_exec_rows(const pf_exec *x, const pf_value *v) { return pf_value_rows(v, x->rows); }
+int64_t pf_exec_rows(const pf_exec *x, const pf_value *v) {
+    return pf_value_rows(v, x->rows);
+}
 
 static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error *err) {
     for (int k = 0; k < n->n_out; k++) {
@@ -71,7 +79,8 @@ static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error 
         int64_t count = pf_exec_rows(x, v) * v->cols;
         for (int64_t i = 0; i < count; i++) {
             if (isfinite(data[i])) continue;
-            return PF_FAIL(err, PEFT_E_DIVERGED, "%s of %s (%s pass) has %s in row %lld, column %lld", n->op->name,
+            return PF_FAIL(err, PEFT_E_DIVERGED,
+                           "%s of %s (%s pass) has %s in row %lld, column %lld", n->op->name,
                            n->name, n->phase == PF_PHASE_FORWARD ? "forward" : "backward",
                            isnan(data[i]) ? "NaN" : "infinity", (long long)(i / v->cols),
                            (long long)(i % v->cols));
@@ -107,7 +116,9 @@ static peft_status run_range(pf_exec *x, int from, int to, peft_error *err) {
     return PEFT_OK;
 }
 
-peft_status pf_exec_forward(pf_exec *x, peft_error *err) { return run_range(x, 0, x->plan.first_backward, err); }
+peft_status pf_exec_forward(pf_exec *x, peft_error *err) {
+    return run_range(x, 0, x->plan.first_backward, err);
+}
 
 peft_status pf_exec_backward(pf_exec *x, peft_error *err) {
     return run_range(x, x->plan.first_backward, x->graph->n_nodes, err);

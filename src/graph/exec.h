@@ -1,7 +1,8 @@
 /* exec.h - runs a planned graph over batches.
  *
- * Life cycle: new (allocates the arena: the only allocation) -> (bind a batch, forward, fill the seed, backward)* -> free.
- * One exec per thread of control; kernels inside use the backend's pool. */
+ * Life cycle: new (allocates the arena: the only allocation) -> (bind a batch, forward, fill the
+ * seed, backward)* -> free. One exec per thread of control; kernels inside use the backend's pool.
+ */
 #ifndef PF_EXEC_H
 #define PF_EXEC_H
 
@@ -17,25 +18,31 @@ struct pf_exec {
     pf_backend *backend;
     pf_plan plan;
     pf_buffer arena;
-    const pf_batch *batch;          /* bound batch */
-    int64_t rows[PF_SPACE_COUNT];   /* its row counts */
-    bool training;                  /* random masks are active */
-    bool check_finite;              /* look at every output; the first bad one is named in the error */
-    unsigned char *workspace;       /* of the node that runs */
-    pf_profile_row *profile;        /* NULL: off */
+    const pf_batch *batch;        /* bound batch */
+    int64_t rows[PF_SPACE_COUNT]; /* its row counts */
+    bool training;                /* random masks are active */
+    bool check_finite;        /* look at every output; the first bad one is named in the error */
+    unsigned char *workspace; /* of the node that runs */
+    pf_profile_row *profile;  /* NULL: off */
 };
 
-peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity, peft_error *err);
+peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
+                        peft_error *err);
 void pf_exec_free(pf_exec *x);
-/* Row counts are taken from the batch; fails when one exceeds its capacity. The batch is borrowed until the next bind. */
+/* Row counts are taken from the batch; fails when one exceeds its capacity. The batch is borrowed
+ * until the next bind. */
 peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err);
 peft_status pf_exec_forward(pf_exec *x, peft_error *err);
 peft_status pf_exec_backward(pf_exec *x, peft_error *err);
 peft_status pf_exec_profile(pf_exec *x, bool on, peft_error *err); /* on: starts from zero */
 
-/* --- for kernels and for readers of results ------------------------------------------------------------------------ */
-pf_real *pf_exec_data(const pf_exec *x, const pf_value *v); /* NULL for a NULL value and for WEIGHT */
+/* --- for kernels and for readers of results
+ * ------------------------------------------------------------------------ */
+pf_real *pf_exec_data(const pf_exec *x,
+                      const pf_value *v); /* NULL for a NULL value and for WEIGHT */
 int64_t pf_exec_rows(const pf_exec *x, const pf_value *v);
-static inline pf_pool *pf_exec_pool(const pf_exec *x) { return x->backend->pool; }
+static inline pf_pool *pf_exec_pool(const pf_exec *x) {
+    return x->backend->pool;
+}
 
 #endif

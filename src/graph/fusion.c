@@ -1,4 +1,5 @@
-/* fusion.c - the driver of the fusion rules; see fusion.h. Rules themselves stand beside the fused ops. */
+/* fusion.c - the driver of the fusion rules; see fusion.h. Rules themselves stand beside the fused
+ * ops. */
 #include "graph/fusion.h"
 
 #include <string.h>
@@ -16,9 +17,9 @@ pf_node *pf_fusion_single_use(const pf_graph *g, const pf_value *v) {
     return user;
 }
 
-peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_value *const *in, int n_in,
-                              pf_value *const *old_out, int n_out, pf_node *const *old, int n_old,
-                              pf_node *last, peft_error *err) {
+peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_value *const *in,
+                              int n_in, pf_value *const *old_out, int n_out, pf_node *const *old,
+                              int n_old, pf_node *last, peft_error *err) {
     const char *scope = g->scope;
     int block = g->block;
     g->scope = NULL;
@@ -30,7 +31,8 @@ peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_
     PF_TRY(status);
     PF_ASSERT(fused->n_out >= n_out);
 
-    /* Readers hold pointers to the old values, so those values live on and only change their producer. */
+    /* Readers hold pointers to the old values, so those values live on and only change their
+     * producer. */
     for (int k = 0; k < n_out; k++) {
         fused->out[k] = old_out[k];
         old_out[k]->producer = fused;
@@ -46,13 +48,15 @@ peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_
             g->nodes[at++] = n;
         }
     }
-    /* Compaction cannot overtake the reader: the fused node's slot comes from `last`, which is dropped. */
+    /* Compaction cannot overtake the reader: the fused node's slot comes from `last`, which is
+     * dropped. */
     g->n_nodes = at;
     for (int i = 0; i < g->n_nodes; i++) g->nodes[i]->id = i;
     return PEFT_OK;
 }
 
-peft_status pf_fusion_run(pf_graph *g, const pf_fusion_rule *const *rules, int *n_fused, peft_error *err) {
+peft_status pf_fusion_run(pf_graph *g, const pf_fusion_rule *const *rules, int *n_fused,
+                          peft_error *err) {
     int count = 0;
     for (const pf_fusion_rule *const *rule = rules; *rule != NULL; rule++) {
         for (int i = 0; i < g->n_nodes;) {

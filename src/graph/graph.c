@@ -30,7 +30,8 @@ const pf_op *pf_graph_find_op(const pf_graph *g, const char *name) {
     return NULL;
 }
 
-/* Doubles an array that lives in the graph's arena; the old half stays behind until the graph ends. */
+/* Doubles an array that lives in the graph's arena; the old half stays behind until the graph ends.
+ */
 static void *grown(pf_graph *g, void *items, int n, int *cap, size_t size) {
     if (n < *cap) return items;
     int new_cap = *cap == 0 ? 64 : 2 * *cap;
@@ -41,8 +42,8 @@ static void *grown(pf_graph *g, void *items, int n, int *cap, size_t size) {
     return bigger;
 }
 
-static pf_value *new_value(pf_graph *g, pf_value_kind kind, const char *name, int space, int64_t rows,
-                           int64_t cols) {
+static pf_value *new_value(pf_graph *g, pf_value_kind kind, const char *name, int space,
+                           int64_t rows, int64_t cols) {
     pf_value **values = grown(g, g->values, g->n_values, &g->cap_values, sizeof *values);
     if (values == NULL) return NULL;
     g->values = values;
@@ -81,12 +82,17 @@ static pf_value *param_value(pf_graph *g, pf_param *p, pf_value_kind kind) {
     return v;
 }
 
-pf_value *pf_graph_param(pf_graph *g, pf_param *p) { return param_value(g, p, PF_VALUE_PARAM); }
+pf_value *pf_graph_param(pf_graph *g, pf_param *p) {
+    return param_value(g, p, PF_VALUE_PARAM);
+}
 
-pf_value *pf_graph_grad(pf_graph *g, pf_param *p) { return param_value(g, p, PF_VALUE_GRAD); }
+pf_value *pf_graph_grad(pf_graph *g, pf_param *p) {
+    return param_value(g, p, PF_VALUE_GRAD);
+}
 
 pf_value *pf_graph_state(pf_graph *g, const char *name, int64_t rows, int64_t cols, pf_real *data) {
-    pf_value *v = new_value(g, PF_VALUE_STATE, pf_arena_strdup(&g->arena, name), PF_SPACE_NONE, rows, cols);
+    pf_value *v =
+        new_value(g, PF_VALUE_STATE, pf_arena_strdup(&g->arena, name), PF_SPACE_NONE, rows, cols);
     if (v != NULL) v->external = data;
     return v;
 }
@@ -152,7 +158,9 @@ void pf_graph_block_begin(pf_graph *g, int index, pf_value *x) {
     x->keep = true;
 }
 
-void pf_graph_block_end(pf_graph *g) { g->block = -1; }
+void pf_graph_block_end(pf_graph *g) {
+    g->block = -1;
+}
 
 int64_t pf_value_rows(const pf_value *v, const int64_t *rows_of_space) {
     return v->space == PF_SPACE_NONE ? v->rows : rows_of_space[v->space];

@@ -1,18 +1,20 @@
 /* graph.h - the computation as data: values, nodes, and what an op is.
  *
- * A model emits coarse, plain ops into a builder. Passes then work on the list of nodes: fusion (fusion.h), gradients
- * (autodiff.h), the memory plan (plan.h); the executor (exec.h) runs the planned list. The graph knows no op: whatever
- * depends on the kind of a node goes through node->op.
+ * A model emits coarse, plain ops into a builder. Passes then work on the list of nodes: fusion
+ * (fusion.h), gradients (autodiff.h), the memory plan (plan.h); the executor (exec.h) runs the
+ * planned list. The graph knows no op: whatever depends on the kind of a node goes through
+ * node->op.
  *
- * A value is a matrix of pf_real: rows x cols. Its rows are a row space (tokens, labels, ...: capacity planned, count
- * known at run time) or a fixed number. A value is written by one node (single assignment) or comes from outside:
+ * A value is a matrix of pf_real: rows x cols. Its rows are a row space (tokens, labels, ...:
+ * capacity planned, count known at run time) or a fixed number. A value is written by one node
+ * (single assignment) or comes from outside:
  *
  *   ACT     made by a node, lives in the arena of the plan
  *   WEIGHT  frozen base weight, mapped, any storage type
  *   PARAM   trainable, lives in a pf_params block; always has a gradient
  *   GRAD    the gradient block of a PARAM; ops that feed it add to it (+=), in a fixed order
- *   STATE   a buffer that outlives a run: rows of a KV cache or of a learned prefix. Written by kv_store only
- *   INPUT   filled by the caller between runs: the coefficients of the label entries
+ *   STATE   a buffer that outlives a run: rows of a KV cache or of a learned prefix. Written by
+ * kv_store only INPUT   filled by the caller between runs: the coefficients of the label entries
  *
  * Lifetime: everything lives in the graph's arena, until pf_graph_free. Pointers are stable. */
 #ifndef PF_GRAPH_H
@@ -48,17 +50,17 @@ struct pf_value {
     int space;        /* row space, or PF_SPACE_NONE */
     int64_t rows;     /* when space is NONE */
     int64_t cols;
-    pf_node *producer;        /* ACT only */
-    const pf_weight *weight;  /* WEIGHT */
-    pf_param *param;          /* PARAM, GRAD */
-    pf_real *external;        /* STATE, INPUT: where the numbers are; may be set after building */
-    bool needs_grad;          /* something trainable lies above it */
-    bool keep;                /* checkpoint boundary: saved even when all else is recomputed */
-    bool result;              /* read by the caller after a run: its room is not reused */
+    pf_node *producer;       /* ACT only */
+    const pf_weight *weight; /* WEIGHT */
+    pf_param *param;         /* PARAM, GRAD */
+    pf_real *external;       /* STATE, INPUT: where the numbers are; may be set after building */
+    bool needs_grad;         /* something trainable lies above it */
+    bool keep;               /* checkpoint boundary: saved even when all else is recomputed */
+    bool result;             /* read by the caller after a run: its room is not reused */
     /* filled in by the plan */
-    int64_t offset;           /* bytes into the arena, -1 when it needs no room */
-    int first, last;          /* nodes at which it is written first and used last */
-    pf_value *home;           /* the value whose room it takes over (in-place ops), or itself */
+    int64_t offset;  /* bytes into the arena, -1 when it needs no room */
+    int first, last; /* nodes at which it is written first and used last */
+    pf_value *home;  /* the value whose room it takes over (in-place ops), or itself */
 };
 
 typedef enum pf_phase { PF_PHASE_FORWARD, PF_PHASE_BACKWARD } pf_phase;
@@ -75,11 +77,12 @@ struct pf_node {
     int block;        /* layer for gradient checkpointing; -1 outside of blocks */
     pf_phase phase;
     bool is_recompute;
-    const struct pf_kernel_row *kernel; /* chosen by the plan */
+    const struct pf_kernel_row *kernel;  /* chosen by the plan */
     int64_t workspace, workspace_offset; /* bytes, by the plan */
 };
 
-/* What a node costs for given row counts; recompute and plans are chosen by it, the profile is measured against it. */
+/* What a node costs for given row counts; recompute and plans are chosen by it, the profile is
+ * measured against it. */
 typedef struct pf_cost {
     double flops; /* multiply and add are two */
     double bytes; /* read and written once */
@@ -89,9 +92,9 @@ typedef peft_status (*pf_kernel_fn)(pf_exec *x, const pf_node *n, peft_error *er
 
 /* One implementation of an op. Rows are tried in order; the last is the reference for "cpu". */
 typedef struct pf_kernel_row {
-    const char *backend;                    /* "cpu", "cuda" */
-    const char *name;                       /* "avx512", "reference": for the profile and the record of choices */
-    bool (*can)(const pf_node *n);          /* NULL: always. Asked once, when the graph is planned */
+    const char *backend; /* "cpu", "cuda" */
+    const char *name;    /* "avx512", "reference": for the profile and the record of choices */
+    bool (*can)(const pf_node *n); /* NULL: always. Asked once, when the graph is planned */
     pf_kernel_fn run;
     /* bytes of scratch for these capacities and workers; NULL: the op's own */
     int64_t (*workspace)(const pf_node *n, const int64_t *capacity, int n_workers);
@@ -103,23 +106,26 @@ enum {
     PF_OP_SIDE_EFFECT = 4   /* runs even when nobody reads its outputs */
 };
 
-/* The descriptor of an op, one row in ops/ops.def. Its file holds the shape rule and the gradient, <op>_cpu.c the
- * reference kernel, <op>_avx2.c ... faster ones. */
+/* The descriptor of an op, one row in ops/ops.def. Its file holds the shape rule and the gradient,
+ * <op>_cpu.c the reference kernel, <op>_avx2.c ... faster ones. */
 struct pf_op {
     const char *name;
     const char *what; /* formula and source, one line, for the docs */
     size_t args_size;
     unsigned flags;
-    /* Checks inputs and creates outputs with pf_graph_out. The message names sizes; the graph adds the node's name. */
+    /* Checks inputs and creates outputs with pf_graph_out. The message names sizes; the graph adds
+     * the node's name. */
     peft_status (*shape)(pf_graph *g, pf_node *n, peft_error *err);
-    /* Emits backward nodes: reads pf_grad_of(ad, out), asks pf_grad_need(ad, v) for forward values, gives
-     * pf_grad_give(ad, in, contribution). NULL: no input can have a gradient. See autodiff.h. */
+    /* Emits backward nodes: reads pf_grad_of(ad, out), asks pf_grad_need(ad, v) for forward values,
+     * gives pf_grad_give(ad, in, contribution). NULL: no input can have a gradient. See autodiff.h.
+     */
     peft_status (*vjp)(pf_autodiff *ad, pf_node *n, peft_error *err);
     int64_t (*workspace)(const pf_node *n, const int64_t *capacity, int n_workers); /* NULL: none */
-    pf_cost (*cost)(const pf_node *n, const int64_t *rows);                          /* NULL: bytes of in and out */
+    pf_cost (*cost)(const pf_node *n, const int64_t *rows); /* NULL: bytes of in and out */
     /* For CHEAP ops with several outputs: bit k set means output k is saved all the same. */
     unsigned saved_outs;
-    /* Recomputes output k in another way than by cloning the node (a fused norm, from the saved sum). NULL: clone. */
+    /* Recomputes output k in another way than by cloning the node (a fused norm, from the saved
+     * sum). NULL: clone. */
     peft_status (*recompute)(pf_autodiff *ad, pf_node *n, int k, pf_value **out, peft_error *err);
     int in_place; /* output 0 may take over the room of input `in_place - 1`; 0: never */
     const pf_kernel_row *kernels; /* ends with an all-NULL row */
@@ -149,17 +155,20 @@ pf_value *pf_graph_grad(pf_graph *g, pf_param *p);
 pf_value *pf_graph_state(pf_graph *g, const char *name, int64_t rows, int64_t cols, pf_real *data);
 pf_value *pf_graph_input(pf_graph *g, const char *name, int space, int64_t cols, pf_real *data);
 
-/* Appends a node: copies args, runs the op's shape rule. `in` may hold NULL for optional inputs. The node's name is
- * scope + name. On success *out (may be NULL) is the node; its outputs are node->out[]. */
+/* Appends a node: copies args, runs the op's shape rule. `in` may hold NULL for optional inputs.
+ * The node's name is scope + name. On success *out (may be NULL) is the node; its outputs are
+ * node->out[]. */
 peft_status pf_graph_emit(pf_graph *g, const char *op, const char *name, const void *args,
                           pf_value *const *in, int n_in, pf_node **out, peft_error *err);
 /* Called by shape rules: the next output of the node. */
 pf_value *pf_graph_out(pf_graph *g, pf_node *n, int space, int64_t rows, int64_t cols);
 
-/* Blocks for gradient checkpointing: nodes between begin and end form block `index`; `x` is kept as its input. */
+/* Blocks for gradient checkpointing: nodes between begin and end form block `index`; `x` is kept as
+ * its input. */
 void pf_graph_block_begin(pf_graph *g, int index, pf_value *x);
 void pf_graph_block_end(pf_graph *g);
 
-int64_t pf_value_rows(const pf_value *v, const int64_t *rows_of_space); /* rows or the space's number */
+int64_t pf_value_rows(const pf_value *v,
+                      const int64_t *rows_of_space); /* rows or the space's number */
 
 #endif

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#define ALIGN_ELEMENTS 16 /* one cache line of floats: parts of a block start aligned for every kernel */
+#define ALIGN_ELEMENTS                                                                             \
+    16 /* one cache line of floats: parts of a block start aligned for every kernel */
 
 void pf_params_init(pf_params *ps) {
     memset(ps, 0, sizeof *ps);
@@ -23,13 +24,13 @@ void pf_params_release(pf_params *ps) {
     memset(ps, 0, sizeof *ps);
 }
 
-peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols, pf_param **out,
-                          peft_error *err) {
+peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols,
+                          pf_param **out, peft_error *err) {
     *out = NULL;
     if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "%s: the parameters are sealed", name);
     if (rows < 1 || cols < 1) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "%s: cannot train a %lld x %lld tensor", name, (long long)rows,
-                       (long long)cols);
+        return PF_FAIL(err, PEFT_E_SHAPE, "%s: cannot train a %lld x %lld tensor", name,
+                       (long long)rows, (long long)cols);
     }
     if (pf_params_find(ps, name) != NULL) {
         return PF_FAIL(err, PEFT_E_STATE, "%s is trained twice", name);

@@ -1,8 +1,10 @@
-/* param.h - what is trained. One set per adapter: a contiguous block each for weights, gradients and the optimizer's two
- * moments, so that clipping, the optimizer step, checkpoints and exchanges between ranks are single passes over a block.
+/* param.h - what is trained. One set per adapter: a contiguous block each for weights, gradients
+ * and the optimizer's two moments, so that clipping, the optimizer step, checkpoints and exchanges
+ * between ranks are single passes over a block.
  *
- * Life cycle: init -> add* -> seal (blocks exist from here on) -> use -> release. Pointers to a pf_param stay valid
- * until release. Weights are pf_real; offsets are in elements and multiples of 16. */
+ * Life cycle: init -> add* -> seal (blocks exist from here on) -> use -> release. Pointers to a
+ * pf_param stay valid until release. Weights are pf_real; offsets are in elements and multiples
+ * of 16. */
 #ifndef PF_PARAM_H
 #define PF_PARAM_H
 
@@ -13,12 +15,14 @@
 #include <stdint.h>
 
 typedef struct pf_param {
-    const char *name;   /* as the adapter file has it: base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
+    const char *name;   /* as the adapter file has it:
+                           base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
     int64_t rows, cols; /* a vector has one row */
     bool is_vector;     /* stored with one dimension */
     bool decay;         /* weight decay applies (HF: not to biases and norms) */
     float lr_scale;     /* of its learning-rate group: 1, or loraplus_lr_ratio, ... */
-    bool zero_grad_ok;  /* true while a zero gradient is expected at the first step (A while B is 0) */
+    bool zero_grad_ok;  /* true while a zero gradient is expected at the first step (A while B is 0)
+                         */
     int64_t offset;     /* in elements, into each block */
     pf_real *data;      /* rows * cols, valid after seal */
     pf_real *grad;      /* accumulated over the micro-batches of a step */
@@ -38,8 +42,8 @@ typedef struct pf_params {
 void pf_params_init(pf_params *ps);
 void pf_params_release(pf_params *ps);
 /* A new parameter; decay true, lr_scale 1. Names are unique. */
-peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols, pf_param **out,
-                          peft_error *err);
+peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols,
+                          pf_param **out, peft_error *err);
 /* Allocates weights; with_training also gradients and moments. All zero. */
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err);
 pf_param *pf_params_find(const pf_params *ps, const char *name);

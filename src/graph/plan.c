@@ -1,7 +1,8 @@
 /* plan.c - lifetimes and places of all buffers of a graph; see plan.h.
  *
- * Placement is greedy by size: the largest buffer first, each at the lowest offset where it meets nobody who lives at the
- * same time. Two orders are tried and the smaller arena is taken; both are deterministic. */
+ * Placement is greedy by size: the largest buffer first, each at the lowest offset where it meets
+ * nobody who lives at the same time. Two orders are tried and the smaller arena is taken; both are
+ * deterministic. */
 #include "graph/plan.h"
 
 #include "base/mem.h"
@@ -21,12 +22,14 @@ typedef struct item {
 } item;
 
 const char *pf_mem_class_name(pf_mem_class c) {
-    static const char *const names[PF_MEM_CLASS_COUNT] = {"saved activations", "forward activations",
-                                                          "gradients of activations", "workspace"};
+    static const char *const names[PF_MEM_CLASS_COUNT] = {
+        "saved activations", "forward activations", "gradients of activations", "workspace"};
     return names[c];
 }
 
-static int64_t round_up(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+static int64_t round_up(int64_t n) {
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
 
 static int64_t value_bytes(const pf_value *v, const int64_t *capacity) {
     return round_up(pf_value_rows(v, capacity) * v->cols * (int64_t)sizeof(pf_real));
@@ -70,7 +73,8 @@ static void share_rooms(pf_graph *g) {
     }
 }
 
-static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64_t *capacity, peft_error *err) {
+static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64_t *capacity,
+                                  peft_error *err) {
     /* The null backend plans for the CPU. */
     const char *backend = pf_streq(be->name, "null") ? "cpu" : be->name;
     for (int i = 0; i < g->n_nodes; i++) {
@@ -83,12 +87,14 @@ static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64
             }
         }
         if (n->kernel == NULL) {
-            return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: the %s backend has no kernel for the op '%s'", n->name,
-                           be->name, n->op->name);
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "%s: the %s backend has no kernel for the op '%s'", n->name, be->name,
+                           n->op->name);
         }
-        n->workspace = n->kernel->workspace != NULL ? n->kernel->workspace(n, capacity, be->n_workers)
-                       : n->op->workspace != NULL   ? n->op->workspace(n, capacity, be->n_workers)
-                                                    : 0;
+        n->workspace = n->kernel->workspace != NULL
+                           ? n->kernel->workspace(n, capacity, be->n_workers)
+                       : n->op->workspace != NULL ? n->op->workspace(n, capacity, be->n_workers)
+                                                  : 0;
         n->workspace = round_up(n->workspace);
     }
     return PEFT_OK;
@@ -143,13 +149,14 @@ static int collect(const pf_graph *g, const pf_plan *plan, item *items) {
                             .bytes = value_bytes(v, plan->capacity),
                             .first = v->first,
                             .last = v->last,
-                            .class = !forward                           ? PF_MEM_BACKWARD
+                            .class = !forward                          ? PF_MEM_BACKWARD
                                      : v->last >= plan->first_backward ? PF_MEM_SAVED
                                                                        : PF_MEM_FORWARD};
     }
     for (int i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i]->workspace == 0) continue;
-        items[n++] = (item){.bytes = g->nodes[i]->workspace, .first = i, .last = i, .class = PF_MEM_WORKSPACE};
+        items[n++] = (item){
+            .bytes = g->nodes[i]->workspace, .first = i, .last = i, .class = PF_MEM_WORKSPACE};
     }
     return n;
 }
@@ -177,9 +184,12 @@ static void sum_costs(pf_plan *plan, const pf_graph *g) {
         const pf_node *n = g->nodes[i];
         if (n->op->cost == NULL) continue;
         double flops = n->op->cost(n, plan->capacity).flops;
-        if (n->is_recompute) plan->recompute_flops += flops;
-        else if (n->phase == PF_PHASE_FORWARD) plan->forward_flops += flops;
-        else plan->backward_flops += flops;
+        if (n->is_recompute)
+            plan->recompute_flops += flops;
+        else if (n->phase == PF_PHASE_FORWARD)
+            plan->forward_flops += flops;
+        else
+            plan->backward_flops += flops;
     }
 }
 
@@ -212,8 +222,10 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
     const item *best = by_size <= by_life ? items : second;
     plan->arena_bytes = by_size <= by_life ? by_size : by_life;
     for (int i = 0; i < n; i++) {
-        if (best[i].value != NULL) best[i].value->offset = best[i].offset;
-        else g->nodes[best[i].first]->workspace_offset = best[i].offset;
+        if (best[i].value != NULL)
+            best[i].value->offset = best[i].offset;
+        else
+            g->nodes[best[i].first]->workspace_offset = best[i].offset;
     }
     for (int i = 0; i < g->n_values; i++) g->values[i]->offset = g->values[i]->home->offset;
     find_peak(plan, best, n, g->n_nodes);

@@ -1,8 +1,8 @@
 /* plan.h - where every value of a graph lives, before anything runs.
  *
- * One arena holds all activations, gradients and scratch of all phases of a step; offsets are found once, for the
- * capacities of the row spaces, by a greedy best fit over lifetimes. The peak is known then, to the byte. Nothing is
- * allocated while the graph runs. */
+ * One arena holds all activations, gradients and scratch of all phases of a step; offsets are found
+ * once, for the capacities of the row spaces, by a greedy best fit over lifetimes. The peak is
+ * known then, to the byte. Nothing is allocated while the graph runs. */
 #ifndef PF_PLAN_H
 #define PF_PLAN_H
 
@@ -20,17 +20,19 @@ typedef enum pf_mem_class {
 const char *pf_mem_class_name(pf_mem_class c);
 
 typedef struct pf_plan {
-    int64_t capacity[PF_SPACE_COUNT]; /* rows of each space that the arena has room for */
-    int64_t arena_bytes;              /* the peak */
-    int64_t peak_node;                /* where it is reached */
-    int64_t at_peak[PF_MEM_CLASS_COUNT]; /* bytes live at the peak, by class; sums to at most arena_bytes */
+    int64_t capacity[PF_SPACE_COUNT];    /* rows of each space that the arena has room for */
+    int64_t arena_bytes;                 /* the peak */
+    int64_t peak_node;                   /* where it is reached */
+    int64_t at_peak[PF_MEM_CLASS_COUNT]; /* bytes live at the peak, by class; sums to at most
+                                            arena_bytes */
     int64_t sum[PF_MEM_CLASS_COUNT];     /* bytes of all buffers of a class, were none shared */
-    int first_backward;               /* index of the first backward node; n_nodes if none */
+    int first_backward;                  /* index of the first backward node; n_nodes if none */
     double forward_flops, backward_flops, recompute_flops; /* at capacity */
 } pf_plan;
 
-/* Chooses kernels for the backend, orders nothing anew, places everything. May be called again with other capacities.
- * Fails with PEFT_E_UNSUPPORTED naming the op when the backend has no kernel for it. */
+/* Chooses kernels for the backend, orders nothing anew, places everything. May be called again with
+ * other capacities. Fails with PEFT_E_UNSUPPORTED naming the op when the backend has no kernel for
+ * it. */
 peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const int64_t *capacity,
                          peft_error *err);
 

@@ -1,11 +1,13 @@
 /* site.h - where models and methods meet.
  *
- * A site is a named place of a model: a projection, a norm, an embedding, the output head, the start of an attention
- * layer's keys (prefix), the output of a block. Names are Hugging Face's module paths ("model.layers.3.self_attn.q_proj").
- * A model lists its sites when it opens and calls pf_site_* while it builds; what is attached there acts. A method
- * attaches hooks to sites by name. Neither knows the other, and neither knows how the base weight is stored.
+ * A site is a named place of a model: a projection, a norm, an embedding, the output head, the
+ * start of an attention layer's keys (prefix), the output of a block. Names are Hugging Face's
+ * module paths ("model.layers.3.self_attn.q_proj"). A model lists its sites when it opens and calls
+ * pf_site_* while it builds; what is attached there acts. A method attaches hooks to sites by name.
+ * Neither knows the other, and neither knows how the base weight is stored.
  *
- * Embedding and head are two sites even where they share one matrix: a tie is a property of storage (`tied_to`). */
+ * Embedding and head are two sites even where they share one matrix: a tie is a property of storage
+ * (`tied_to`). */
 #ifndef PF_SITE_H
 #define PF_SITE_H
 
@@ -24,20 +26,21 @@ typedef enum pf_site_kind {
 typedef struct pf_site pf_site;
 typedef struct pf_build pf_build;
 
-/* What a method does at a site. A NULL hook does nothing. `self` is the method's own data for this site. Hooks emit
- * nodes into b->graph and may be called by any number of builds. */
+/* What a method does at a site. A NULL hook does nothing. `self` is the method's own data for this
+ * site. Hooks emit nodes into b->graph and may be called by any number of builds. */
 typedef struct pf_site_hooks {
     /* Before the base product: replaces *x for this site alone. */
     peft_status (*input)(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err);
-    /* After the base product (linear, norm, embedding, block output): replaces *y. x is the site's input (NULL for an
-     * embedding). mask_key is that of the group of sites that share x. */
-    peft_status (*output)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key, pf_value **y,
-                          peft_error *err);
+    /* After the base product (linear, norm, embedding, block output): replaces *y. x is the site's
+     * input (NULL for an embedding). mask_key is that of the group of sites that share x. */
+    peft_status (*output)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
+                          pf_value **y, peft_error *err);
     /* Head with chunked loss: low-rank part of the logits. At most one attachment may have it. */
-    peft_status (*head)(pf_build *b, void *self, pf_site *site, pf_value **a, pf_value **bb, pf_head_ce_args *args,
-                        peft_error *err);
+    peft_status (*head)(pf_build *b, void *self, pf_site *site, pf_value **a, pf_value **bb,
+                        pf_head_ce_args *args, peft_error *err);
     /* Attention: external key and value rows of the layer. */
-    peft_status (*prefix)(pf_build *b, void *self, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
+    peft_status (*prefix)(pf_build *b, void *self, pf_site *site, pf_value **k, pf_value **v,
+                          peft_error *err);
 } pf_site_hooks;
 
 typedef struct pf_attachment {
@@ -49,13 +52,15 @@ typedef struct pf_attachment {
 struct pf_site {
     const char *name; /* full module path */
     pf_site_kind kind;
-    int layer;        /* -1 outside of the blocks */
-    int index;        /* in the model's list; also the mask_key of a group that it leads */
-    int64_t in_dim, out_dim; /* linear: as named; norm: width, width; embedding and head: hidden, vocabulary */
+    int layer; /* -1 outside of the blocks */
+    int index; /* in the model's list; also the mask_key of a group that it leads */
+    int64_t in_dim,
+        out_dim; /* linear: as named; norm: width, width; embedding and head: hidden, vocabulary */
     const pf_weight *weight; /* NULL for prefix and block sites */
     const pf_weight *bias;   /* NULL: none */
     pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
-    pf_param *trained_weight, *trained_bias; /* stand for weight and bias when a method trains them whole */
+    pf_param *trained_weight,
+        *trained_bias; /* stand for weight and bias when a method trains them whole */
     pf_attachment *attached;
 };
 
@@ -69,29 +74,32 @@ typedef enum pf_build_mode {
 struct pf_build {
     pf_graph *graph;
     pf_build_mode mode;
-    bool adapters;               /* false: the bare base, as a frozen reference */
+    bool adapters;                 /* false: the bare base, as a frozen reference */
     pf_value **cache_k, **cache_v; /* per layer, GENERATE only */
 };
 
-/* ys[i] = base product of sites[i] with x and all that is attached there. The sites share their input: they draw one
- * dropout mask, and later one pass over x. */
-peft_status pf_site_linears(pf_build *b, pf_value *x, pf_site *const *sites, int n, pf_value **ys, peft_error *err);
+/* ys[i] = base product of sites[i] with x and all that is attached there. The sites share their
+ * input: they draw one dropout mask, and later one pass over x. */
+peft_status pf_site_linears(pf_build *b, pf_value *x, pf_site *const *sites, int n, pf_value **ys,
+                            peft_error *err);
 peft_status pf_site_linear(pf_build *b, pf_value *x, pf_site *site, pf_value **y, peft_error *err);
 /* RMS norm with the site's weight; group as rms_norm.h */
-peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group, pf_value **y,
-                             peft_error *err);
+peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
+                             pf_value **y, peft_error *err);
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* nll and correct per label entry (E, 1) from the hidden rows of all tokens (T, C) */
-peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll, pf_value **correct,
-                              peft_error *err);
+peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
+                              pf_value **correct, peft_error *err);
 /* logits (E, V) of the label rows; generation and verification */
-peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf_value **logits, peft_error *err);
+peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf_value **logits,
+                                peft_error *err);
 
 /* Weight or bias as a graph value: the trained one when there is one. */
 pf_value *pf_site_weight(pf_build *b, pf_site *site);
 pf_value *pf_site_bias(pf_build *b, pf_site *site);
 
 /* Adds an attachment at the end; memory from the arena, which must live as long as the site. */
-peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hooks, void *self, peft_error *err);
+peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hooks, void *self,
+                           peft_error *err);
 
 #endif

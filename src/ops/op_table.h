@@ -4,7 +4,7 @@
 
 #include "graph/fusion.h"
 
-extern const pf_op *const pf_op_table[];                 /* NULL at the end */
-extern const pf_fusion_rule *const pf_fusion_table[];    /* NULL at the end */
+extern const pf_op *const pf_op_table[];              /* NULL at the end */
+extern const pf_fusion_rule *const pf_fusion_table[]; /* NULL at the end */
 
 #endif

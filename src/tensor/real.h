@@ -1,7 +1,8 @@
 /* real.h - the type of every activation, gradient and trainable weight.
  *
- * float in the product. The tests build the engine a second time with PF_DOUBLE, reference kernels only: gradients are
- * then checked against finite differences where rounding cannot hide a mistake. */
+ * float in the product. The tests build the engine a second time with PF_DOUBLE, reference kernels
+ * only: gradients are then checked against finite differences where rounding cannot hide a mistake.
+ */
 #ifndef PF_REAL_H
 #define PF_REAL_H
 

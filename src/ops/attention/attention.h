@@ -1,13 +1,16 @@
-/* attention.h - softmax(scale · q kᵀ + mask) v over the segment tree of the batch (batch.h), with grouped heads.
+/* attention.h - softmax(scale · q kᵀ + mask) v over the segment tree of the batch (batch.h), with
+ * grouped heads.
  *
- * Row i of head h sees, in this order: the external rows of its runs, the segments of its ancestors from the root down,
- * its own segment up to itself; of these only keys with pos[i] - pos[j] < window when there is a window. Query head h
- * reads key head h / (H / KH). lse is the natural log of the softmax's denominator per row and head: with it the
- * backward pass needs no second softmax (Dao 2023, FlashAttention-2, arXiv 2307.08691).
+ * Row i of head h sees, in this order: the external rows of its runs, the segments of its ancestors
+ * from the root down, its own segment up to itself; of these only keys with pos[i] - pos[j] <
+ * window when there is a window. Query head h reads key head h / (H / KH). lse is the natural log
+ * of the softmax's denominator per row and head: with it the backward pass needs no second softmax
+ * (Dao 2023, FlashAttention-2, arXiv 2307.08691).
  *
- * Keys are taken in blocks counted from the start of each segment, never from the start of the batch: a row's result
- * has the same bits wherever it stands. In the backward pass one task owns a block of keys and adds over its queries in
- * row order, another owns a block of queries: no atomics, the same bits on any number of threads. */
+ * Keys are taken in blocks counted from the start of each segment, never from the start of the
+ * batch: a row's result has the same bits wherever it stands. In the backward pass one task owns a
+ * block of keys and adds over its queries in row order, another owns a block of queries: no
+ * atomics, the same bits on any number of threads. */
 #ifndef PF_ATTENTION_H
 #define PF_ATTENTION_H
 
@@ -19,11 +22,14 @@ typedef struct pf_attention_args {
     int64_t window; /* 0: none. HF: a key at distance >= window is not seen */
 } pf_attention_args;
 
-/* q (T, H·D), k, v (T, KH·D), ext_k, ext_v STATE or PARAM-made (X, KH·D) or NULL -> o (T, H·D), lse (T, H) */
-peft_status pf_attention(pf_graph *g, const char *name, pf_value *q, pf_value *k, pf_value *v, pf_value *ext_k,
-                         pf_value *ext_v, const pf_attention_args *args, pf_value **o, peft_error *err);
+/* q (T, H·D), k, v (T, KH·D), ext_k, ext_v STATE or PARAM-made (X, KH·D) or NULL -> o (T, H·D), lse
+ * (T, H) */
+peft_status pf_attention(pf_graph *g, const char *name, pf_value *q, pf_value *k, pf_value *v,
+                         pf_value *ext_k, pf_value *ext_v, const pf_attention_args *args,
+                         pf_value **o, peft_error *err);
 
-/* Generation: after attention has read the cache, rows k, v (T, KH·D) go to rows batch->kv_row[i] of the two states. */
+/* Generation: after attention has read the cache, rows k, v (T, KH·D) go to rows batch->kv_row[i]
+ * of the two states. */
 peft_status pf_kv_store(pf_graph *g, const char *name, pf_value *k, pf_value *v, pf_value *state_k,
                         pf_value *state_v, peft_error *err);
 

@@ -2,8 +2,8 @@
  *
  *   embed               y[i] = W[ids[i]]
  *   embed_grad          dW[ids[i]] += dy[i], rows in order (W a PARAM)
- *   embed_lowrank       y[i] = base[i] + scale · Aᵀ[ids[i]] Bᵀ   (LoRA on an embedding: A is (r, V), B is (C, r); PEFT applies
- *                       no dropout there) */
+ *   embed_lowrank       y[i] = base[i] + scale · Aᵀ[ids[i]] Bᵀ   (LoRA on an embedding: A is (r,
+ * V), B is (C, r); PEFT applies no dropout there) */
 #ifndef PF_EMBED_H
 #define PF_EMBED_H
 
@@ -15,7 +15,7 @@ typedef struct pf_embed_lowrank_args {
 
 /* w (V, C) -> (T, C) */
 peft_status pf_embed(pf_graph *g, const char *name, pf_value *w, pf_value **y, peft_error *err);
-peft_status pf_embed_lowrank(pf_graph *g, const char *name, pf_value *base, pf_value *a, pf_value *b, double scale,
-                             pf_value **y, peft_error *err);
+peft_status pf_embed_lowrank(pf_graph *g, const char *name, pf_value *base, pf_value *a,
+                             pf_value *b, double scale, pf_value **y, peft_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* dropout.h - the random masks of the low-rank ops, shared by every kernel so that they cannot differ. */
+/* dropout.h - the random masks of the low-rank ops, shared by every kernel so that they cannot
+ * differ. */
 #ifndef PF_DROPOUT_H
 #define PF_DROPOUT_H
 
@@ -15,7 +16,8 @@ typedef struct pf_dropout {
 
 pf_dropout pf_dropout_make(double p, uint64_t seed, uint64_t step, uint32_t mask_key);
 /* The four draws for columns 4 * quad .. 4 * quad + 3 of the row (sample, pos). */
-static inline pf_rng4 pf_dropout_draw(const pf_dropout *d, uint32_t sample, uint32_t pos, uint32_t quad) {
+static inline pf_rng4 pf_dropout_draw(const pf_dropout *d, uint32_t sample, uint32_t pos,
+                                      uint32_t quad) {
     return pf_philox(d->key, quad, pos, sample, d->mask_key);
 }
 

@@ -5,16 +5,17 @@
  *   linear_grad_w  dW += dyᵀ x                   only when W is a PARAM
  *   add_bias, bias_grad                          y = x + b;  db += column sums of dy, rows in order
  *
- * A row of y depends on that row of x alone and is computed by the same operations in the same order wherever it stands:
- * how a step is cut into batches cannot change a bit of the forward pass. */
+ * A row of y depends on that row of x alone and is computed by the same operations in the same
+ * order wherever it stands: how a step is cut into batches cannot change a bit of the forward pass.
+ */
 #ifndef PF_LINEAR_H
 #define PF_LINEAR_H
 
 #include "graph/graph.h"
 
 /* x (R, in), w (out, in), bias (1, out) or NULL -> y (R, out) */
-peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, pf_value *bias, pf_value **y,
-                      peft_error *err);
+peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, pf_value *bias,
+                      pf_value **y, peft_error *err);
 peft_status pf_add_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias, pf_value **y,
                         peft_error *err);
 
