@@ -1,0 +1,359 @@
+/* batch_builder.c - the cut of a step into micro-batches, and the arrays of each.
+ *
+ * The plan of a step is an order of its samples and, for each, how many leading rows it shares with
+ * the sample before it (prefix_tree.c). From there on trees need no pointers: the rows of any run
+ * of that order are the unshared tails one after the other, and a micro-batch is a few such runs.
+ */
+#include "data/batch_builder.h"
+
+#include "base/arena.h"
+#include "data/prefix_tree.h"
+
+#include <string.h>
+
+/* Why a segment starts at a row: it is the first of a tail, or a later tail leaves the one it is in
+ * just before it. */
+enum { INSIDE = 1, TAIL = 2 };
+
+struct pf_batch_builder {
+    pf_arena arena;
+    pf_batch_builder_options opt;
+    const pf_sample *samples; /* of the step */
+    uint64_t step;
+    pf_batch_figures figures;
+    pf_prefix_tree tree;
+    int32_t *micro_of; /* of each sample in the order of the tree */
+    /* per micro-batch: rows and labels so far; what the next sample of the tree in hand would share
+     * in it */
+    int32_t *micro_rows, *micro_labels, *micro_shared;
+    int32_t n_micro;
+    /* the arrays of the micro-batch that was asked for last */
+    int32_t *ids, *pos, *seg, *end, *sample; /* (max_tokens) */
+    pf_segment *segments;                    /* (max_segments) */
+    int32_t *label_row, *label_target, *label_sample;
+    float *label_weight;
+    /* scratch of get */
+    int32_t *path_row;             /* row of each depth on the path to the current sample */
+    int32_t *chunk_row, *chunk_at; /* stack: first row and first depth of the tails on that path */
+    unsigned char *starts;         /* (max_tokens + 1) INSIDE or TAIL where a segment starts */
+    int32_t *parent_row;           /* (max_tokens) for the first row of a tail: row before it; -1 */
+    int32_t *row_labels;           /* (max_tokens + 1) entries of each row, then where they go */
+};
+
+int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
+    if (keep_tail) return s->n_tokens;
+    return s->first_label < s->n_tokens ? s->n_tokens - 1 : 0;
+}
+
+static int32_t sample_labels(const pf_sample *s) {
+    return s->first_label < s->n_tokens ? s->n_tokens - s->first_label : 0;
+}
+
+peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_options *opt,
+                                 peft_error *err) {
+    *out = NULL;
+    if (opt->max_tokens < 1 || opt->max_labels < 0 || opt->max_samples < 1 ||
+        opt->rope_original < 0)
+        return PF_FAIL(err, PEFT_E_SHAPE,
+                       "batch builder: %d rows, %d labels, %d samples; each must be positive",
+                       opt->max_tokens, opt->max_labels, opt->max_samples);
+    pf_arena arena;
+    pf_arena_init(&arena, "batch");
+    pf_batch_builder *bb = PF_NEW(&arena, pf_batch_builder);
+    if (bb == NULL) goto nomem;
+    bb->opt = *opt;
+    if (bb->opt.max_labels == 0) bb->opt.max_labels = opt->max_tokens;
+    size_t T = (size_t)opt->max_tokens, E = (size_t)bb->opt.max_labels,
+           N = (size_t)opt->max_samples;
+    size_t S = 2 * N < T ? 2 * N : T; /* a tail is one segment, and cuts at most one other in two */
+    bb->micro_of = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->micro_shared = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->micro_rows = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->micro_labels = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->ids = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->pos = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->seg = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->end = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->sample = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->segments = PF_NEW_ARRAY(&arena, pf_segment, S);
+    bb->label_row = PF_NEW_ARRAY(&arena, int32_t, E);
+    bb->label_target = PF_NEW_ARRAY(&arena, int32_t, E);
+    bb->label_sample = PF_NEW_ARRAY(&arena, int32_t, E);
+    bb->label_weight = PF_NEW_ARRAY(&arena, float, E);
+    bb->path_row = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->chunk_row = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->chunk_at = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->starts = PF_NEW_ARRAY(&arena, unsigned char, T + 1);
+    bb->parent_row = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->row_labels = PF_NEW_ARRAY(&arena, int32_t, T + 1);
+    if (bb->micro_of == NULL || bb->micro_shared == NULL || bb->micro_rows == NULL ||
+        bb->micro_labels == NULL || bb->ids == NULL || bb->pos == NULL || bb->seg == NULL ||
+        bb->end == NULL || bb->sample == NULL || bb->segments == NULL || bb->label_row == NULL ||
+        bb->label_target == NULL || bb->label_sample == NULL || bb->label_weight == NULL ||
+        bb->path_row == NULL || bb->chunk_row == NULL || bb->chunk_at == NULL ||
+        bb->starts == NULL || bb->parent_row == NULL || bb->row_labels == NULL ||
+        !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
+        goto nomem;
+    bb->arena = arena; /* the builder lives in its own arena; nothing is taken from it later */
+    *out = bb;
+    return PEFT_OK;
+nomem:
+    pf_arena_release(&arena);
+    return PF_FAIL(err, PEFT_E_NOMEM,
+                   "out of memory for micro-batches of %d rows and steps of %d samples",
+                   opt->max_tokens, opt->max_samples);
+}
+
+void pf_batch_builder_free(pf_batch_builder *bb) {
+    if (bb == NULL) return;
+    pf_arena arena = bb->arena;
+    pf_arena_release(&arena);
+}
+
+static bool has_room(const pf_batch_builder *bb, int32_t m, int64_t rows, int64_t labels) {
+    return rows <= bb->opt.max_tokens - bb->micro_rows[m] &&
+           labels <= bb->opt.max_labels - bb->micro_labels[m];
+}
+
+static void put(pf_batch_builder *bb, int32_t i, int32_t m, int32_t rows, int32_t labels) {
+    if (m == bb->n_micro) {
+        bb->micro_rows[m] = bb->micro_labels[m] = bb->micro_shared[m] = 0;
+        bb->n_micro++;
+    }
+    bb->micro_of[i] = m;
+    bb->micro_rows[m] += rows;
+    bb->micro_labels[m] += labels;
+    bb->figures.rows += rows;
+}
+
+/* A tree that no micro-batch can hold: each sample goes where it adds the fewest rows. */
+static void place_by_sample(pf_batch_builder *bb, int32_t begin, int32_t end) {
+    const pf_prefix_tree *t = &bb->tree;
+    for (int32_t m = 0; m < bb->n_micro; m++) bb->micro_shared[m] = 0;
+    for (int32_t i = begin; i < end; i++) {
+        const pf_sample *s = &bb->samples[t->order[i]];
+        int32_t length = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        int32_t best = bb->n_micro, fewest = length + 1;
+        for (int32_t m = 0; m < bb->n_micro; m++) {
+            if (bb->micro_shared[m] > t->shared[i]) bb->micro_shared[m] = t->shared[i];
+            int32_t rows = length - bb->micro_shared[m];
+            if (rows < fewest && has_room(bb, m, rows, labels)) {
+                best = m;
+                fewest = rows;
+            }
+        }
+        put(bb, i, best, fewest > length ? length : fewest, labels);
+        bb->micro_shared[best] = length;
+    }
+}
+
+/* Whole trees go to the first micro-batch with room. */
+static void cut(pf_batch_builder *bb) {
+    const pf_prefix_tree *t = &bb->tree;
+    for (int32_t begin = 0, end = 0; begin < t->n_order; begin = end) {
+        int64_t rows = 0, labels = 0;
+        do {
+            const pf_sample *s = &bb->samples[t->order[end]];
+            rows += pf_sample_rows(s, bb->opt.keep_tail) - t->shared[end];
+            labels += sample_labels(s);
+        } while (++end < t->n_order && t->shared[end] > 0);
+        if (rows > bb->opt.max_tokens || labels > bb->opt.max_labels) {
+            place_by_sample(bb, begin, end);
+            continue;
+        }
+        int32_t m = 0;
+        while (m < bb->n_micro && !has_room(bb, m, rows, labels)) m++;
+        for (int32_t i = begin; i < end; i++) {
+            const pf_sample *s = &bb->samples[t->order[i]];
+            put(bb, i, m, pf_sample_rows(s, bb->opt.keep_tail) - t->shared[i], sample_labels(s));
+        }
+    }
+}
+
+peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *samples, int32_t n,
+                                   uint64_t step, int32_t *n_micro, peft_error *err) {
+    *n_micro = 0;
+    bb->n_micro = 0;
+    bb->samples = samples;
+    bb->step = step;
+    memset(&bb->figures, 0, sizeof bb->figures);
+    if (n < 0 || n > bb->opt.max_samples)
+        return PF_FAIL(err, PEFT_E_SHAPE, "batch builder: a step of %d samples, planned were %d", n,
+                       bb->opt.max_samples);
+    for (int32_t i = 0; i < n; i++) {
+        const pf_sample *s = &samples[i];
+        int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        if (s->n_tokens < 1 || s->first_label < 1)
+            return PF_FAIL(err, PEFT_E_SHAPE,
+                           "batch builder: sample %d has %d tokens and its first label at %d",
+                           s->index, s->n_tokens, s->first_label);
+        if (rows > bb->opt.max_tokens || labels > bb->opt.max_labels)
+            return PF_FAIL(err, PEFT_E_SHAPE,
+                           "batch builder: sample %d needs %d rows and %d labels, a micro-batch "
+                           "was planned with %d and %d",
+                           s->index, rows, labels, bb->opt.max_tokens, bb->opt.max_labels);
+        bb->figures.rows_plain += rows;
+        bb->figures.labels += labels;
+        if (s->weights == NULL)
+            bb->figures.label_weight += labels;
+        else
+            for (int32_t k = s->first_label; k < s->n_tokens; k++)
+                bb->figures.label_weight += (double)s->weights[k];
+    }
+    bool share =
+        bb->opt.share == PF_SHARE_ALWAYS || (bb->opt.share == PF_SHARE_AUTO && !bb->opt.dropout);
+    pf_prefix_tree_build(&bb->tree, samples, n,
+                         &(pf_prefix_tree_options){
+                             .share = share,
+                             .overhead = bb->opt.share == PF_SHARE_ALWAYS ? 1 : PF_SHARE_OVERHEAD,
+                             .rope_original = bb->opt.rope_original,
+                             .keep_tail = bb->opt.keep_tail,
+                         });
+    cut(bb);
+    *n_micro = bb->n_micro;
+    return PEFT_OK;
+}
+
+pf_batch_figures pf_batch_builder_figures(const pf_batch_builder *bb) {
+    return bb->figures;
+}
+
+/* Keys of the rows [shared, length) of a sample: rows of a kept prefix belong to the first sample
+ * below it, also where the tree was cut and that sample stands in another micro-batch. */
+static void place_keys(pf_batch_builder *bb, int32_t sample, int32_t shared, int32_t length,
+                       int32_t row) {
+    const pf_prefix_tree *t = &bb->tree;
+    int32_t node = t->leaf_parent[sample], owner = sample;
+    while (length > shared) {
+        int32_t from = node < 0 ? 0 : t->nodes[node].depth;
+        if (from < shared) from = shared;
+        for (int32_t d = from; d < length; d++)
+            bb->sample[row + d - shared] = bb->samples[owner].index;
+        length = from;
+        if (node < 0) break;
+        owner = t->nodes[node].first;
+        node = t->nodes[node].parent;
+    }
+}
+
+/* Goes through the samples of micro-batch m: *i is one after the last one at first (0), *shared
+ * what the next one shares with it. */
+static bool next_sample(const pf_batch_builder *bb, int32_t m, int32_t *i, int32_t *shared) {
+    const pf_prefix_tree *t = &bb->tree;
+    *shared = *i == 0 ? 0 : INT32_MAX;
+    for (; *i < t->n_order; ++*i) {
+        if (t->shared[*i] < *shared) *shared = t->shared[*i];
+        if (bb->micro_of[*i] == m) {
+            ++*i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Rows, and the number of entries on each. Marks where segments start: at each tail, and where a
+ * later one leaves it. */
+static void place_rows(pf_batch_builder *bb, int32_t m) {
+    int32_t depth = 0; /* of the stack of tails on the path to the current sample */
+    for (int32_t i = 0, row = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
+        const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
+        int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
+        if (length > shared) {
+            while (depth > 0 && bb->chunk_at[depth - 1] >= shared) depth--;
+            bb->parent_row[row] = -1;
+            if (depth > 0) {
+                int32_t last = bb->chunk_row[depth - 1] + shared - 1 - bb->chunk_at[depth - 1];
+                bb->parent_row[row] = last;
+                if (bb->starts[last + 1] == 0) bb->starts[last + 1] = INSIDE;
+            }
+            bb->chunk_row[depth] = row;
+            bb->chunk_at[depth++] = shared;
+            bb->starts[row] = TAIL;
+        }
+        place_keys(bb, bb->tree.order[i - 1], shared, length, row);
+        for (int32_t d = shared; d < length; d++, row++) {
+            bb->ids[row] = s->tokens[d];
+            bb->pos[row] = d;
+            bb->end[row] = s->n_tokens; /* for make_segments */
+            bb->path_row[d] = row;
+            bb->row_labels[row] = 0;
+        }
+        for (int32_t k = s->first_label; k < s->n_tokens; k++)
+            bb->row_labels[bb->path_row[k - 1]]++;
+    }
+}
+
+static int32_t make_segments(pf_batch_builder *bb, int32_t n_rows) {
+    int32_t n = -1;
+    for (int32_t row = 0; row < n_rows; row++) {
+        if (bb->starts[row] != 0) {
+            int32_t before = bb->starts[row] == TAIL ? bb->parent_row[row] : row - 1;
+            bb->segments[++n] = (pf_segment){
+                .start = row,
+                .parent = before < 0 ? -1 : bb->seg[before],
+                .rope_length = bb->end[row],
+            };
+        }
+        bb->segments[n].length++;
+        bb->seg[row] = n;
+    }
+    n++;
+    for (int32_t i = 0; i < n; i++)
+        bb->segments[i].subtree_end = bb->segments[i].start + bb->segments[i].length;
+    for (int32_t i = n - 1; i >= 0; i--) { /* children come after their parent */
+        pf_segment *s = &bb->segments[i];
+        if (s->parent >= 0 && bb->segments[s->parent].subtree_end < s->subtree_end)
+            bb->segments[s->parent].subtree_end = s->subtree_end;
+    }
+    for (int32_t row = 0; row < n_rows; row++)
+        bb->end[row] = bb->segments[bb->seg[row]].subtree_end;
+    return n;
+}
+
+/* row_labels says where the entries of a row go: they end up sorted by row, then in the order of
+ * the samples. */
+static void place_labels(pf_batch_builder *bb, int32_t m) {
+    for (int32_t i = 0, row = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
+        const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
+        int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
+        for (int32_t d = shared; d < length; d++) bb->path_row[d] = row++;
+        for (int32_t k = s->first_label; k < s->n_tokens; k++) {
+            int32_t e = bb->row_labels[bb->path_row[k - 1]]++;
+            bb->label_row[e] = bb->path_row[k - 1];
+            bb->label_target[e] = s->tokens[k];
+            bb->label_weight[e] = s->weights == NULL ? 1.0f : s->weights[k];
+            bb->label_sample[e] = s->index;
+        }
+    }
+}
+
+void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
+    PF_ASSERT(i >= 0 && i < bb->n_micro);
+    int32_t n_rows = bb->micro_rows[i], n_labels = 0;
+    memset(bb->starts, 0, (size_t)n_rows + 1);
+    place_rows(bb, i);
+    for (int32_t row = 0; row < n_rows; row++) {
+        int32_t count = bb->row_labels[row];
+        bb->row_labels[row] = n_labels;
+        n_labels += count;
+    }
+    PF_ASSERT(n_labels == bb->micro_labels[i]);
+    int32_t n_segments = make_segments(bb, n_rows);
+    place_labels(bb, i);
+    *out = (pf_batch){
+        .n_tokens = n_rows,
+        .ids = bb->ids,
+        .pos = bb->pos,
+        .seg = bb->seg,
+        .end = bb->end,
+        .sample = bb->sample,
+        .segments = bb->segments,
+        .n_segments = n_segments,
+        .n_labels = n_labels,
+        .label_row = bb->label_row,
+        .label_target = bb->label_target,
+        .label_weight = bb->label_weight,
+        .label_sample = bb->label_sample,
+        .step = bb->step,
+    };
+}

@@ -1,0 +1,81 @@
+/* batch_builder.h - the samples of one step -> micro-batches under a token budget, with common
+ * prefixes held once.
+ *
+ * A sample is a run of tokens of which the last ones are predicted. The builder takes all samples
+ * of a step at once, finds what they have in common from position 0 on (a trie over their tokens),
+ * decides by a cost model which common prefixes become segments of their own, and cuts the result
+ * into micro-batches of at most max_tokens rows and max_labels entries. What is computed does not
+ * depend on any of that: each sample's tokens see the tokens before them in the sample, each of its
+ * labels is one entry, and neither positions nor keys of random masks know of the cut.
+ *
+ * Order: samples that share nothing stay in the order given, and go to the first micro-batch with
+ * room (first fit). Samples that share stand together where the first of them would stand. A tree
+ * larger than the budget is spread over several micro-batches, each sample where it adds the fewest
+ * rows; rows of its prefixes are then computed once in each.
+ *
+ * The row of a sample's last token predicts nothing and is seen by nobody, so it is not computed,
+ * nor is a sample without labels; keep_tail asks for all rows (heads that read the last one).
+ *
+ * Everything is allocated by new; begin and get allocate nothing. Not thread-safe. */
+#ifndef PF_BATCH_BUILDER_H
+#define PF_BATCH_BUILDER_H
+
+#include "graph/batch.h"
+
+#include <stdbool.h>
+
+typedef struct pf_sample {
+    const int32_t *tokens; /* borrowed until the next begin */
+    int32_t n_tokens;
+    int32_t first_label;  /* tokens [first_label, n_tokens) are targets; at least 1 */
+    const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1 */
+    int32_t index;        /* of the sample in the step: key of its random masks and labels */
+} pf_sample;
+
+typedef enum pf_share {
+    PF_SHARE_AUTO,  /* when it pays, and not while dropout is active */
+    PF_SHARE_NEVER, /* every sample is a root */
+    PF_SHARE_ALWAYS /* whenever it saves a row; shared rows take the mask of their first sample */
+} pf_share;
+
+/* Rows that a prefix of its own must save to pay for the segments it adds: shorter runs of keys in
+ * attention, and rows that no longer stand side by side. */
+enum { PF_SHARE_OVERHEAD = 4 };
+
+typedef struct pf_batch_builder_options {
+    int32_t max_tokens;  /* rows of a micro-batch; at least those of the longest sample */
+    int32_t max_labels;  /* entries of a micro-batch; 0: max_tokens */
+    int32_t max_samples; /* in a step */
+    pf_share share;
+    bool dropout;          /* random masks are active */
+    int32_t rope_original; /* RoPE that looks at the length: samples longer than this share only
+                              with samples of their own length; 0: no such RoPE */
+    bool keep_tail;
+} pf_batch_builder_options;
+
+typedef struct pf_batch_builder pf_batch_builder;
+
+peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_options *opt,
+                                 peft_error *err);
+void pf_batch_builder_free(pf_batch_builder *bb);
+
+/* Plans the micro-batches of these samples. Fails when a sample alone exceeds a limit of the
+ * options. */
+peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *samples, int32_t n,
+                                   uint64_t step, int32_t *n_micro, peft_error *err);
+/* Micro-batch i of n_micro; its arrays are valid until the next get or begin. */
+void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out);
+
+typedef struct pf_batch_figures { /* of the step that was begun last */
+    int64_t rows_plain;           /* rows without sharing */
+    int64_t rows;                 /* rows computed */
+    int64_t labels;               /* entries */
+    double label_weight; /* their sum: the denominator, when every target weighs 1 the number of
+                            supervised tokens */
+} pf_batch_figures;
+pf_batch_figures pf_batch_builder_figures(const pf_batch_builder *bb);
+
+/* Rows that a sample needs by itself. */
+int32_t pf_sample_rows(const pf_sample *s, bool keep_tail);
+
+#endif

@@ -1,0 +1,102 @@
+/* batch_spec.c - see batch_spec.h. */
+#include "data/batch_spec.h"
+
+static peft_status check_spec(const pf_segment_spec *segments, int32_t n_segments,
+                              const pf_label_spec *labels, int32_t n_labels, int32_t *n_rows,
+                              peft_error *err) {
+    int64_t rows = 0;
+    for (int32_t i = 0; i < n_segments; i++) {
+        const pf_segment_spec *s = &segments[i];
+        if (s->n < 1 || s->parent < -1 || s->parent >= i)
+            return PF_FAIL(err, PEFT_E_SHAPE, "segment %d has %d rows and parent %d", i, s->n,
+                           s->parent);
+        int32_t open = i - 1; /* in pre-order the parent is on the path to the segment before */
+        while (open >= 0 && open != s->parent) open = segments[open].parent;
+        if (open != s->parent)
+            return PF_FAIL(err, PEFT_E_SHAPE, "segment %d is not in pre-order", i);
+        rows += s->n;
+    }
+    if (n_segments < 1 || rows > INT32_MAX)
+        return PF_FAIL(err, PEFT_E_SHAPE, "%d segments, %lld rows", n_segments, (long long)rows);
+    for (int32_t e = 0; e < n_labels; e++)
+        if (labels[e].segment < 0 || labels[e].segment >= n_segments || labels[e].offset < 0 ||
+            labels[e].offset >= segments[labels[e].segment].n)
+            return PF_FAIL(err, PEFT_E_SHAPE, "label %d is on row %d of segment %d", e,
+                           labels[e].offset, labels[e].segment);
+    *n_rows = (int32_t)rows;
+    return PEFT_OK;
+}
+
+peft_status pf_batch_from_segments(pf_batch *out, pf_arena *a, const pf_segment_spec *segments,
+                                   int32_t n_segments, const pf_label_spec *labels,
+                                   int32_t n_labels, peft_error *err) {
+    int32_t n_rows = 0;
+    *out = (pf_batch){0};
+    PF_TRY(check_spec(segments, n_segments, labels, n_labels, &n_rows, err));
+    int32_t *ids = PF_NEW_ARRAY(a, int32_t, n_rows), *pos = PF_NEW_ARRAY(a, int32_t, n_rows),
+            *seg = PF_NEW_ARRAY(a, int32_t, n_rows), *end = PF_NEW_ARRAY(a, int32_t, n_rows),
+            *sample = PF_NEW_ARRAY(a, int32_t, n_rows);
+    int32_t *label_row = PF_NEW_ARRAY(a, int32_t, n_labels),
+            *label_target = PF_NEW_ARRAY(a, int32_t, n_labels),
+            *label_sample = PF_NEW_ARRAY(a, int32_t, n_labels);
+    float *label_weight = PF_NEW_ARRAY(a, float, n_labels);
+    pf_segment *tree = PF_NEW_ARRAY(a, pf_segment, n_segments);
+    int32_t *deepest = PF_NEW_ARRAY(a, int32_t, n_segments);
+    if (ids == NULL || pos == NULL || seg == NULL || end == NULL || sample == NULL ||
+        label_row == NULL || label_target == NULL || label_sample == NULL || label_weight == NULL ||
+        tree == NULL || deepest == NULL)
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for a batch of %d rows", n_rows);
+
+    for (int32_t i = 0, row = 0; i < n_segments; i++) {
+        const pf_segment_spec *s = &segments[i];
+        int32_t first = 0;
+        if (s->parent >= 0) first = pos[tree[s->parent].start + tree[s->parent].length - 1] + 1;
+        tree[i] = (pf_segment){
+            .start = row, .length = s->n, .parent = s->parent, .subtree_end = row + s->n};
+        deepest[i] = first + s->n;
+        for (int32_t k = 0; k < s->n; k++, row++) {
+            ids[row] = s->ids[k];
+            pos[row] = first + k;
+            seg[row] = i;
+            sample[row] = s->sample;
+        }
+    }
+    for (int32_t i = n_segments - 1; i >= 0; i--) {
+        int32_t p = segments[i].parent;
+        if (p >= 0 && tree[p].subtree_end < tree[i].subtree_end)
+            tree[p].subtree_end = tree[i].subtree_end;
+        if (p >= 0 && deepest[p] < deepest[i]) deepest[p] = deepest[i];
+        tree[i].rope_length = segments[i].rope_length > 0 ? segments[i].rope_length : deepest[i];
+    }
+    for (int32_t row = 0; row < n_rows; row++) end[row] = tree[seg[row]].subtree_end;
+
+    for (int32_t e = 0; e < n_labels;
+         e++) { /* insertion sort: small, and keeps the order of equal rows */
+        const pf_label_spec *l = &labels[e];
+        int32_t row = tree[l->segment].start + l->offset, at = e;
+        for (; at > 0 && label_row[at - 1] > row; at--) {
+            label_row[at] = label_row[at - 1];
+            label_target[at] = label_target[at - 1];
+            label_sample[at] = label_sample[at - 1];
+            label_weight[at] = label_weight[at - 1];
+        }
+        label_row[at] = row;
+        label_target[at] = l->target;
+        label_sample[at] = l->sample;
+        label_weight[at] = l->weight;
+    }
+    *out = (pf_batch){.n_tokens = n_rows,
+                      .ids = ids,
+                      .pos = pos,
+                      .seg = seg,
+                      .end = end,
+                      .sample = sample,
+                      .segments = tree,
+                      .n_segments = n_segments,
+                      .n_labels = n_labels,
+                      .label_row = label_row,
+                      .label_target = label_target,
+                      .label_weight = label_weight,
+                      .label_sample = label_sample};
+    return PEFT_OK;
+}

@@ -1,0 +1,352 @@
+/* test_batch_builder.c - whatever is shared and however the step is cut, the micro-batches describe
+ * the samples that went in: every label once, on a row that sees exactly the tokens before it. */
+#include "data/batch_builder.h"
+
+#include "base/arena.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_SAMPLES = 40, MAX_LENGTH = 60, VOCAB = 50 };
+
+typedef struct step {
+    int32_t n;
+    int32_t tokens[MAX_SAMPLES][MAX_LENGTH];
+    float weights[MAX_SAMPLES][MAX_LENGTH];
+    pf_sample samples[MAX_SAMPLES];
+} step;
+
+typedef struct draw {
+    pf_rng_key key;
+    uint64_t at;
+} draw;
+
+static int32_t below(draw *d, int32_t bound) {
+    return (int32_t)pf_rng_below_at(d->key, d->at++, (uint64_t)bound);
+}
+
+/* Few symbols and copied beginnings, so that prefixes are common, several levels deep, and whole
+ * samples repeat. */
+static void make_step(step *s, draw *d) {
+    s->n = 1 + below(d, MAX_SAMPLES);
+    int32_t symbols = 1 + below(d, 4) * below(d, 4);
+    for (int32_t i = 0; i < s->n; i++) {
+        int32_t length = 1 + below(d, MAX_LENGTH), copied = 0;
+        if (i > 0 && below(d, 3) > 0) {
+            const pf_sample *from = &s->samples[below(d, i)];
+            copied = below(d, from->n_tokens + 1);
+            if (below(d, 4) == 0) copied = length = from->n_tokens;
+            if (copied > length) length = copied;
+            memcpy(s->tokens[i], from->tokens, sizeof(int32_t) * (size_t)copied);
+        }
+        for (int32_t k = copied; k < length; k++) s->tokens[i][k] = below(d, symbols);
+        for (int32_t k = 0; k < length; k++) s->weights[i][k] = (float)(1 + below(d, 8));
+        s->samples[i] = (pf_sample){.tokens = s->tokens[i],
+                                    .n_tokens = length,
+                                    .first_label = 1 + below(d, length),
+                                    .weights = below(d, 2) ? s->weights[i] : NULL,
+                                    .index = i};
+    }
+}
+
+/* Rows that ids 0..n-1 of a sample take when every common prefix is held once: the number of
+ * different prefixes. */
+static int64_t distinct_prefixes(const step *s, bool keep_tail, int32_t rope_original) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < s->n; i++) {
+        const pf_sample *a = &s->samples[i];
+        int32_t known = 0, rows = pf_sample_rows(a, keep_tail);
+        for (int32_t j = 0; j < i; j++) {
+            const pf_sample *b = &s->samples[j];
+            int32_t k = 0, other = pf_sample_rows(b, keep_tail);
+            if (rope_original > 0 && (a->n_tokens > rope_original || b->n_tokens > rope_original) &&
+                a->n_tokens != b->n_tokens)
+                continue;
+            while (k < rows && k < other && a->tokens[k] == b->tokens[k]) k++;
+            if (k > known) known = k;
+        }
+        count += rows - known;
+    }
+    return count;
+}
+
+/* Does row i of the batch see exactly tokens[0..pos] of the sample? */
+static bool sees(const pf_batch *b, int32_t i, const pf_sample *s) {
+    int32_t at = 0;
+    for (int32_t j = 0; j <= i; j++) {
+        if (b->end[j] <= i) continue;
+        if (at >= s->n_tokens || b->ids[j] != s->tokens[at] || b->pos[j] != at) return false;
+        at++;
+    }
+    return at == b->pos[i] + 1;
+}
+
+/* keys[sample][pos]: key of the row that the label's token is predicted from; -1 where it is not
+ * known yet. */
+static int64_t check_step(pf_batch_builder *bb, const step *s, const pf_batch_builder_options *opt,
+                          int32_t keys[][MAX_LENGTH]) {
+    static unsigned char labels[MAX_SAMPLES][MAX_LENGTH], rows_seen[MAX_SAMPLES][MAX_LENGTH];
+    memset(labels, 0, sizeof labels);
+    peft_error err = {0};
+    int32_t n_micro = 0;
+    int64_t rows = 0, n_labels = 0, allocations = pf_alloc_count();
+    if (pf_batch_builder_begin(bb, s->samples, s->n, 7, &n_micro, &err) != PEFT_OK)
+        fail_msg("%s", err.message);
+    for (int32_t m = 0; m < n_micro; m++) {
+        pf_batch b;
+        pf_batch_builder_get(bb, m, &b);
+        if (pf_batch_check(&b, VOCAB, 0, &err) != PEFT_OK) fail_msg("%s", err.message);
+        assert_true(b.n_tokens <= opt->max_tokens);
+        assert_true(b.n_labels <= (opt->max_labels > 0 ? opt->max_labels : opt->max_tokens));
+        assert_int_equal(b.step, 7);
+        rows += b.n_tokens;
+        n_labels += b.n_labels;
+        for (int32_t e = 0; e < b.n_labels; e++) {
+            int32_t row = b.label_row[e], k = b.pos[row] + 1;
+            const pf_sample *sample = &s->samples[b.label_sample[e]];
+            assert_true(k >= sample->first_label && k < sample->n_tokens);
+            assert_int_equal(b.label_target[e], sample->tokens[k]);
+            assert_true(b.label_weight[e] == (sample->weights ? sample->weights[k] : 1.0f));
+            assert_true(sees(&b, row, sample));
+            assert_int_equal(labels[b.label_sample[e]][k]++, 0);
+            /* the key of a row is that of a sample that has it, and of no later one than this; no
+             * cut changes it */
+            assert_true(b.sample[row] <= b.label_sample[e]);
+            int32_t *key = &keys[b.label_sample[e]][b.pos[row]];
+            if (*key < 0) *key = b.sample[row];
+            assert_int_equal(b.sample[row], *key);
+            const pf_segment *seg = &b.segments[b.seg[row]];
+            if (opt->rope_original > 0) {
+                if (sample->n_tokens > opt->rope_original)
+                    assert_int_equal(seg->rope_length, sample->n_tokens);
+                else
+                    assert_true(seg->rope_length <= opt->rope_original);
+            }
+        }
+        memset(rows_seen, 0, sizeof rows_seen);
+        for (int32_t row = 0; row < b.n_tokens; row++) {
+            assert_true(sees(&b, row, &s->samples[b.sample[row]]));
+            assert_int_equal(rows_seen[b.sample[row]][b.pos[row]]++, 0);
+        }
+    }
+    assert_int_equal(pf_alloc_count(), allocations);
+    double weight = 0;
+    int64_t expected = 0, plain = 0;
+    for (int32_t i = 0; i < s->n; i++) {
+        plain += pf_sample_rows(&s->samples[i], opt->keep_tail);
+        for (int32_t k = 0; k < s->samples[i].n_tokens; k++) {
+            bool target = k >= s->samples[i].first_label;
+            assert_int_equal(labels[i][k], target);
+            if (!target) continue;
+            expected++;
+            weight += s->samples[i].weights ? (double)s->samples[i].weights[k] : 1.0;
+        }
+    }
+    pf_batch_figures f = pf_batch_builder_figures(bb);
+    assert_int_equal(n_labels, expected);
+    assert_int_equal(f.labels, expected);
+    assert_int_equal(f.rows_plain, plain);
+    assert_int_equal(f.rows, rows);
+    assert_true(f.label_weight == weight);
+    return rows;
+}
+
+static void test_properties(void **state) {
+    (void)state;
+    static step s;
+    int shared_cuts = 0;
+    for (uint64_t trial = 0; trial < 600; trial++) {
+        draw d = {pf_rng_make_key(11, PF_RNG_DATA, trial), 0};
+        make_step(&s, &d);
+        bool keep_tail = below(&d, 2), dropout = below(&d, 2);
+        int32_t rope_original = below(&d, 2) ? below(&d, MAX_LENGTH) : 0;
+        int32_t budgets[] = {MAX_LENGTH, MAX_LENGTH + below(&d, 100), MAX_SAMPLES * MAX_LENGTH};
+        int64_t unlimited[3] = {0};
+        static int32_t keys[3][MAX_SAMPLES][MAX_LENGTH];
+        memset(keys, -1, sizeof keys);
+        for (int budget = 2; budget >= 0; budget--) {
+            for (int share = PF_SHARE_AUTO; share <= PF_SHARE_ALWAYS; share++) {
+                pf_batch_builder_options opt = {
+                    .max_tokens = budgets[budget],
+                    .max_labels = budget == 1 ? MAX_LENGTH : 0,
+                    .max_samples = MAX_SAMPLES,
+                    .share = (pf_share)share,
+                    .dropout = dropout,
+                    .rope_original = rope_original,
+                    .keep_tail = keep_tail,
+                };
+                pf_batch_builder *bb = NULL;
+                assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+                int64_t rows = check_step(bb, &s, &opt, keys[share]);
+                int64_t plain = pf_batch_builder_figures(bb).rows_plain;
+                assert_true(rows <= plain);
+                if (share == PF_SHARE_NEVER || (share == PF_SHARE_AUTO && dropout))
+                    assert_int_equal(rows, plain);
+                if (budget == 2)
+                    unlimited[share] = rows;
+                else if (rows > unlimited[share] && share == PF_SHARE_ALWAYS)
+                    shared_cuts++;
+                assert_int_equal(check_step(bb, &s, &opt, keys[share]),
+                                 rows); /* nothing is left behind */
+                pf_batch_builder_free(bb);
+            }
+        }
+        assert_int_equal(unlimited[PF_SHARE_ALWAYS],
+                         distinct_prefixes(&s, keep_tail, rope_original));
+        assert_true(unlimited[PF_SHARE_ALWAYS] <= unlimited[PF_SHARE_AUTO]);
+    }
+    assert_true(shared_cuts > 50); /* trees that had to be cut did occur */
+}
+
+static pf_sample sample_of(const int32_t *tokens, int32_t n, int32_t first_label, int32_t index) {
+    return (pf_sample){.tokens = tokens, .n_tokens = n, .first_label = first_label, .index = index};
+}
+
+/* The drawing of batch.h: A B C, A B and A D, with one label after the whole and one inside what is
+ * shared. */
+static void test_tree(void **state) {
+    (void)state;
+    static const int32_t abc[] = {1, 2, 3, 4, 5, 6, 7, 30}, ad[] = {1, 2, 3, 4, 8, 9, 10, 31},
+                         ab[] = {1, 2, 3, 4, 5, 6, 32};
+    pf_sample samples[] = {sample_of(abc, 8, 5, 0), sample_of(ad, 8, 7, 1), sample_of(ab, 7, 5, 2)};
+    pf_batch_builder *bb = NULL;
+    pf_batch_builder_options opt = {.max_tokens = 100, .max_samples = 3, .share = PF_SHARE_ALWAYS};
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+    int32_t n_micro = 0;
+    assert_int_equal(pf_batch_builder_begin(bb, samples, 3, 0, &n_micro, NULL), PEFT_OK);
+    assert_int_equal(n_micro, 1);
+    pf_batch b;
+    pf_batch_builder_get(bb, 0, &b);
+    assert_int_equal(b.n_tokens, 10);
+    static const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    static const int32_t pos[] = {0, 1, 2, 3, 4, 5, 6, 4, 5, 6};
+    static const int32_t end[] = {10, 10, 10, 10, 7, 7, 7, 10, 10, 10};
+    static const int32_t key[] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 1};
+    assert_memory_equal(b.ids, ids, sizeof ids);
+    assert_memory_equal(b.pos, pos, sizeof pos);
+    assert_memory_equal(b.end, end, sizeof end);
+    assert_memory_equal(b.sample, key, sizeof key);
+    /* nothing goes on from A B but C, so both are one segment */
+    assert_int_equal(b.n_segments, 3);
+    static const int32_t parent[] = {-1, 0, 0}, length[] = {4, 3, 3};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(b.segments[i].parent, parent[i]);
+        assert_int_equal(b.segments[i].length, length[i]);
+    }
+    static const int32_t row[] = {4, 4, 5, 5, 6, 9}, target[] = {6, 6, 7, 32, 30, 31},
+                         sample[] = {0, 2, 0, 2, 0, 1};
+    assert_int_equal(b.n_labels, 6);
+    assert_memory_equal(b.label_row, row, sizeof row);
+    assert_memory_equal(b.label_target, target, sizeof target);
+    assert_memory_equal(b.label_sample, sample, sizeof sample);
+    pf_batch_builder_free(bb);
+}
+
+/* Nothing shared: the order given, first fit. */
+static void test_first_fit(void **state) {
+    (void)state;
+    static const int32_t a[] = {1, 1, 1, 1, 1, 9}, b[] = {2, 2, 2, 9}, c[] = {3, 3, 3, 3, 9},
+                         d[] = {4, 4, 9};
+    pf_sample samples[] = {sample_of(a, 6, 1, 0), sample_of(b, 4, 1, 1), sample_of(c, 5, 1, 2),
+                           sample_of(d, 3, 1, 3)};
+    for (int share = PF_SHARE_AUTO; share <= PF_SHARE_ALWAYS; share++) {
+        pf_batch_builder *bb = NULL;
+        pf_batch_builder_options opt = {
+            .max_tokens = 7, .max_samples = 4, .share = (pf_share)share};
+        assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+        int32_t n_micro = 0;
+        assert_int_equal(pf_batch_builder_begin(bb, samples, 4, 0, &n_micro, NULL), PEFT_OK);
+        assert_int_equal(n_micro, 2);
+        pf_batch first, second;
+        pf_batch_builder_get(bb, 0, &first);
+        static const int32_t ids0[] = {1, 1, 1, 1, 1, 4, 4}, ids1[] = {2, 2, 2, 3, 3, 3, 3};
+        assert_int_equal(first.n_tokens, 7);
+        assert_memory_equal(first.ids, ids0, sizeof ids0);
+        pf_batch_builder_get(bb, 1, &second);
+        assert_int_equal(second.n_tokens, 7);
+        assert_memory_equal(second.ids, ids1, sizeof ids1);
+        pf_batch_builder_free(bb);
+    }
+}
+
+/* A prefix that saves less than it costs stays where it is: 3 rows x (2 - 1) is below the overhead,
+ * 3 x (3 - 1) not. */
+static void test_cost_model(void **state) {
+    (void)state;
+    static const int32_t a[] = {1, 1, 1, 5, 5}, b[] = {1, 1, 1, 6, 6}, c[] = {1, 1, 1, 7, 7};
+    pf_sample samples[] = {sample_of(a, 5, 1, 0), sample_of(b, 5, 1, 1), sample_of(c, 5, 1, 2)};
+    pf_batch_builder *bb = NULL;
+    pf_batch_builder_options opt = {.max_tokens = 20, .max_samples = 3};
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+    int32_t n_micro = 0;
+    assert_int_equal(PF_SHARE_OVERHEAD, 4);
+    assert_int_equal(pf_batch_builder_begin(bb, samples, 2, 0, &n_micro, NULL), PEFT_OK);
+    assert_int_equal(pf_batch_builder_figures(bb).rows, 8);
+    assert_int_equal(pf_batch_builder_begin(bb, samples, 3, 0, &n_micro, NULL), PEFT_OK);
+    assert_int_equal(pf_batch_builder_figures(bb).rows_plain, 12);
+    assert_int_equal(pf_batch_builder_figures(bb).rows, 6);
+    pf_batch_builder_free(bb);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    static const int32_t a[] = {1, 2, 3, 4, 5};
+    pf_sample long_one = sample_of(a, 5, 1, 17), no_rows = sample_of(a, 5, 5, 0);
+    pf_batch_builder *bb = NULL;
+    peft_error err = {0};
+    pf_batch_builder_options opt = {.max_tokens = 3, .max_samples = 1};
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+    int32_t n_micro = 5;
+    assert_int_equal(pf_batch_builder_begin(bb, &long_one, 1, 0, &n_micro, &err), PEFT_E_SHAPE);
+    assert_non_null(strstr(err.message, "sample 17 needs 4 rows"));
+    assert_int_equal(n_micro, 0);
+    pf_sample two[] = {no_rows, no_rows};
+    assert_int_equal(pf_batch_builder_begin(bb, two, 2, 0, &n_micro, &err), PEFT_E_SHAPE);
+    assert_non_null(strstr(err.message, "2 samples"));
+    long_one.first_label = 0;
+    assert_int_equal(pf_batch_builder_begin(bb, &long_one, 1, 0, &n_micro, &err), PEFT_E_SHAPE);
+    assert_int_equal(pf_batch_builder_begin(bb, &no_rows, 1, 0, &n_micro, &err), PEFT_OK);
+    assert_int_equal(n_micro, 0); /* nothing to learn from it, nothing computed */
+    pf_batch_builder_free(bb);
+    opt.max_tokens = 0;
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, &err), PEFT_E_SHAPE);
+    assert_null(bb);
+    pf_batch_builder_free(NULL);
+}
+
+static void test_out_of_memory(void **state) {
+    (void)state;
+    pf_batch_builder_options opt = {.max_tokens = 100000, .max_samples = 1000};
+    int failures = 0;
+    for (int n = 1; n < 100; n++) {
+        pf_batch_builder *bb = NULL;
+        pf_alloc_fail_at(n);
+        peft_status status = pf_batch_builder_new(&bb, &opt, NULL);
+        pf_alloc_fail_at(0);
+        if (status == PEFT_OK) {
+            pf_batch_builder_free(bb);
+            assert_true(failures > 0);
+            return;
+        }
+        assert_int_equal(status, PEFT_E_NOMEM);
+        assert_null(bb);
+        failures++;
+    }
+    fail_msg("never enough memory");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_properties), cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_first_fit),  cmocka_unit_test(test_cost_model),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
