@@ -1,0 +1,87 @@
+/* loss_graph.c - see loss_graph.h. */
+#include "train/loss_graph.h"
+
+#include "ops/op_table.h"
+
+#include <string.h>
+
+static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
+                         const pf_loss_graph_options *opt, peft_error *err) {
+    PF_TRY(pf_graph_new(&lg->graph, pf_op_table, err));
+    if (opt->training) lg->graph->params = model->params;
+    pf_build b = {.graph = lg->graph,
+                  .mode = opt->training ? PF_BUILD_TRAIN : PF_BUILD_EVAL,
+                  .adapters = opt->adapters};
+    pf_value *hidden;
+    PF_TRY(model->family->build(model, &b, &hidden, err));
+    PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
+    lg->nll->result = lg->correct->result = true;
+    if (opt->fuse) PF_TRY(pf_fusion_run(lg->graph, pf_fusion_table, &lg->n_fused, err));
+    if (opt->training) {
+        PF_TRY(be->alloc(be, &lg->coef_buffer, (size_t)opt->max_labels * sizeof(pf_real),
+                         "the coefficients of the labels", err));
+        lg->coef = pf_graph_input(lg->graph, "coef", PF_SPACE_LABELS, 1, lg->coef_buffer.data);
+        PF_CHECK_ALLOC(lg->coef, err);
+        PF_TRY(pf_autodiff_run(lg->graph, lg->nll, lg->coef, opt->policy, err));
+    }
+    const int64_t capacity[PF_SPACE_COUNT] = {
+        [PF_SPACE_TOKENS] = opt->max_tokens, [PF_SPACE_LABELS] = opt->max_labels};
+    PF_TRY(pf_exec_new(&lg->exec, lg->graph, be, capacity, err));
+    lg->exec->training = opt->training;
+    return PEFT_OK;
+}
+
+peft_status pf_loss_graph_init(pf_loss_graph *lg, pf_model *model, pf_backend *be,
+                               const pf_loss_graph_options *opt, peft_error *err) {
+    memset(lg, 0, sizeof *lg);
+    peft_status status = build(lg, model, be, opt, err);
+    if (status != PEFT_OK) {
+        be->free(be, &lg->coef_buffer);
+        pf_graph_free(lg->graph);
+        memset(lg, 0, sizeof *lg);
+    }
+    return status;
+}
+
+void pf_loss_graph_release(pf_loss_graph *lg) {
+    if (lg == NULL || lg->exec == NULL) return;
+    pf_backend *be = lg->exec->backend;
+    be->free(be, &lg->coef_buffer);
+    pf_exec_free(lg->exec);
+    pf_graph_free(lg->graph);
+    memset(lg, 0, sizeof *lg);
+}
+
+peft_status pf_loss_graph_forward(pf_loss_graph *lg, const pf_batch *batch, pf_loss_sums *sums,
+                                  peft_error *err) {
+    PF_TRY(pf_exec_bind(lg->exec, batch, err));
+    PF_TRY(pf_exec_forward(lg->exec, err));
+    const pf_real *nll = pf_exec_data(lg->exec, lg->nll);
+    const pf_real *correct = pf_exec_data(lg->exec, lg->correct);
+    for (int32_t e = 0; e < batch->n_labels; e++) {
+        double w = batch->label_weight[e];
+        sums->nll += w * (double)nll[e];
+        sums->correct += w * (double)correct[e];
+        sums->weight += w;
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_loss_graph_backward(pf_loss_graph *lg, double denominator, peft_error *err) {
+    const pf_batch *batch = lg->exec->batch;
+    pf_real *coef = lg->coef_buffer.data;
+    for (int32_t e = 0; e < batch->n_labels; e++) {
+        coef[e] = (pf_real)((double)batch->label_weight[e] / denominator);
+    }
+    return pf_exec_backward(lg->exec, err);
+}
+
+peft_status pf_loss_graph_explain_nonfinite(pf_loss_graph *lg, bool backward, peft_error *err) {
+    lg->exec->check_finite = true;
+    peft_status status = pf_exec_forward(lg->exec, err);
+    if (status == PEFT_OK && backward) status = pf_exec_backward(lg->exec, err);
+    lg->exec->check_finite = false;
+    if (status != PEFT_OK) return status;
+    return PF_FAIL(err, PEFT_E_DIVERGED,
+                   "the loss is not a finite number although every tensor on the way is");
+}

@@ -1,0 +1,49 @@
+/* loss_graph.h - one build of a model with a loss over label entries on top: hidden rows, head in
+ * chunks, nll and correctness per entry, and (for training) the backward pass.
+ *
+ * A recipe binds a batch, runs forward, looks at nll, says by backward what each entry's loss is
+ * worth (dL/dnll), and gradients are added to the blocks of the model's parameters. */
+#ifndef PF_LOSS_GRAPH_H
+#define PF_LOSS_GRAPH_H
+
+#include "graph/autodiff.h"
+#include "graph/exec.h"
+#include "nn/model.h"
+
+typedef struct pf_loss_graph_options {
+    bool training;         /* with a backward pass and active masks */
+    bool adapters;         /* false: the bare base */
+    pf_save_policy policy; /* what is saved for the backward pass */
+    bool fuse;
+    int64_t max_tokens, max_labels;
+} pf_loss_graph_options;
+
+typedef struct pf_loss_graph {
+    pf_graph *graph;
+    pf_exec *exec;
+    pf_value *nll, *correct; /* (E, 1) */
+    pf_value *coef;          /* (E, 1), the seed of the backward pass; NULL without training */
+    pf_buffer coef_buffer;
+    int n_fused;
+} pf_loss_graph;
+
+peft_status pf_loss_graph_init(pf_loss_graph *lg, pf_model *model, pf_backend *be,
+                               const pf_loss_graph_options *opt, peft_error *err);
+void pf_loss_graph_release(pf_loss_graph *lg);
+
+typedef struct pf_loss_sums {
+    double nll;     /* sum of weight * nll over entries, in entry order */
+    double weight;  /* sum of weights */
+    double correct; /* sum of weights of entries predicted right */
+} pf_loss_sums;
+
+/* Forward over one batch; adds to *sums. */
+peft_status pf_loss_graph_forward(pf_loss_graph *lg, const pf_batch *batch, pf_loss_sums *sums,
+                                  peft_error *err);
+/* Backward of sum(weight * nll) / denominator over the batch of the last forward. */
+peft_status pf_loss_graph_backward(pf_loss_graph *lg, double denominator, peft_error *err);
+/* The batch of the last forward once more, looking at every tensor: fails naming the first that is
+ * not finite, or with a general sentence when all are. */
+peft_status pf_loss_graph_explain_nonfinite(pf_loss_graph *lg, bool backward, peft_error *err);
+
+#endif
