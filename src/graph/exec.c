@@ -79,9 +79,9 @@ static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error 
         int64_t count = pf_exec_rows(x, v) * v->cols;
         for (int64_t i = 0; i < count; i++) {
             if (isfinite(data[i])) continue;
-            return PF_FAIL(err, PEFT_E_DIVERGED,
-                           "%s of %s (%s pass) has %s in row %lld, column %lld", n->op->name,
-                           n->name, n->phase == PF_PHASE_FORWARD ? "forward" : "backward",
+            return PF_FAIL(err, PEFT_E_DIVERGED, "%s (%s, %s pass): %s in row %lld, column %lld",
+                           n->name, n->op->name,
+                           n->phase == PF_PHASE_FORWARD ? "forward" : "backward",
                            isnan(data[i]) ? "NaN" : "infinity", (long long)(i / v->cols),
                            (long long)(i % v->cols));
         }
