@@ -60,7 +60,7 @@ static void find_lifetimes(pf_graph *g) {
 static void share_rooms(pf_graph *g) {
     for (int i = 0; i < g->n_nodes; i++) {
         pf_node *n = g->nodes[i];
-        if (n->op->in_place == 0 || n->op->in_place > n->n_in) continue;
+        if (n->op->in_place == 0 || n->op->in_place > n->n_in || n->n_out == 0) continue;
         pf_value *in = n->in[n->op->in_place - 1];
         pf_value *out = n->out[0];
         if (in == NULL || in->kind != PF_VALUE_ACT || in->last != i || in->result) continue;
