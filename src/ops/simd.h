@@ -1,0 +1,206 @@
+/* simd.h - one vector of floats, as wide as the file that includes this was compiled for.
+ *
+ * A fast kernel is written once in these words, in <op>_simd.h, and compiled twice: <op>_avx2.c (8
+ * floats) and <op>_avx512.c (16) include it, and PF_SIMD(f) names the functions f_avx2 and
+ * f_avx512. pf_v_load_n and pf_v_store_n touch at most the first n lanes (the others read as 0), so
+ * that the tail of a row runs through the same instructions as its body and an element's bits do
+ * not depend on where it stands.
+ *
+ * Float only: the double-precision build leaves these files out. */
+#ifndef PF_OPS_SIMD_H
+#define PF_OPS_SIMD_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+
+#define PF_SIMD(name) name##_avx512
+enum { PF_VN = 16 }; /* lanes */
+typedef __m512 pf_vf;
+
+static inline pf_vf pf_v_zero(void) {
+    return _mm512_setzero_ps();
+}
+static inline pf_vf pf_v_set(float a) {
+    return _mm512_set1_ps(a);
+}
+static inline pf_vf pf_v_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+static inline void pf_v_store(float *p, pf_vf a) {
+    _mm512_storeu_ps(p, a);
+}
+static inline __mmask16 pf_v_first(int n) {
+    return (__mmask16)((1u << n) - 1u);
+}
+static inline pf_vf pf_v_load_first(const float *p, int n) {
+    return _mm512_maskz_loadu_ps(pf_v_first(n), p);
+}
+static inline void pf_v_store_first(float *p, pf_vf a, int n) {
+    _mm512_mask_storeu_ps(p, pf_v_first(n), a);
+}
+static inline pf_vf pf_v_add(pf_vf a, pf_vf b) {
+    return _mm512_add_ps(a, b);
+}
+static inline pf_vf pf_v_sub(pf_vf a, pf_vf b) {
+    return _mm512_sub_ps(a, b);
+}
+static inline pf_vf pf_v_mul(pf_vf a, pf_vf b) {
+    return _mm512_mul_ps(a, b);
+}
+static inline pf_vf pf_v_div(pf_vf a, pf_vf b) {
+    return _mm512_div_ps(a, b);
+}
+static inline pf_vf pf_v_fma(pf_vf a, pf_vf b, pf_vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+} /* a b + c */
+static inline pf_vf pf_v_fnma(pf_vf a, pf_vf b, pf_vf c) {
+    return _mm512_fnmadd_ps(a, b, c);
+} /* c - a b */
+/* Of two numbers, one of them NaN, these return b. */
+static inline pf_vf pf_v_max(pf_vf a, pf_vf b) {
+    return _mm512_max_ps(a, b);
+}
+static inline pf_vf pf_v_min(pf_vf a, pf_vf b) {
+    return _mm512_min_ps(a, b);
+}
+static inline float pf_v_sum(pf_vf a) {
+    return _mm512_reduce_add_ps(a);
+}
+static inline float pf_v_hmax(pf_vf a) {
+    return _mm512_reduce_max_ps(a);
+}
+static inline pf_vf pf_v_round(pf_vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* a * 2^n for an n that holds whole numbers; subnormal results included */
+static inline pf_vf pf_v_scale(pf_vf a, pf_vf n) {
+    return _mm512_scalef_ps(a, n);
+}
+/* a where mask lane of i < k (32-bit integers), else b */
+static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) {
+    __mmask16 m = _mm512_cmplt_epi32_mask(_mm512_loadu_si512(i), _mm512_set1_epi32(k));
+    return _mm512_mask_blend_ps(m, b, a);
+}
+
+#elif defined(__AVX2__)
+
+#define PF_SIMD(name) name##_avx2
+enum { PF_VN = 8 };
+typedef __m256 pf_vf;
+
+static inline pf_vf pf_v_zero(void) {
+    return _mm256_setzero_ps();
+}
+static inline pf_vf pf_v_set(float a) {
+    return _mm256_set1_ps(a);
+}
+static inline pf_vf pf_v_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+static inline void pf_v_store(float *p, pf_vf a) {
+    _mm256_storeu_ps(p, a);
+}
+static inline __m256i pf_v_first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline pf_vf pf_v_load_first(const float *p, int n) {
+    return _mm256_maskload_ps(p, pf_v_first(n));
+}
+static inline void pf_v_store_first(float *p, pf_vf a, int n) {
+    _mm256_maskstore_ps(p, pf_v_first(n), a);
+}
+static inline pf_vf pf_v_add(pf_vf a, pf_vf b) {
+    return _mm256_add_ps(a, b);
+}
+static inline pf_vf pf_v_sub(pf_vf a, pf_vf b) {
+    return _mm256_sub_ps(a, b);
+}
+static inline pf_vf pf_v_mul(pf_vf a, pf_vf b) {
+    return _mm256_mul_ps(a, b);
+}
+static inline pf_vf pf_v_div(pf_vf a, pf_vf b) {
+    return _mm256_div_ps(a, b);
+}
+static inline pf_vf pf_v_fma(pf_vf a, pf_vf b, pf_vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline pf_vf pf_v_fnma(pf_vf a, pf_vf b, pf_vf c) {
+    return _mm256_fnmadd_ps(a, b, c);
+}
+static inline pf_vf pf_v_max(pf_vf a, pf_vf b) {
+    return _mm256_max_ps(a, b);
+}
+static inline pf_vf pf_v_min(pf_vf a, pf_vf b) {
+    return _mm256_min_ps(a, b);
+}
+static inline float pf_v_sum(pf_vf a) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float pf_v_hmax(pf_vf a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+static inline pf_vf pf_v_round(pf_vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* In two steps, as 2^n itself may be out of range: exact unless the result is subnormal. */
+static inline pf_vf pf_v_scale(pf_vf a, pf_vf n) {
+    __m256i k = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(k, 1),
+            bias = _mm256_set1_epi32(127);
+    __m256i lo = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    __m256i hi = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(k, half), bias), 23);
+    return _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(lo)), _mm256_castsi256_ps(hi));
+}
+static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) {
+    __m256i m = _mm256_cmpgt_epi32(_mm256_set1_epi32(k),
+                                   _mm256_loadu_si256((const __m256i *)(const void *)i));
+    return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
+}
+
+#else
+#error                                                                                             \
+    "simd.h is for files named _avx2.c and _avx512.c, which the build compiles for those instruction sets"
+#endif
+
+/* Lanes 0..n-1; the rest reads as 0. Masked stores are slow on some processors, so the body of a
+ * row avoids them. */
+static inline pf_vf pf_v_load_n(const float *p, int64_t n) {
+    return n >= PF_VN ? pf_v_load(p) : pf_v_load_first(p, (int)n);
+}
+static inline void pf_v_store_n(float *p, pf_vf a, int64_t n) {
+    if (n >= PF_VN)
+        pf_v_store(p, a);
+    else
+        pf_v_store_first(p, a, (int)n);
+}
+
+/* e^a within 2 ulp: a = n ln 2 + r, |r| <= ln 2 / 2, then Cephes' polynomial for e^r (Moshier,
+ * expf). -inf gives 0, overflow inf; NaN stays NaN. */
+static inline pf_vf pf_v_exp(pf_vf a) {
+    a = pf_v_max(pf_v_set(-104.0f), a); /* e^-104 rounds to 0 */
+    a = pf_v_min(pf_v_set(89.0f), a);   /* e^89 to infinity */
+    pf_vf n = pf_v_round(pf_v_mul(a, pf_v_set(1.44269504088896341f)));
+    pf_vf r = pf_v_fnma(n, pf_v_set(0.693359375f), a);
+    r = pf_v_fnma(n, pf_v_set(-2.12194440e-4f), r);
+    pf_vf p = pf_v_set(1.9875691500e-4f);
+    p = pf_v_fma(p, r, pf_v_set(1.3981999507e-3f));
+    p = pf_v_fma(p, r, pf_v_set(8.3334519073e-3f));
+    p = pf_v_fma(p, r, pf_v_set(4.1665795894e-2f));
+    p = pf_v_fma(p, r, pf_v_set(1.6666665459e-1f));
+    p = pf_v_fma(p, r, pf_v_set(5.0000001201e-1f));
+    p = pf_v_add(pf_v_fma(p, pf_v_mul(r, r), r), pf_v_set(1.0f));
+    return pf_v_scale(p, n);
+}
+
+/* 1 / (1 + e^-a) */
+static inline pf_vf pf_v_sigmoid(pf_vf a) {
+    pf_vf one = pf_v_set(1.0f);
+    return pf_v_div(one, pf_v_add(one, pf_v_exp(pf_v_sub(pf_v_zero(), a))));
+}
+
+#endif
