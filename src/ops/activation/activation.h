@@ -11,4 +11,6 @@ peft_status pf_mul(pf_graph *g, const char *name, pf_value *a, pf_value *b, pf_v
 peft_status pf_add(pf_graph *g, const char *name, pf_value *a, pf_value *b, pf_value **y,
                    peft_error *err);
 
+extern const pf_op pf_op_silu, pf_op_mul, pf_op_add; /* for fusion rules that look for them */
+
 #endif
