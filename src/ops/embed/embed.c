@@ -1,0 +1,125 @@
+/* embed.c - the ops embed and embed_grad: rows of a table by token id; see embed.h. A frozen table
+ * stays in the type that the file has: only the rows that are asked for are widened. */
+#include "ops/embed/embed.h"
+#include "ops/op_util.h"
+
+peft_status pf_embed(pf_graph *g, const char *name, pf_value *w, pf_value **y, peft_error *err) {
+    return pf_op_emit(g, "embed", name, NULL, &w, 1, y, err);
+}
+
+static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
+    const pf_value *w = n->in[0];
+    if (w->space != PF_SPACE_NONE)
+        return PF_FAIL(err, PEFT_E_SHAPE, "the table has to be a weight");
+    pf_graph_out(g, n, PF_SPACE_TOKENS, 0, w->cols);
+    return PEFT_OK;
+}
+
+static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
+    pf_value *w = n->in[0];
+    if (!pf_grad_wanted(w)) return PEFT_OK;
+    pf_value *in[2] = {pf_grad_of(ad, n->out[0]), pf_grad_sink(ad, w)};
+    return pf_graph_emit(pf_grad_graph(ad), "embed_grad", n->name, NULL, in, 2, NULL, err);
+}
+
+/* dy, dW */
+static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
+    (void)g;
+    const pf_value *dy = n->in[0], *dw = n->in[1];
+    if (dy->cols == dw->cols && dy->space == PF_SPACE_TOKENS) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_SHAPE, "dy has %lld columns, the table has %lld",
+                   (long long)dy->cols, (long long)dw->cols);
+}
+
+static peft_status check_ids(const pf_exec *x, int64_t vocab, peft_error *err) {
+    const pf_batch *b = x->batch;
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        if (b->ids[i] < 0 || b->ids[i] >= vocab) {
+            return PF_FAIL(err, PEFT_E_SHAPE, "token row %d has id %d, the table has %lld rows",
+                           (int)i, (int)b->ids[i], (long long)vocab);
+        }
+    }
+    return PEFT_OK;
+}
+
+typedef struct job {
+    const pf_exec *x;
+    const pf_value *w;
+    const pf_real *dy;
+    pf_real *y, *dw;
+    int64_t C, task_size;
+} job;
+
+static void run_task(void *ctx, int task, int worker) {
+    (void)worker;
+    const job *j = ctx;
+    const pf_batch *b = j->x->batch;
+    int64_t from = (int64_t)task * j->task_size, to = pf_min_i64(from + j->task_size, b->n_tokens);
+    for (int64_t i = from; i < to; i++) pf_op_read_row(j->x, j->w, b->ids[i], j->y + i * j->C);
+}
+
+static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_value *w = n->in[0];
+    PF_TRY(check_ids(x, w->rows, err));
+    job j = {.x = x, .w = w, .y = pf_exec_data(x, n->out[0]), .C = w->cols};
+    j.task_size = pf_op_rows_per_task(j.C);
+    pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(x->batch->n_tokens, j.task_size), run_task, &j);
+    return PEFT_OK;
+}
+
+#define TASK_COLUMNS 64
+
+/* A task owns columns, not rows: the same token may stand in several rows, and its sum goes in row
+ * order. */
+static void run_grad_task(void *ctx, int task, int worker) {
+    (void)worker;
+    const job *j = ctx;
+    const pf_batch *b = j->x->batch;
+    int64_t from = (int64_t)task * TASK_COLUMNS, to = pf_min_i64(from + TASK_COLUMNS, j->C);
+    for (int64_t i = 0; i < b->n_tokens; i++) {
+        const pf_real *dy = j->dy + i * j->C;
+        pf_real *dw = j->dw + b->ids[i] * j->C;
+        for (int64_t c = from; c < to; c++) dw[c] += dy[c];
+    }
+}
+
+static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_value *dw = n->in[1];
+    PF_TRY(check_ids(x, dw->rows, err));
+    job j = {.x = x, .dy = pf_exec_data(x, n->in[0]), .dw = pf_exec_data(x, dw), .C = dw->cols};
+    pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.C, TASK_COLUMNS), run_grad_task, &j);
+    return PEFT_OK;
+}
+
+/* Only the rows that are picked are touched, not the table. */
+static pf_cost cost(const pf_node *n, const int64_t *rows) {
+    double picked = (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols;
+    return (pf_cost){.bytes = 2 * picked * sizeof(pf_real)};
+}
+
+static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
+    double picked = (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols;
+    return (pf_cost){.flops = picked, .bytes = 3 * picked * sizeof(pf_real)};
+}
+
+static const pf_kernel_row kernels[] = {{.backend = "cpu", .name = "reference", .run = run}, {0}};
+static const pf_kernel_row grad_kernels[] = {
+    {.backend = "cpu", .name = "reference", .run = run_grad}, {0}};
+
+const pf_op pf_op_embed = {
+    .name = "embed",
+    .what = "y[i] = W[ids[i]]",
+    .shape = shape,
+    .vjp = vjp,
+    .cost = cost,
+    .kernels = kernels,
+};
+
+const pf_op pf_op_embed_grad = {
+    .name = "embed_grad",
+    .what = "dW[ids[i]] += dy[i], rows in order",
+    .flags = PF_OP_SIDE_EFFECT,
+    .shape = grad_shape,
+    .cost = grad_cost,
+    .kernels = grad_kernels,
+};
