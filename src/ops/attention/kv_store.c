@@ -1,0 +1,64 @@
+/* kv_store.c - the op that appends to a KV cache: new rows of keys and values go where the batch
+ * says (kv_row; a negative one is not kept). It stands after the attention that still reads the
+ * cache without them. */
+#include "ops/attention/attention.h"
+#include "ops/op_util.h"
+
+#include <string.h>
+
+peft_status pf_kv_store(pf_graph *g, const char *name, pf_value *k, pf_value *v, pf_value *state_k,
+                        pf_value *state_v, peft_error *err) {
+    pf_value *in[4] = {k, v, state_k, state_v};
+    return pf_graph_emit(g, "kv_store", name, NULL, in, 4, NULL, err);
+}
+
+static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
+    (void)g;
+    for (int i = 0; i < 2; i++) {
+        const pf_value *rows = n->in[i], *state = n->in[2 + i];
+        if (state->kind != PF_VALUE_STATE || rows->space != PF_SPACE_TOKENS ||
+            rows->cols != state->cols) {
+            return PF_FAIL(err, PEFT_E_SHAPE, "rows of %lld columns do not go into a cache of %lld",
+                           (long long)rows->cols, (long long)state->cols);
+        }
+    }
+    return PEFT_OK;
+}
+
+static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_batch *b = x->batch;
+    if (b->kv_row == NULL)
+        return PF_FAIL(err, PEFT_E_STATE, "the batch has no rows of the cache to write to");
+    for (int s = 0; s < 2; s++) {
+        const pf_value *state = n->in[2 + s];
+        const pf_real *from = pf_exec_data(x, n->in[s]);
+        pf_real *to = pf_exec_data(x, state);
+        for (int32_t i = 0; i < b->n_tokens; i++) {
+            if (b->kv_row[i] < 0) continue;
+            if (b->kv_row[i] >= state->rows) {
+                return PF_FAIL(err, PEFT_E_STATE,
+                               "token row %d goes to row %d of a cache that has %lld", (int)i,
+                               (int)b->kv_row[i], (long long)state->rows);
+            }
+            memcpy(to + b->kv_row[i] * state->cols, from + (int64_t)i * state->cols,
+                   (size_t)state->cols * sizeof *to);
+        }
+    }
+    return PEFT_OK;
+}
+
+static const pf_kernel_row kernels[] = {{.backend = "cpu", .name = "reference", .run = run}, {0}};
+
+static pf_cost cost(const pf_node *n, const int64_t *rows) {
+    return (pf_cost){.bytes = 4 * (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols *
+                              sizeof(pf_real)};
+}
+
+const pf_op pf_op_kv_store = {
+    .name = "kv_store",
+    .what = "cache[kv_row[i]] = k[i], v[i]",
+    .flags = PF_OP_SIDE_EFFECT,
+    .shape = shape,
+    .cost = cost,
+    .kernels = kernels,
+};
