@@ -1,0 +1,82 @@
+/* activation_cases.h - cases of add, mul, silu and swiglu, for test_activation_ops.c and its double
+ * twin. */
+#include "op_harness.h"
+
+#include "ops/activation/activation.h"
+
+static int64_t width(const op_fixture *f) {
+    return *(const int64_t *)op_args(f);
+}
+
+static peft_status build_add(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_add(op_graph(f), "add", op_rows(f, "a", width(f), 0, 1),
+                  op_rows(f, "b", width(f), 0, 1), root, err);
+}
+
+static peft_status build_mul(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_mul(op_graph(f), "mul", op_rows(f, "a", width(f), 0, 1),
+                  op_rows(f, "b", width(f), 0, 1), root, err);
+}
+
+static peft_status build_square(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *a = op_rows(f, "a", width(f), 0, 1);
+    return pf_mul(op_graph(f), "square", a, a, root, err);
+}
+
+static peft_status build_silu(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_silu(op_graph(f), "silu", op_rows(f, "x", width(f), 0, 4), root, err);
+}
+
+static peft_status build_swiglu(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *gate = op_rows(f, "gate", width(f), 0, 3), *up = op_rows(f, "up", width(f), 0, 1);
+    PF_TRY(pf_silu(op_graph(f), "silu", gate, &gate, err));
+    return pf_mul(op_graph(f), "mul", gate, up, root, err);
+}
+
+static peft_status build_swiglu_turned(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *gate = op_rows(f, "gate", width(f), 0, 3), *up = op_rows(f, "up", width(f), 0, 1);
+    PF_TRY(pf_silu(op_graph(f), "silu", gate, &gate, err));
+    return pf_mul(op_graph(f), "mul", up, gate, root, err);
+}
+
+/* silu has a second reader: nothing may be fused */
+static peft_status build_not_swiglu(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *gate = op_rows(f, "gate", width(f), 0, 3), *up = op_rows(f, "up", width(f), 0, 1), *y;
+    PF_TRY(pf_silu(op_graph(f), "silu", gate, &gate, err));
+    PF_TRY(pf_mul(op_graph(f), "mul", gate, up, &y, err));
+    return pf_add(op_graph(f), "add", y, gate, root, err);
+}
+
+static void silu_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) {
+        root[i] = (pf_real)((double)x[i] / (1 + exp(-(double)x[i])));
+    }
+}
+
+static void swiglu_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "gate"), *up = op_numbers(f, "up");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) {
+        root[i] = (pf_real)((double)x[i] / (1 + exp(-(double)x[i])) * (double)up[i]);
+    }
+}
+
+static const int64_t w576 = 576, w37 = 37, w1 = 1, w1536 = 1536;
+
+static const op_case activation_cases[] = {
+    {OP_CASE("add", &op_batch_plain, build_add, &w576)},
+    {OP_CASE("add/odd", &op_batch_plain, build_add, &w37)},
+    {OP_CASE("mul", &op_batch_plain, build_mul, &w576)},
+    {OP_CASE("mul/odd", &op_batch_plain, build_mul, &w37)},
+    {OP_CASE("mul/square", &op_batch_plain, build_square, &w1)},
+    {OP_CASE("silu", &op_batch_plain, build_silu, &w576), .oracle = silu_oracle},
+    {OP_CASE("silu/odd", &op_batch_plain, build_silu, &w37), .oracle = silu_oracle},
+    {OP_CASE("swiglu", &op_batch_plain, build_swiglu, &w576), .oracle = swiglu_oracle,
+     .n_fused = 1},
+    {OP_CASE("swiglu/odd", &op_batch_plain, build_swiglu_turned, &w37), .oracle = swiglu_oracle,
+     .n_fused = 1},
+    {OP_CASE("swiglu/two_readers", &op_batch_plain, build_not_swiglu, &w37)},
+    {OP_CASE("add/bench_2048x576", &op_batch_2048, build_add, &w576), .only_bench = true},
+    {OP_CASE("silu/bench_2048x1536", &op_batch_2048, build_silu, &w1536), .only_bench = true},
+    {OP_CASE("swiglu/bench_2048x1536", &op_batch_2048, build_swiglu, &w1536), .only_bench = true},
+};

@@ -1,0 +1,49 @@
+/* embed_cases.h - cases of embed, for test_embed_ops.c and its double twin. */
+#include "op_harness.h"
+
+#include "ops/activation/activation.h"
+#include "ops/embed/embed.h"
+
+typedef struct embed_case {
+    int64_t cols;
+    pf_dtype frozen;
+} embed_case;
+
+static peft_status build_embed(op_fixture *f, pf_value **root, peft_error *err) {
+    const embed_case *a = op_args(f);
+    int64_t vocab = op_batch(f)->n_tokens;
+    if (a->frozen == PF_DTYPE_NONE) {
+        return pf_embed(op_graph(f), "embed", op_param(f, "w", vocab, a->cols, 0, 1), root, err);
+    }
+    /* a frozen table, and something trainable to differentiate */
+    pf_value *y;
+    PF_TRY(pf_embed(op_graph(f), "embed", op_weight(f, "w", vocab, a->cols, a->frozen, 0, 1), &y,
+                    err));
+    return pf_mul(op_graph(f), "mul", y, op_rows(f, "x", a->cols, 1, 0), root, err);
+}
+
+static void embed_oracle(const op_fixture *f, pf_real *root) {
+    const embed_case *a = op_args(f);
+    const pf_real *w = op_numbers(f, "w");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens; i++) {
+        for (int64_t c = 0; c < a->cols; c++)
+            root[i * a->cols + c] = w[op_batch(f)->ids[i] * a->cols + c];
+    }
+}
+
+static const embed_case embed_96 = {96, PF_DTYPE_NONE}, embed_odd = {7, PF_DTYPE_NONE},
+                        embed_bf16 = {96, PF_DTYPE_BF16}, embed_f16 = {33, PF_DTYPE_F16},
+                        embed_f32 = {96, PF_DTYPE_F32}, embed_576 = {576, PF_DTYPE_BF16},
+                        embed_576p = {576, PF_DTYPE_NONE};
+
+static const op_case embed_cases[] = {
+    {OP_CASE("embed/trained", &op_batch_plain, build_embed, &embed_96), .oracle = embed_oracle},
+    {OP_CASE("embed/trained_odd", &op_batch_tree, build_embed, &embed_odd), .oracle = embed_oracle},
+    {OP_CASE("embed/bf16", &op_batch_plain, build_embed, &embed_bf16), .oracle = embed_oracle},
+    {OP_CASE("embed/f16", &op_batch_plain, build_embed, &embed_f16), .oracle = embed_oracle},
+    {OP_CASE("embed/f32", &op_batch_plain, build_embed, &embed_f32), .oracle = embed_oracle},
+    {OP_CASE("embed/bench_bf16_2048x576", &op_batch_2048, build_embed, &embed_576),
+     .only_bench = true},
+    {OP_CASE("embed/bench_trained_2048x576", &op_batch_2048, build_embed, &embed_576p),
+     .only_bench = true},
+};
