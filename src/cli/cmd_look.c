@@ -59,6 +59,7 @@ const cli_command cmd_config = {
 };
 
 static int print_text(peft_status status, char *text, const peft_error *err) {
+    if (status == PEFT_OK && text == NULL) return cli_done();
     if (status != PEFT_OK) return cli_fail(err);
     size_t n = strlen(text);
     fputs(text, stdout);

@@ -3,6 +3,8 @@
 
 #include "base/status.h"
 
+#include <stddef.h>
+
 peft_status cli_generate_check(const cli_command *cmd, const cli_generate *g, peft_error *err) {
     if (g->model == NULL && g->adapter == NULL) {
         return PF_FAIL(err, PEFT_E_USAGE,
