@@ -58,9 +58,10 @@ const cli_command cmd_config = {
     .run = run_config,
 };
 
-static int print_text(peft_status status, char *text, const peft_error *err) {
-    if (status == PEFT_OK && text == NULL) return cli_done();
+/* `made` by address: it is written by the call that gives `status`. */
+static int print_text(peft_status status, char **made, const peft_error *err) {
     if (status != PEFT_OK) return cli_fail(err);
+    char *text = *made;
     size_t n = strlen(text);
     fputs(text, stdout);
     if (n > 0 && text[n - 1] != '\n') putchar('\n');
@@ -84,7 +85,7 @@ static int run_plan(int argc, char **argv) {
     const peft_run_options opt = {
         .config_path = config, .overrides = words.overrides, .n_overrides = words.n_overrides};
     char *text = NULL;
-    return print_text(peft_plan(&opt, json, &text, &err), text, &err);
+    return print_text(peft_plan(&opt, json, &text, &err), &text, &err);
 }
 
 static int run_data(int argc, char **argv) {
@@ -108,10 +109,10 @@ static int run_data(int argc, char **argv) {
         .config_path = config, .overrides = words.overrides, .n_overrides = words.n_overrides};
     char *text = NULL;
     if (strcmp(verb, "preview") == 0) {
-        return print_text(peft_data_preview(&opt, first, count, json, &text, &err), text, &err);
+        return print_text(peft_data_preview(&opt, first, count, json, &text, &err), &text, &err);
     }
     if (strcmp(verb, "stats") == 0)
-        return print_text(peft_data_stats(&opt, json, &text, &err), text, &err);
+        return print_text(peft_data_stats(&opt, json, &text, &err), &text, &err);
     pf_fail(&err, PEFT_E_USAGE, "data: say 'data preview' or 'data stats', not '%s'", verb);
     return cli_fail(&err);
 }
@@ -129,7 +130,7 @@ static int run_inspect(int argc, char **argv) {
         return cli_fail(&err);
     }
     char *text = NULL;
-    return print_text(peft_inspect(words.files[0], json, &text, &err), text, &err);
+    return print_text(peft_inspect(words.files[0], json, &text, &err), &text, &err);
 }
 
 static int run_config(int argc, char **argv) {
@@ -147,12 +148,12 @@ static int run_config(int argc, char **argv) {
         const peft_run_options opt = {.config_path = config != NULL ? config : rest,
                                       .overrides = words.overrides,
                                       .n_overrides = words.n_overrides};
-        return print_text(peft_config_resolve(&opt, &text, &err), text, &err);
+        return print_text(peft_config_resolve(&opt, &text, &err), &text, &err);
     }
     if (strcmp(verb, "explain") == 0)
-        return print_text(peft_config_explain(rest, &text, &err), text, &err);
+        return print_text(peft_config_explain(rest, &text, &err), &text, &err);
     if (strcmp(verb, "reference") == 0)
-        return print_text(peft_config_reference(&text, &err), text, &err);
+        return print_text(peft_config_reference(&text, &err), &text, &err);
     pf_fail(&err, PEFT_E_USAGE,
             "config: say 'config show', 'config explain' or 'config reference', not '%s'", verb);
     return cli_fail(&err);
