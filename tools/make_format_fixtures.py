@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import sys
+import zipfile
 
 import huggingface_hub
 import numpy
@@ -85,6 +86,25 @@ def unaligned():
     safetensors.deserialize(open(f"{OUT}/unaligned.safetensors", "rb").read())
 
 
+def pickled():
+    """A state dict as torch.save writes it; one storage is shared. And the same tensors for our writer."""
+    types = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.int16,
+             torch.int8, torch.uint8, torch.bool, torch.complex64]
+    state = {f"layer.{i}.{str(t)[6:]}": numbers((2, 3), t, i) for i, t in enumerate(types)}
+    state["embed.weight"] = numbers((300, 1), torch.uint8)
+    state["conv"] = numbers((2, 1, 3, 1), torch.float32, 4)
+    state["scalar"] = torch.tensor(2.5)
+    state["empty.é"] = torch.zeros(0, 3)
+    state["vector"] = torch.zeros(3, dtype=torch.int8)
+    save_file(state, f"{OUT}/state.safetensors", {"format": "pt"})
+    state["head.weight"] = state["embed.weight"].detach()
+    for name, tensors in {"state": state, "one": {"only": torch.ones(2)}}.items():
+        torch.save(tensors, f"{OUT}/{name}.pt")
+        with zipfile.ZipFile(f"{OUT}/{name}.pt") as z, open(f"{OUT}/{name}.pkl", "wb") as f:
+            f.write(z.read(f"{name}/data.pkl"))
+        os.remove(f"{OUT}/{name}.pt")
+
+
 def seeds():
     """The seed corpora of the fuzz targets: good files, and bad ones that reach deep before they fail."""
     out = "tests/fuzz/corpus/fuzz_safetensors"
@@ -123,6 +143,7 @@ def main():
     adapter()
     sharded()
     unaligned()
+    pickled()
     seeds()
     with open(f"{OUT}/README.md", "w") as f:
         f.write("# Files written by the reference libraries\n\nMade by `tools/make_format_fixtures.py` with "
@@ -130,6 +151,7 @@ def main():
                 f"huggingface_hub {huggingface_hub.__version__}.\n\n"
                 "- `all_types.safetensors`: every type the library can save, an empty tensor, a scalar, a name full of escapes\n"
                 "- `unaligned.safetensors`: a legal file whose data stand at odd addresses\n"
+                "- `state.pkl`: the pickle in what torch.save makes of `state.safetensors` and a tied tensor; `one.pkl`: of one tensor\n"
                 "- `adapter/`: a small LoRA adapter in PEFT's format\n"
                 "- `sharded/`: shards of at most 100 bytes and their index, as transformers writes them\n")
 
