@@ -315,7 +315,7 @@ void pf_cfg_complain(pf_cfg *c, const char *path, const char *text, ...) {
     while (at->node == NULL && at->parent >= 0) at = &c->items[at->parent];
     /* of a section, the word that opens it is the better place */
     const pf_yaml_node *node = at->node;
-    if (node != NULL && node->kind != PF_YAML_SCALAR && node->key != NULL) node = node->key;
+    if (node != NULL && pf_cfg_is_section(at->row)) node = node->key;
     add_diag(c, node, item->path, line);
 }
 

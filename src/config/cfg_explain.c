@@ -14,7 +14,9 @@ static void default_text(const pf_cfg_item *item, char *out, size_t n) {
     switch (row->type) {
     case PF_CFG_T_INT:
     case PF_CFG_T_FLOAT:
-        snprintf(out, n, "%.10g", row->number);
+        /* a default that could not be written itself stands for "not given" */
+        if (row->flags & PF_CFG_ABOVE_MIN ? row->number > row->min : row->number >= row->min)
+            snprintf(out, n, "%.10g", row->number);
         break;
     case PF_CFG_T_BOOL:
         snprintf(out, n, "%s", row->number != 0 ? "true" : "false");
@@ -43,7 +45,26 @@ static void default_text(const pf_cfg_item *item, char *out, size_t n) {
     }
 }
 
+/* "auto, float32 (fp32, f32), ..." */
+static void spellings(const char *choices, char *out, size_t n) {
+    size_t at = (size_t)snprintf(out, n, "one of ");
+    for (const char *p = choices; p != NULL && *p != 0 && at + 1 < n;) {
+        size_t group = strcspn(p, " "), first = strcspn(p, " =");
+        at += (size_t)snprintf(out + at, n - at, "%s%.*s", p > choices ? ", " : "", (int)first, p);
+        for (const char *w = p + first; w < p + group && at + 1 < n; w += strcspn(w + 1, " =") + 1)
+            at += (size_t)snprintf(out + at, n - at, "%s%.*s%s", w == p + first ? " (" : ", ",
+                                   (int)strcspn(w + 1, " ="), w + 1,
+                                   w + 1 + strcspn(w + 1, " =") == p + group ? ")" : "");
+        p += group;
+        p += strspn(p, " ");
+    }
+}
+
 static void what_text(const pf_cfg_item *item, char *out, size_t n) {
+    if (item->row->type == PF_CFG_T_ENUM) {
+        spellings(item->choices, out, n);
+        return;
+    }
     pf_cfg_row row = *item->row;
     row.flags |= PF_CFG_UNSET; /* the default is told apart */
     pf_cfg_expected(&row, item->choices, false, out, n);

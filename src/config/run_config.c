@@ -81,7 +81,7 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_FLOAT(pf_training_cfg, num_train_epochs, 3, 0, 1e6, "passes over the training rows; a part of one is fine", .flags = PF_CFG_ABOVE_MIN, .aliases = "num_epochs epochs"),
     PF_CFG_INT(pf_training_cfg, max_steps, -1, -1, 1e15, "optimizer steps, in place of num_train_epochs; -1: by epochs", .flags = PF_CFG_UNSET),
     PF_CFG_ENUM(pf_training_cfg, lr_scheduler_type, "linear", SCHEDULES, "course of the learning rate after the warm-up", .aliases = "lr_scheduler"),
-    PF_CFG_MAP(pf_training_cfg, lr_scheduler_kwargs, "settings of the schedule: {num_cycles: 0.5}, {min_lr: 1e-6}, ..."),
+    PF_CFG_MAP(pf_training_cfg, lr_scheduler_kwargs, "settings of the schedule, such as {num_cycles: 0.5} or {min_lr: 1e-6}"),
     PF_CFG_FLOAT(pf_training_cfg, warmup_ratio, 0, 0, 1, "share of all steps over which the learning rate rises"),
     PF_CFG_FLOAT(pf_training_cfg, warmup_steps, 0, 0, 1e15, "steps over which the learning rate rises; below 1 a share of all steps"),
     PF_CFG_FLOAT(pf_training_cfg, weight_decay, 0, 0, 100, "decoupled weight decay; not on biases and norms"),
@@ -145,13 +145,13 @@ static const pf_cfg_row generation_rows[] = {
 static const pf_cfg_row mlflow_rows[] = {
     PF_CFG_STR(pf_mlflow_cfg, experiment_name, NULL, "experiment that the run belongs to"),
     PF_CFG_STR(pf_mlflow_cfg, tracking_uri, NULL, "address of the MLflow server"),
-    PF_CFG_STR(pf_mlflow_cfg, run_name, NULL, "default: training.run_name"),
+    PF_CFG_STR(pf_mlflow_cfg, run_name, NULL, "name of the run there; default: training.run_name"),
     PF_CFG_END};
 
 static const pf_cfg_row wandb_rows[] = {
     PF_CFG_STR(pf_wandb_cfg, project, NULL, "project that the run belongs to"),
     PF_CFG_STR(pf_wandb_cfg, entity, NULL, "user or team"),
-    PF_CFG_STR(pf_wandb_cfg, name, NULL, "default: training.run_name", .aliases = "run_name"),
+    PF_CFG_STR(pf_wandb_cfg, name, NULL, "name of the run there; default: training.run_name", .aliases = "run_name"),
     PF_CFG_END};
 
 static const pf_cfg_row tensorboard_rows[] = {
