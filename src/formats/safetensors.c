@@ -200,48 +200,16 @@ static int compare_places(const void *a, const void *b) {
     return strcmp(x->tensor.name, y->tensor.name);
 }
 
-/* Puts the tensors in order of their data and shows that they cover it. */
-static peft_status place_tensors(pf_safetensors *st, entry_list *list, const unsigned char *data,
-                                 size_t data_size, peft_error *err) {
-    char name[PF_NAME_TEXT], before[PF_NAME_TEXT];
-    size_t covered = 0;
+/* The tensors in order of their data, and findable by name. */
+static peft_status order_tensors(pf_safetensors *st, entry_list *list, peft_error *err) {
     if (list->n > 1) qsort(list->items, (size_t)list->n, sizeof *list->items, compare_places);
     st->tensors = PF_NEW_ARRAY(&st->arena, pf_stored_tensor, list->n);
+    st->by_name = PF_NEW_ARRAY(&st->arena, int, list->n);
     PF_CHECK_ALLOC(st->tensors, err);
-    for (int i = 0; i < list->n; i++) {
-        const entry *e = &list->items[i];
-        pf_name_text(e->tensor.name, name, sizeof name);
-        if (e->begin < covered) {
-            return PF_FAIL(
-                err, PEFT_E_FORMAT,
-                "%s: tensors %s and %s overlap: one ends at offset %zu, the other begins at %zu",
-                st->path, pf_name_text(e[-1].tensor.name, before, sizeof before), name, covered,
-                e->begin);
-        }
-        if (e->begin > covered) {
-            return PF_FAIL(err, PEFT_E_FORMAT,
-                           "%s: offsets %zu to %zu, before tensor %s, belong to no tensor",
-                           st->path, covered, e->begin, name);
-        }
-        st->tensors[i] = e->tensor;
-        if (e->tensor.bytes <= data_size - covered) st->tensors[i].data = data + covered;
-        covered += e->tensor.bytes;
-        if (covered > data_size) break;
-    }
+    PF_CHECK_ALLOC(st->by_name, err);
+    for (int i = 0; i < list->n; i++) st->tensors[i] = list->items[i].tensor;
     st->n_tensors = list->n;
-    if (covered > data_size) {
-        const entry *last = &list->items[list->n - 1];
-        return PF_FAIL(err, PEFT_E_FORMAT,
-                       "%s: the file has %zu bytes, its tensors need %zu: it is truncated (was a "
-                       "download interrupted?)",
-                       st->path, st->size, st->size - data_size + last->begin + last->tensor.bytes);
-    }
-    if (covered < data_size) {
-        return PF_FAIL(err, PEFT_E_FORMAT,
-                       "%s: %zu bytes after the last tensor belong to no tensor", st->path,
-                       data_size - covered);
-    }
-    return PEFT_OK;
+    return pf_stored_tensor_sort(st->tensors, st->n_tensors, st->by_name, err);
 }
 
 static int compare_keys(const void *a, const void *b) {
@@ -249,11 +217,8 @@ static int compare_keys(const void *a, const void *b) {
 }
 
 /* Sorting finds what is there twice, however the text of a hostile header is chosen. */
-static peft_status index_names(pf_safetensors *st, peft_error *err) {
+static peft_status check_names(pf_safetensors *st, peft_error *err) {
     char name[PF_NAME_TEXT];
-    st->by_name = PF_NEW_ARRAY(&st->arena, int, st->n_tensors);
-    PF_CHECK_ALLOC(st->by_name, err);
-    PF_TRY(pf_stored_tensor_sort(st->tensors, st->n_tensors, st->by_name, err));
     for (int i = 1; i < st->n_tensors; i++) {
         const char *a = st->tensors[st->by_name[i - 1]].name, *b = st->tensors[st->by_name[i]].name;
         if (pf_streq(a, b)) {
@@ -268,6 +233,44 @@ static peft_status index_names(pf_safetensors *st, peft_error *err) {
             return PF_FAIL(err, PEFT_E_FORMAT, "%s: __metadata__ has key %s twice", st->path,
                            pf_name_text(st->metadata[i].key, name, sizeof name));
         }
+    }
+    return PEFT_OK;
+}
+
+/* Shows that the tensors cover the data, each byte once, and gives them their addresses. */
+static peft_status place_tensors(pf_safetensors *st, const entry_list *list,
+                                 const unsigned char *data, size_t data_size, peft_error *err) {
+    char name[PF_NAME_TEXT], before[PF_NAME_TEXT];
+    size_t covered = 0;
+    for (int i = 0; i < list->n; i++) {
+        const entry *e = &list->items[i];
+        if (e->begin < covered) {
+            return PF_FAIL(
+                err, PEFT_E_FORMAT,
+                "%s: tensors %s and %s overlap: one ends at offset %zu, the other begins at %zu",
+                st->path, pf_name_text(e[-1].tensor.name, before, sizeof before),
+                pf_name_text(e->tensor.name, name, sizeof name), covered, e->begin);
+        }
+        if (e->begin > covered) {
+            return PF_FAIL(
+                err, PEFT_E_FORMAT, "%s: offsets %zu to %zu, before tensor %s, belong to no tensor",
+                st->path, covered, e->begin, pf_name_text(e->tensor.name, name, sizeof name));
+        }
+        if (e->tensor.bytes > data_size - covered) {
+            const entry *last = &list->items[list->n - 1];
+            return PF_FAIL(
+                err, PEFT_E_FORMAT,
+                "%s: the file has %zu bytes, its tensors need %zu: it is truncated (was a "
+                "download interrupted?)",
+                st->path, st->size, st->size - data_size + last->begin + last->tensor.bytes);
+        }
+        st->tensors[i].data = data + covered;
+        covered += e->tensor.bytes;
+    }
+    if (covered < data_size) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: %zu bytes after the last tensor belong to no tensor", st->path,
+                       data_size - covered);
     }
     return PEFT_OK;
 }
@@ -323,8 +326,9 @@ static peft_status read_all(pf_safetensors *st, entry_list *list, const unsigned
     PF_TRY(pf_scan_init(&s, (const char *)p + LENGTH_BYTES, st->header_size, LENGTH_BYTES, st->path,
                         &st->arena, err));
     PF_TRY(scan_header(&s, st, list));
-    PF_TRY(place_tensors(st, list, data, follow - st->header_size, err));
-    return index_names(st, err);
+    PF_TRY(order_tensors(st, list, err));
+    PF_TRY(check_names(st, err));
+    return place_tensors(st, list, data, follow - st->header_size, err);
 }
 
 peft_status pf_safetensors_parse(pf_safetensors *st, const void *bytes, size_t size,

@@ -203,6 +203,7 @@ static void test_refusals(void **state) {
         {"{" U8("a", 0, 2, 2) "," U8("b", 2, 9, 7) "}", 4, "x: the file has 117 bytes, its tensors need 122: it is truncated (was a download interrupted?)"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 4, "x: the file has 101 bytes, its tensors need 9223372036854775904: it is truncated (was a download interrupted?)"},
         {"{" U8("a", 0, 1, 1) "," U8("b", 1, 2, 1) "," U8("\\u0061", 2, 3, 1) "}", 3, "x: tensor 'a' is there twice"},
+        {"{" U8("a", 0, 1, 1) "," U8("a", 0, 1, 1) "}", 1, "x: tensor 'a' is there twice"},
         {"{" U8("a", 0, 0, 0) "," U8("a", 0, 0, 0) "}", 0, "x: tensor 'a' is there twice"},
         /* metadata */
         {"{\"__metadata__\":[]}", 0, "x: header, byte 24: expected '{' of __metadata__"},
