@@ -8,51 +8,80 @@
 #ifndef PF_MODEL_H
 #define PF_MODEL_H
 
+#include "base/str.h"
 #include "nn/rope_types.h"
 #include "nn/site.h"
+
+struct json_t;           /* jansson: text/json.h */
+struct pf_tensor_source; /* formats/tensor_source.h */
+struct pf_hf_folder;     /* formats/hf_folder.h */
 
 typedef struct pf_model pf_model;
 
 typedef struct pf_model_family {
     const char *name;                 /* "llama" */
     const char *const *architectures; /* "LlamaForCausalLM", ..., NULL at the end */
-    const char *const
-        *default_targets; /* LoRA target_modules when none are given, as peft has them */
-    /* Reads config (a parsed config.json, family's own struct goes to model->family_cfg), takes
-     * weights from the source by name with pf_model_take, lists sites. */
+    const char *const *model_types; /* the config's model_type of each of them, for configs without
+                                       architectures */
+    const char *const *default_targets; /* LoRA target_modules when none are given, as peft has
+                                           them; NULL at the end */
+    /* Reads m->config, lists the sites with their weights, keeps a struct of its own in
+     * m->family_cfg. */
     peft_status (*open)(pf_model *m, peft_error *err);
-    /* Hidden rows (T, C) after the final norm. Marks blocks; asks the build for KV states in
-     * GENERATE mode. */
+    /* Hidden rows (T, C) after the final norm. Marks blocks; uses the build's KV states in GENERATE
+     * mode. */
     peft_status (*build)(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err);
 } pf_model_family;
 
 struct pf_model {
     pf_arena arena;
     const pf_model_family *family;
+    const char *architecture; /* "LlamaForCausalLM" */
     void *family_cfg;
-    const char *path;  /* the folder */
-    void *config_json; /* parsed config.json (pf_json), for the family's open and for export */
-    void *files;       /* mapped weight files (pf_tensor_source); NULL with shapes only */
-    bool shapes_only;  /* no weights needed: plans */
+    const char *name;               /* as asked for: a path or a hub name */
+    struct pf_hf_folder *folder;    /* the files beside the weights: tokenizer, generation_config */
+    const char *path;               /* the folder */
+    const char *config_path;        /* for messages */
+    struct json_t *config;          /* parsed config.json, for the family's open and for export */
+    struct pf_tensor_source *files; /* mapped weight files; NULL with shapes only */
+    bool shapes_only;               /* no weights needed: plans */
     int n_layers;
     int64_t hidden, vocab, n_heads, n_kv_heads, head_dim, max_positions;
-    bool tie_word_embeddings; /* as the config says */
+    bool tie_word_embeddings; /* as the config says; whether the matrix is shared: head->tied_to */
     pf_rope_spec rope;        /* default for layers; a family may keep several of its own */
     pf_site **sites;
     int n_sites, cap_sites;
     pf_site *embedding, *head; /* also in sites */
     int64_t n_params;          /* base parameters, a tied matrix counted once */
-    pf_dtype dtype;            /* of most weights */
-    bool *tensor_used; /* per tensor of the source: which were taken; the rest is reported */
-    pf_params *params; /* what methods train on this model; NULL: nothing */
+    pf_dtype dtype;            /* of most weights, as they are in memory */
+    pf_dtype convert_to;     /* weights of another type are converted while loading; NONE: mapped as
+                                they are */
+    int64_t converted_bytes; /* memory that this took */
+    bool *tensor_used;       /* per tensor of the files: which were taken; the rest is reported */
+    pf_strlist missing;      /* tensors that no file has, reported together */
+    pf_params *params;       /* what methods train on this model; NULL: nothing */
 };
 
-/* For families: a site with this full name; weight "name.weight" (and "name.bias" if with_bias) of
- * the given shape comes from the source (or shapes alone). The message names file, tensor, found
- * and expected shape. */
+/* --- for families, while they open
+ * --------------------------------------------------------------------------------- */
+/* A site with this full name. Linear layers, norms, embeddings and heads take "name.weight" (and
+ * "name.bias") of the given shape from the files, or the shape alone; a message names file, tensor,
+ * found and expected shape. A tensor that no file has is noted, and pf_model_check_weights fails.
+ */
 peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const char *name,
                               int64_t out_dim, int64_t in_dim, bool with_bias, pf_site **out,
                               peft_error *err);
+/* Embedding and head, with the rules of ties: a tie that the config asks for holds if the files
+ * have one of the two, or both with the same numbers. */
+peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, const char *head,
+                                            bool head_bias, peft_error *err);
+/* Every tensor asked for was there: fails with the missing ones and the nearest names of the files.
+ * Warns of tensors that nobody took. */
+peft_status pf_model_check_weights(pf_model *m, peft_error *err);
+
+/* --- for everyone
+ * --------------------------------------------------------------------------------------------------
+ */
 pf_site *pf_model_find_site(const pf_model *m, const char *name);
 
 #endif

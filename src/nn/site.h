@@ -31,14 +31,15 @@ typedef struct pf_build pf_build;
 typedef struct pf_site_hooks {
     /* Before the base product: replaces *x for this site alone. */
     peft_status (*input)(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err);
-    /* After the base product (linear, norm, embedding, block output): replaces *y. x is the site's
-     * input (NULL for an embedding). mask_key is that of the group of sites that share x. */
+    /* After the base product (linear, norm, embedding, head logits, block output): replaces *y. x
+     * is the site's input (NULL for an embedding or a block). mask_key is that of the group of
+     * sites that share x. */
     peft_status (*output)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
                           pf_value **y, peft_error *err);
     /* Head with chunked loss: low-rank part of the logits. At most one attachment may have it. */
     peft_status (*head)(pf_build *b, void *self, pf_site *site, pf_value **a, pf_value **bb,
                         pf_head_ce_args *args, peft_error *err);
-    /* Attention: external key and value rows of the layer. */
+    /* Attention: external key and value rows of the layer. At most one attachment may have it. */
     peft_status (*prefix)(pf_build *b, void *self, pf_site *site, pf_value **k, pf_value **v,
                           peft_error *err);
 } pf_site_hooks;
@@ -87,6 +88,10 @@ peft_status pf_site_linear(pf_build *b, pf_value *x, pf_site *site, pf_value **y
 peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
                              pf_value **y, peft_error *err);
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
+/* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
+peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
+/* Output of a block: *y goes in and comes out as the attached methods leave it. */
+peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* nll and correct per label entry (E, 1) from the hidden rows of all tokens (T, C) */
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
                               pf_value **correct, peft_error *err);
@@ -94,12 +99,17 @@ peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_v
 peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf_value **logits,
                                 peft_error *err);
 
-/* Weight or bias as a graph value: the trained one when there is one. */
-pf_value *pf_site_weight(pf_build *b, pf_site *site);
-pf_value *pf_site_bias(pf_build *b, pf_site *site);
+/* Weight or bias as a graph value: the trained one when there is one. bias: NULL when the site has
+ * none. NULL with *err set when memory is out. */
+peft_status pf_site_weight(pf_build *b, pf_site *site, pf_value **w, peft_error *err);
+peft_status pf_site_bias(pf_build *b, pf_site *site, pf_value **bias, peft_error *err);
 
-/* Adds an attachment at the end; memory from the arena, which must live as long as the site. */
+/* Adds an attachment at the end; memory from the arena, which must live until the detach. */
 peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hooks, void *self,
                            peft_error *err);
+/* Takes away what was attached with this `self`. */
+void pf_site_detach(pf_site *site, const void *self);
+
+const char *pf_site_kind_name(pf_site_kind kind); /* "linear layer", "norm", ... for messages */
 
 #endif

@@ -1,0 +1,75 @@
+/* layers.c - attention and MLP from sites and ops; see layers.h. */
+#include "nn/layers.h"
+
+#include "ops/activation/activation.h"
+#include "ops/attention/attention.h"
+#include "ops/attention/rope.h"
+
+/* "layer.part", in the graph's lifetime */
+static peft_status part_name(pf_build *b, const char *layer, const char *part, const char **out,
+                             peft_error *err) {
+    *out = pf_arena_printf(&b->graph->arena, "%s.%s", layer, part);
+    PF_CHECK_ALLOC(*out, err);
+    return PEFT_OK;
+}
+
+peft_status pf_layer_rope_table(pf_build *b, const pf_rope_spec *spec, pf_value **table,
+                                peft_error *err) {
+    float *inv_freq = PF_NEW_ARRAY(&b->graph->arena, float, spec->dim / 2);
+    PF_CHECK_ALLOC(inv_freq, err);
+    pf_rope_table_args args = {.dim = spec->dim, .inv_freq = inv_freq};
+    PF_TRY(pf_rope_frequencies(spec, inv_freq, &args.attention_factor, err));
+    if (spec->type == PF_ROPE_DYNAMIC) {
+        args.dynamic_factor = spec->factor;
+        args.base = spec->theta;
+        args.original = spec->max_positions;
+    }
+    return pf_rope_table(b->graph, "rotary_emb", &args, table, err);
+}
+
+/* Norm per head, then rotation: q or k as the scores see it. */
+static peft_status place(pf_build *b, const pf_attention_layer *l, const char *part, pf_site *norm,
+                         pf_value *table, pf_value **x, peft_error *err) {
+    const char *name;
+    if (norm != NULL) PF_TRY(pf_site_rms_norm(b, *x, norm, l->norm_eps, l->head_dim, x, err));
+    if (!l->rope) return PEFT_OK;
+    PF_TRY(part_name(b, l->name, part, &name, err));
+    return pf_rope(b->graph, name, *x, table, l->head_dim, x, err);
+}
+
+peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_value *x,
+                               pf_value *table, pf_value **y, peft_error *err) {
+    pf_value *qkv[3], *o, *ext_k, *ext_v;
+    const char *name;
+    PF_TRY(pf_site_linears(b, x, (pf_site *[]){l->q, l->k, l->v}, 3, qkv, err));
+    PF_TRY(place(b, l, "q_rope", l->q_norm, table, &qkv[0], err));
+    PF_TRY(place(b, l, "k_rope", l->k_norm, table, &qkv[1], err));
+
+    if (b->mode == PF_BUILD_GENERATE) {
+        ext_k = b->cache_k[l->layer];
+        ext_v = b->cache_v[l->layer];
+    } else {
+        PF_TRY(pf_site_prefix(b, l->prefix, &ext_k, &ext_v, err));
+    }
+    pf_attention_args args = {.n_heads = l->n_heads,
+                              .n_kv_heads = l->n_kv_heads,
+                              .head_dim = l->head_dim,
+                              .scale = l->scale,
+                              .window = l->window};
+    PF_TRY(part_name(b, l->name, "attention", &name, err));
+    PF_TRY(pf_attention(b->graph, name, qkv[0], qkv[1], qkv[2], ext_k, ext_v, &args, &o, err));
+    if (b->mode == PF_BUILD_GENERATE) {
+        PF_TRY(part_name(b, l->name, "kv_store", &name, err));
+        PF_TRY(pf_kv_store(b->graph, name, qkv[1], qkv[2], ext_k, ext_v, err));
+    }
+    return pf_site_linear(b, o, l->o, y, err);
+}
+
+peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,
+                               pf_value **y, peft_error *err) {
+    pf_value *gu[2], *act, *h;
+    PF_TRY(pf_site_linears(b, x, (pf_site *[]){gate, up}, 2, gu, err));
+    PF_TRY(pf_silu(b->graph, gate->name, gu[0], &act, err));
+    PF_TRY(pf_mul(b->graph, up->name, act, gu[1], &h, err));
+    return pf_site_linear(b, h, down, y, err);
+}

@@ -1,0 +1,37 @@
+/* layers.h - pieces that many families share: attention with RoPE over grouped heads, and the gated
+ * MLP.
+ *
+ * A family fills a struct per layer when it opens and calls these while it builds. They emit plain
+ * ops; what is attached to the sites acts in between. */
+#ifndef PF_LAYERS_H
+#define PF_LAYERS_H
+
+#include "nn/model.h"
+
+typedef struct pf_attention_layer {
+    const char *name; /* "model.layers.3.self_attn" */
+    int layer;        /* which KV state is ours */
+    pf_site *q, *k, *v, *o;
+    pf_site *q_norm, *k_norm; /* RMS norm per head, after the projection (Qwen3); NULL: none */
+    pf_site *prefix;
+    int64_t n_heads, n_kv_heads, head_dim;
+    double scale;    /* of the scores */
+    double norm_eps; /* of q_norm and k_norm */
+    int64_t window;  /* 0: none */
+    bool rope;       /* false: positions are not seen (NoPE) */
+} pf_attention_layer;
+
+/* x (T, C), table of rope_table (T, D) -> y (T, C) */
+peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_value *x,
+                               pf_value *table, pf_value **y, peft_error *err);
+
+/* down(silu(gate(x)) * up(x)) */
+peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,
+                               pf_value **y, peft_error *err);
+
+/* cos and sin of a model's RoPE for the rows of a batch (T, D); the frequencies live in the graph.
+ */
+peft_status pf_layer_rope_table(pf_build *b, const pf_rope_spec *spec, pf_value **table,
+                                peft_error *err);
+
+#endif

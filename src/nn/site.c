@@ -1,0 +1,187 @@
+/* site.c - base products and what is attached to them; see site.h. */
+#include "nn/site.h"
+
+#include "ops/embed/embed.h"
+#include "ops/matmul/linear.h"
+#include "ops/norm/rms_norm.h"
+
+const char *pf_site_kind_name(pf_site_kind kind) {
+    switch (kind) {
+    case PF_SITE_LINEAR:
+        return "linear layer";
+    case PF_SITE_EMBEDDING:
+        return "embedding";
+    case PF_SITE_HEAD:
+        return "output head";
+    case PF_SITE_NORM:
+        return "norm";
+    case PF_SITE_ATTENTION_PREFIX:
+        return "attention layer";
+    case PF_SITE_BLOCK_OUTPUT:
+        return "block";
+    }
+    return "module";
+}
+
+/* ---- attaching
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hooks, void *self,
+                           peft_error *err) {
+    pf_attachment **end = &site->attached;
+    for (; *end != NULL; end = &(*end)->next) {
+        const pf_site_hooks *other = (*end)->hooks;
+        if ((other->head != NULL && hooks->head != NULL) ||
+            (other->prefix != NULL && hooks->prefix != NULL)) {
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "%s: two adapters cannot act on this %s at once", site->name,
+                           pf_site_kind_name(site->kind));
+        }
+    }
+    pf_attachment *at = PF_NEW(a, pf_attachment);
+    PF_CHECK_ALLOC(at, err);
+    at->hooks = hooks;
+    at->self = self;
+    *end = at;
+    return PEFT_OK;
+}
+
+void pf_site_detach(pf_site *site, const void *self) {
+    for (pf_attachment **at = &site->attached; *at != NULL;) {
+        if ((*at)->self == self) {
+            *at = (*at)->next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+/* ---- weights as values
+ * -------------------------------------------------------------------------------------------- */
+
+static peft_status trained_or_base(pf_build *b, pf_param *trained, const pf_weight *base,
+                                   pf_value **v, peft_error *err) {
+    bool use_trained = b->adapters && trained != NULL;
+    *v = use_trained ? pf_graph_param(b->graph, trained) : pf_graph_weight(b->graph, base);
+    PF_CHECK_ALLOC(*v, err);
+    return PEFT_OK;
+}
+
+peft_status pf_site_weight(pf_build *b, pf_site *site, pf_value **w, peft_error *err) {
+    PF_ASSERT(site->weight != NULL);
+    return trained_or_base(b, site->trained_weight, site->weight, w, err);
+}
+
+peft_status pf_site_bias(pf_build *b, pf_site *site, pf_value **bias, peft_error *err) {
+    *bias = NULL;
+    if (site->bias == NULL) return PEFT_OK;
+    return trained_or_base(b, site->trained_bias, site->bias, bias, err);
+}
+
+/* ---- hooks
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+static const pf_attachment *first_attachment(const pf_build *b, const pf_site *site) {
+    return b->adapters ? site->attached : NULL;
+}
+
+static peft_status run_input_hooks(pf_build *b, pf_site *site, pf_value **x, peft_error *err) {
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->input != NULL) PF_TRY(at->hooks->input(b, at->self, site, x, err));
+    }
+    return PEFT_OK;
+}
+
+static peft_status run_output_hooks(pf_build *b, pf_site *site, pf_value *x, uint32_t mask_key,
+                                    pf_value **y, peft_error *err) {
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->output != NULL)
+            PF_TRY(at->hooks->output(b, at->self, site, x, mask_key, y, err));
+    }
+    return PEFT_OK;
+}
+
+/* x W^T, then the bias: the two are fused by a pass. */
+static peft_status base_product(pf_build *b, pf_site *site, pf_value *x, pf_value **y,
+                                peft_error *err) {
+    pf_value *w, *bias;
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_site_bias(b, site, &bias, err));
+    PF_TRY(pf_linear(b->graph, site->name, x, w, NULL, y, err));
+    if (bias != NULL) PF_TRY(pf_add_bias(b->graph, site->name, *y, bias, y, err));
+    return PEFT_OK;
+}
+
+/* ---- sites in a build
+ * --------------------------------------------------------------------------------------------- */
+
+peft_status pf_site_linears(pf_build *b, pf_value *x, pf_site *const *sites, int n, pf_value **ys,
+                            peft_error *err) {
+    uint32_t mask_key = (uint32_t)sites[0]->index;
+    for (int i = 0; i < n; i++) {
+        pf_value *in = x;
+        PF_TRY(run_input_hooks(b, sites[i], &in, err));
+        PF_TRY(base_product(b, sites[i], in, &ys[i], err));
+        PF_TRY(run_output_hooks(b, sites[i], in, mask_key, &ys[i], err));
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_site_linear(pf_build *b, pf_value *x, pf_site *site, pf_value **y, peft_error *err) {
+    return pf_site_linears(b, x, &site, 1, y, err);
+}
+
+peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
+                             pf_value **y, peft_error *err) {
+    pf_value *w;
+    PF_TRY(run_input_hooks(b, site, &x, err));
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_rms_norm(b->graph, site->name, x, w, eps, group, y, err));
+    return run_output_hooks(b, site, x, (uint32_t)site->index, y, err);
+}
+
+peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
+    pf_value *w;
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_embed(b->graph, site->name, w, y, err));
+    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
+}
+
+peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v,
+                           peft_error *err) {
+    *k = *v = NULL;
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->prefix != NULL) return at->hooks->prefix(b, at->self, site, k, v, err);
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
+    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
+}
+
+peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
+                              pf_value **correct, peft_error *err) {
+    pf_value *h, *w, *bias, *low_a = NULL, *low_b = NULL;
+    pf_head_ce_args args = {.mask_key = (uint32_t)site->index};
+    PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
+    PF_TRY(run_input_hooks(b, site, &h, err));
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_site_bias(b, site, &bias, err));
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->head != NULL)
+            PF_TRY(at->hooks->head(b, at->self, site, &low_a, &low_b, &args, err));
+    }
+    return pf_head_ce(b->graph, site->name, h, w, bias, low_a, low_b, &args, nll, correct, err);
+}
+
+peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf_value **logits,
+                                peft_error *err) {
+    pf_value *h;
+    PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
+    PF_TRY(run_input_hooks(b, site, &h, err));
+    PF_TRY(base_product(b, site, h, logits, err));
+    return run_output_hooks(b, site, h, (uint32_t)site->index, logits, err);
+}
