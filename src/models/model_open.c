@@ -1,0 +1,162 @@
+/* model_open.c - from a folder to an open model; see model_open.h. */
+#include "models/model_open.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "formats/hf_folder.h"
+#include "text/json.h"
+
+/* ---- which family
+ * -------------------------------------------------------------------------------------------------
+ */
+
+static const pf_model_family *by_architecture(const char *name) {
+    for (int f = 0; pf_model_families[f] != NULL; f++) {
+        for (int i = 0; pf_model_families[f]->architectures[i] != NULL; i++) {
+            if (pf_streq(pf_model_families[f]->architectures[i], name)) return pf_model_families[f];
+        }
+    }
+    return NULL;
+}
+
+/* The architecture of a model_type: what AutoModelForCausalLM would make of a config without
+ * architectures. */
+static const char *architecture_of_type(const char *model_type) {
+    for (int f = 0; pf_model_families[f] != NULL; f++) {
+        for (int i = 0; pf_model_families[f]->model_types[i] != NULL; i++) {
+            if (pf_streq(pf_model_families[f]->model_types[i], model_type)) {
+                return pf_model_families[f]->architectures[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+static peft_status fail_unknown(const pf_model *m, const char *what, peft_error *err) {
+    pf_buf known = {0};
+    for (int f = 0; pf_model_families[f] != NULL; f++) {
+        for (int i = 0; pf_model_families[f]->architectures[i] != NULL; i++) {
+            pf_buf_addf(&known, "%s%s", f + i == 0 ? "" : ", ",
+                        pf_model_families[f]->architectures[i]);
+        }
+    }
+    peft_status status =
+        PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: architecture '%s' is not supported; these are: %s",
+                m->config_path, what, pf_buf_str(&known));
+    pf_buf_free(&known);
+    return status;
+}
+
+static peft_status find_family(pf_model *m, peft_error *err) {
+    const json_t *list;
+    const char *type, *name;
+    PF_TRY(pf_json_opt_array(m->config, m->config_path, "architectures", &list, err));
+    PF_TRY(pf_json_opt_str(m->config, m->config_path, "model_type", NULL, &type, err));
+    name = json_string_value(json_array_get(list, 0));
+    if (name == NULL) name = architecture_of_type(type);
+    if (name == NULL && type == NULL) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: it names no architecture, so this is no model's config.json",
+                       m->config_path);
+    }
+    m->family = by_architecture(name);
+    if (m->family == NULL) return fail_unknown(m, name != NULL ? name : type, err);
+    m->architecture = pf_arena_strdup(&m->arena, name);
+    PF_CHECK_ALLOC(m->architecture, err);
+    return PEFT_OK;
+}
+
+/* ---- config.json
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* The type that the config says the weights have; for plans, where there are no weights to ask. */
+static peft_status read_dtype(pf_model *m, peft_error *err) {
+    const char *old_name, *name;
+    PF_TRY(pf_json_opt_str(m->config, m->config_path, "torch_dtype", "float32", &old_name, err));
+    PF_TRY(pf_json_opt_str(m->config, m->config_path, "dtype", old_name, &name, err));
+    m->dtype = pf_dtype_by_torch_name(name);
+    if (m->dtype == PF_DTYPE_NONE) m->dtype = PF_DTYPE_F32;
+    if (m->convert_to != PF_DTYPE_NONE) m->dtype = m->convert_to;
+    return PEFT_OK;
+}
+
+static peft_status read_config(pf_model *m, peft_error *err) {
+    PF_TRY(pf_hf_folder_read_config(m->folder, &m->config, err));
+    m->config_path = m->folder->config;
+    const json_t *quantized = json_object_get(m->config, "quantization_config");
+    if (json_is_object(quantized)) {
+        const char *how = json_string_value(json_object_get(quantized, "quant_method"));
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: the weights are quantized (%s), which is not supported yet; use the "
+                       "folder of the model "
+                       "before quantization",
+                       m->config_path, how == NULL ? "quantization_config" : how);
+    }
+    PF_TRY(find_family(m, err));
+    return read_dtype(m, err);
+}
+
+/* ---- opening
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static peft_status open_files(pf_model *m, peft_error *err) {
+    m->files = PF_NEW(&m->arena, pf_tensor_source);
+    PF_CHECK_ALLOC(m->files, err);
+    PF_TRY(pf_hf_folder_open_weights(m->folder, m->files, err));
+    m->tensor_used = PF_NEW_ARRAY(&m->arena, bool, m->files->n_tensors);
+    PF_CHECK_ALLOC(m->tensor_used, err);
+    return PEFT_OK;
+}
+
+static void tell_conversion(const pf_model *m) {
+    char size[32];
+    if (m->converted_bytes == 0) return;
+    PF_INFO("weights converted to %s while loading: %s in memory, not mapped (torch_dtype: auto "
+            "keeps the file's type)",
+            pf_dtype_info(m->convert_to)->torch_name,
+            pf_format_bytes((double)m->converted_bytes, size, sizeof size));
+}
+
+static peft_status open_model(pf_model *m, const char *path, const char *revision,
+                              peft_error *err) {
+    m->folder = PF_NEW(&m->arena, pf_hf_folder);
+    PF_CHECK_ALLOC(m->folder, err);
+    PF_TRY(pf_hf_folder_open(m->folder, path, revision, err));
+    m->name = m->folder->name;
+    m->path = m->folder->path;
+    PF_TRY(read_config(m, err));
+    if (!m->shapes_only) PF_TRY(open_files(m, err));
+    PF_TRY(m->family->open(m, err));
+    PF_TRY(pf_model_check_weights(m, err));
+    tell_conversion(m);
+    return PEFT_OK;
+}
+
+peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,
+                          peft_error *err) {
+    *out = NULL;
+    pf_model *m = pf_calloc(1, sizeof *m);
+    PF_CHECK_ALLOC(m, err);
+    pf_arena_init(&m->arena, "model");
+    m->shapes_only = opt != NULL && opt->shapes_only;
+    m->convert_to = opt != NULL ? opt->dtype : PF_DTYPE_NONE;
+    peft_status status = open_model(m, path, opt != NULL ? opt->revision : NULL, err);
+    if (status != PEFT_OK) {
+        pf_model_close(m);
+        return status;
+    }
+    *out = m;
+    return PEFT_OK;
+}
+
+void pf_model_close(pf_model *m) {
+    if (m == NULL) return;
+    pf_tensor_source_close(m->files);
+    json_decref(m->config);
+    pf_hf_folder_close(m->folder);
+    pf_arena_release(&m->arena);
+    pf_free(m);
+}

@@ -1,0 +1,23 @@
+/* model_open.h - from a folder to an open model.
+ *
+ * A folder holds config.json and the weights as model.safetensors or as shards with an index. A hub
+ * name is looked up in the local Hugging Face cache. Weights are mapped and used in the type that
+ * the file has; another `dtype` converts them once, and a line says so. */
+#ifndef PF_MODEL_OPEN_H
+#define PF_MODEL_OPEN_H
+
+#include "nn/model.h"
+
+typedef struct pf_model_options { /* zero is the usual */
+    const char *revision;         /* of a hub name; NULL: the cache's main */
+    pf_dtype dtype;               /* NONE: as in the file (torch_dtype: auto) */
+    bool shapes_only;             /* config.json alone: for plans; nothing can be computed */
+} pf_model_options;
+
+peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,
+                          peft_error *err);
+void pf_model_close(pf_model *m);
+
+extern const pf_model_family *const pf_model_families[]; /* from models.def, NULL at the end */
+
+#endif
