@@ -1,9 +1,16 @@
-/* method.h - what a PEFT method is: a row in methods.def and this descriptor.
+/* method.h - adapters: what is trained on a model, and what a PEFT method is.
  *
- * A method sees sites (nn/site.h), never a model or a storage type. `attach` decides which sites it
- * acts on, adds its parameters to the set and hooks to the sites; `init` fills the weights once the
- * set is sealed; `merge` folds what was learned into a base weight, where the algebra allows;
- * `save_config` and `load_config` speak PEFT's adapter_config.json. */
+ * An adapter is one method attached to the sites of one model, with its parameters. It is made from
+ * a configuration (attach) or from a folder (open), and acts on every graph that the model builds
+ * afterwards, until it is closed. The model must outlive it. Attachment is strict: a name that
+ * matches nothing, a tensor that lands nowhere, a parameter that no tensor covers are errors that
+ * name the nearest thing there is.
+ *
+ * A method is a row in methods.def and a pf_method. It sees sites (nn/site.h), never a model or a
+ * storage type. What all methods share stands here: files, strictness, counting, and trained
+ * copies. Whole weights (modules_to_save, biases, method full) are trained as f32 copies that stand
+ * in for the base weight at their site; where embedding and head share one matrix, a copy of one
+ * leaves the other as it was, as in PEFT. */
 #ifndef PF_METHOD_H
 #define PF_METHOD_H
 
@@ -11,54 +18,117 @@
 #include "graph/param.h"
 #include "nn/model.h"
 
+struct json_t; /* jansson */
+
 typedef struct pf_adapter pf_adapter;
 typedef struct pf_method pf_method;
 
-/* One adapter on one model. Lives until pf_adapter_close; the model must outlive it. */
+typedef struct pf_trained { /* a base tensor that is trained whole */
+    pf_site *site;
+    pf_param *param;
+    bool bias;
+} pf_trained;
+
+typedef struct pf_attached {
+    pf_site *site;
+    void *self;
+} pf_attached;
+
 struct pf_adapter {
     pf_arena arena;
     const pf_method *method;
     pf_model *model;
-    pf_params params;
-    void *state;            /* the method's own */
-    const pf_peft_cfg *cfg; /* as configured or as read from a folder */
-    const char *base_name;  /* base_model_name_or_path, for the file */
-    int64_t total_params;   /* base and adapter together, as PEFT prints them */
+    pf_params params; /* params.seed: of initial weights and of dropout masks; set it before a graph
+                         is built */
+    void *state;      /* the method's own */
+    pf_peft_cfg cfg;  /* as configured, borrowed; or as read from a folder, then in cfg_arena */
+    pf_arena cfg_arena;
+    bool strict;           /* names in cfg must match; false for adapters that come from a folder */
+    const char *base_name; /* base_model_name_or_path, for the file; the model's path unless set
+                              otherwise */
+    int64_t extra_params;  /* trained numbers that the base does not have */
+    int64_t total_params;  /* base and adapter together, as PEFT prints them */
+    pf_trained *trained;
+    int n_trained, cap_trained;
+    pf_attached *attached;
+    int n_attached, cap_attached;
 };
 
-/* A merged weight is computed in f32, rows at a time: `rows` holds logical rows [row0, row0 + n) of
- * the site's matrix. */
+/* Picks the method of cfg, attaches, seals, initializes from the seed. with_training: gradients and
+ * moments too. On a model without weights (shapes_only) nothing is sealed: parameters are counted,
+ * not held. */
+peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                              uint64_t seed, bool with_training, peft_error *err);
+/* Opens a PEFT folder (adapter_config.json, adapter_model.safetensors) on this model; or the folder
+ * of a fully trained model (config.json, model.safetensors). Every tensor must land and every
+ * parameter must be covered. */
+peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
+                            peft_error *err);
+/* Writes adapter_config.json, adapter_model.safetensors and README.md (a model card) into an
+ * existing folder, each atomically; method full writes model.safetensors and config.json. */
+peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err);
+void pf_adapter_close(pf_adapter *ad); /* NULL is fine */
+
+/* The base that a folder's adapter_config.json names (base_model_name_or_path), in the arena; NULL
+ * if it names none. */
+peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, peft_error *err);
+
+/* "trainable params: 4,194,304 || all params: 6,742,609,920 || trainable%: 0.0622" */
+void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
+
+/* For adapter_file.c: attached and sealed, weights to be filled by the caller; names that match
+ * nothing are let pass. */
+peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                                     bool with_training, peft_error *err);
+
+/* --- merging: is the site's weight or bias another than the base's, and which numbers --- */
+bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias);
+/* Logical rows [row0, row0 + n) of the site's matrix (or its bias: row 0), base and adapter
+ * together, into f32. */
+peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
+                                   int64_t row0, int64_t n, float *rows, peft_error *err);
+
+/* --- for methods, while they attach --- */
+peft_status pf_adapter_hook(pf_adapter *ad, pf_site *site, const pf_site_hooks *hooks, void *self,
+                            peft_error *err);
+/* A parameter that the base does not have. `name` is copied. */
+peft_status pf_adapter_add_param(pf_adapter *ad, const char *name, int64_t rows, int64_t cols,
+                                 pf_param **out, peft_error *err);
+/* Trains the site's weight (or bias) whole, as a parameter of this name. is_copy: the base keeps
+ * its own, so the copy counts as further parameters. */
+peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, const char *name,
+                                   bool is_copy, peft_error *err);
+/* The same with a parameter that another site has already: one matrix at two sites. */
+peft_status pf_adapter_train_shared(pf_adapter *ad, pf_site *site, bool bias, pf_param *param,
+                                    peft_error *err);
+
+/* --- what a method is --- */
 struct pf_method {
     const char *name;      /* "lora", as peft.method has it */
     const char *paper;     /* title, authors, year, arXiv */
     const char *peft_type; /* "LORA"; NULL: not a PEFT type */
+    /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
+     * something. */
     peft_status (*attach)(pf_adapter *ad, peft_error *err);
+    /* First weights, a function of the seed and the parameters' names. Trained copies are filled
+     * already. */
     peft_status (*init)(pf_adapter *ad, uint64_t seed, peft_error *err);
-    /* Does it change this site's weight (or bias)? */
+    /* Weights are there, made or loaded: says of each parameter whether a zero gradient is
+     * expected. NULL: never. */
+    void (*ready)(pf_adapter *ad);
+    /* Does it change this site's weight (or bias) by more than a trained copy? NULL: no. */
     bool (*touches)(const pf_adapter *ad, const pf_site *site);
+    /* Folds the update into logical rows [row0, row0 + n) of the site's matrix, in f32. */
     peft_status (*merge_weight)(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                                 float *rows, peft_error *err);
-    peft_status (*merge_bias)(const pf_adapter *ad, const pf_site *site, float *bias,
-                              peft_error *err);
+    /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL where peft_type
+     * is. */
+    peft_status (*read_config)(pf_arena *a, const struct json_t *config, const char *where,
+                               const void **method_cfg, peft_error *err);
+    peft_status (*write_config)(const pf_adapter *ad, struct json_t *config, peft_error *err);
 };
 
 extern const pf_method *const pf_method_table[]; /* from methods.def, NULL at the end */
 const pf_method *pf_method_find(const char *name);
-
-/* Picks the method of cfg, attaches, seals, initializes from the seed. with_training: gradients and
- * moments too. */
-peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
-                              uint64_t seed, bool with_training, peft_error *err);
-/* Opens a PEFT folder (adapter_config.json, adapter_model.safetensors) on this model. Every tensor
- * must land and every parameter must be covered. */
-peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
-                            peft_error *err);
-/* Writes adapter_config.json and adapter_model.safetensors (and README.md, a model card) into an
- * existing folder. */
-peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err);
-void pf_adapter_close(pf_adapter *ad);
-
-/* "trainable params: 4,194,304 || all params: 6,742,609,920 || trainable%: 0.0622" */
-void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
 
 #endif

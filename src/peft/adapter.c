@@ -1,0 +1,237 @@
+/* adapter.c - life of an adapter: attaching, counting, trained copies, merging; files are in
+ * adapter_file.c. */
+#include "base/buf.h"
+#include "base/mem.h"
+#include "peft/method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- for methods
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* Room for one more element of a list in the adapter's arena. */
+static void *grow(pf_adapter *ad, void *list, int n, int *cap, size_t size) {
+    if (n < *cap) return list;
+    int new_cap = *cap == 0 ? 32 : 2 * *cap;
+    void *bigger = pf_arena_array(&ad->arena, (size_t)new_cap, size);
+    if (bigger == NULL) return NULL;
+    if (n > 0) memcpy(bigger, list, (size_t)n * size);
+    *cap = new_cap;
+    return bigger;
+}
+
+peft_status pf_adapter_hook(pf_adapter *ad, pf_site *site, const pf_site_hooks *hooks, void *self,
+                            peft_error *err) {
+    void *list = grow(ad, ad->attached, ad->n_attached, &ad->cap_attached, sizeof *ad->attached);
+    PF_CHECK_ALLOC(list, err);
+    ad->attached = list;
+    PF_TRY(pf_site_attach(&ad->arena, site, hooks, self, err));
+    ad->attached[ad->n_attached++] = (pf_attached){site, self};
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_add_param(pf_adapter *ad, const char *name, int64_t rows, int64_t cols,
+                                 pf_param **out, peft_error *err) {
+    PF_TRY(pf_params_add(&ad->params, name, rows, cols, out, err));
+    ad->extra_params += rows * cols;
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_train_shared(pf_adapter *ad, pf_site *site, bool bias, pf_param *param,
+                                    peft_error *err) {
+    pf_param **place = bias ? &site->trained_bias : &site->trained_weight;
+    if (*place != NULL) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: its %s is trained by another adapter of this model already", site->name,
+                       bias ? "bias" : "weight");
+    }
+    void *list = grow(ad, ad->trained, ad->n_trained, &ad->cap_trained, sizeof *ad->trained);
+    PF_CHECK_ALLOC(list, err);
+    ad->trained = list;
+    ad->trained[ad->n_trained++] = (pf_trained){site, param, bias};
+    *place = param;
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, const char *name,
+                                   bool is_copy, peft_error *err) {
+    const pf_weight *w = bias ? site->bias : site->weight;
+    pf_param *p;
+    PF_TRY(pf_params_add(&ad->params, name, w->rows, w->cols, &p, err));
+    p->is_vector = bias || site->kind == PF_SITE_NORM;
+    p->decay = !p->is_vector; /* as transformers' Trainer: neither biases nor norms */
+    if (is_copy) ad->extra_params += w->rows * w->cols;
+    return pf_adapter_train_shared(ad, site, bias, p, err);
+}
+
+/* ---- life
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static peft_status find_method(pf_adapter *ad, peft_error *err) {
+    ad->method = pf_method_find(ad->cfg.method);
+    if (ad->method != NULL) return PEFT_OK;
+    pf_buf names = {0};
+    for (int i = 0; pf_method_table[i] != NULL; i++) {
+        pf_buf_addf(&names, "%s%s", i == 0 ? "" : ", ", pf_method_table[i]->name);
+    }
+    peft_status status = PF_FAIL(err, PEFT_E_UNSUPPORTED, "peft.method '%s' is not known; %s are",
+                                 ad->cfg.method, pf_buf_str(&names));
+    pf_buf_free(&names);
+    return status;
+}
+
+static void fill_trained(pf_adapter *ad) {
+    for (int i = 0; i < ad->n_trained; i++) {
+        const pf_trained *t = &ad->trained[i];
+        const pf_weight *w = t->bias ? t->site->bias : t->site->weight;
+        pf_weight_read_tile(w, 0, w->rows, 0, w->cols, t->param->data, w->cols);
+    }
+}
+
+/* A new adapter with its method attached and its parameters counted; not yet sealed. */
+static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                               bool strict, peft_error *err) {
+    *out = NULL;
+    pf_adapter *ad = pf_calloc(1, sizeof *ad);
+    PF_CHECK_ALLOC(ad, err);
+    pf_arena_init(&ad->arena, "adapter");
+    pf_params_init(&ad->params);
+    ad->model = model;
+    ad->cfg = *cfg;
+    ad->strict = strict;
+    ad->base_name = model->name;
+    peft_status status = find_method(ad, err);
+    if (status == PEFT_OK) status = ad->method->attach(ad, err);
+    if (status != PEFT_OK) {
+        pf_adapter_close(ad);
+        return status;
+    }
+    ad->total_params = model->n_params + ad->extra_params;
+    *out = ad;
+    return PEFT_OK;
+}
+
+static peft_status start(pf_adapter *ad, bool with_training, peft_error *err) {
+    if (with_training) {
+        if (ad->model->params != NULL) {
+            return PF_FAIL(err, PEFT_E_STATE, "%s: another adapter of this model is being trained",
+                           ad->model->name);
+        }
+        ad->model->params = &ad->params;
+    }
+    if (ad->model->shapes_only) return PEFT_OK;
+    PF_TRY(pf_params_seal(&ad->params, with_training, err));
+    fill_trained(ad);
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                              uint64_t seed, bool with_training, peft_error *err) {
+    pf_adapter *ad;
+    PF_TRY(new_adapter(&ad, model, cfg, true, err));
+    ad->params.seed = seed;
+    *out = NULL;
+    peft_status status = start(ad, with_training, err);
+    if (status == PEFT_OK && !model->shapes_only) status = ad->method->init(ad, seed, err);
+    if (status != PEFT_OK) {
+        pf_adapter_close(ad);
+        return status;
+    }
+    if (!model->shapes_only && ad->method->ready != NULL) ad->method->ready(ad);
+    *out = ad;
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                                     bool with_training, peft_error *err) {
+    PF_TRY(new_adapter(out, model, cfg, false, err));
+    peft_status status = start(*out, with_training, err);
+    if (status != PEFT_OK) {
+        pf_adapter_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+void pf_adapter_close(pf_adapter *ad) {
+    if (ad == NULL) return;
+    for (int i = 0; i < ad->n_attached; i++)
+        pf_site_detach(ad->attached[i].site, ad->attached[i].self);
+    for (int i = 0; i < ad->n_trained; i++) {
+        pf_site *site = ad->trained[i].site;
+        *(ad->trained[i].bias ? &site->trained_bias : &site->trained_weight) = NULL;
+    }
+    if (ad->model->params == &ad->params) ad->model->params = NULL;
+    pf_params_release(&ad->params);
+    pf_arena_release(&ad->arena);
+    pf_arena_release(&ad->cfg_arena);
+    pf_free(ad);
+}
+
+/* ---- for people
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+/* 1234567 -> "1,234,567" */
+static char *with_commas(int64_t v, char *out, size_t n) {
+    char digits[32];
+    int len = snprintf(digits, sizeof digits, "%lld", (long long)v);
+    size_t k = 0;
+    for (int i = 0; i < len && k + 1 < n; i++) {
+        if (i > 0 && (len - i) % 3 == 0 && k + 2 < n) out[k++] = ',';
+        out[k++] = digits[i];
+    }
+    out[k] = 0;
+    return out;
+}
+
+void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n) {
+    char trainable[48], all[48];
+    double percent = 100 * (double)ad->params.count / (double)ad->total_params;
+    snprintf(out, n, "trainable params: %s || all params: %s || trainable%%: %.4f",
+             with_commas(ad->params.count, trainable, sizeof trainable),
+             with_commas(ad->total_params, all, sizeof all), percent);
+}
+
+/* ---- merging
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias) {
+    for (int i = 0; i < ad->n_trained; i++) {
+        if (ad->trained[i].site == site && ad->trained[i].bias == bias) return true;
+    }
+    return !bias && ad->method->touches != NULL && ad->method->touches(ad, site);
+}
+
+static void read_row(const pf_weight *w, int64_t row, float *out) {
+    enum { CHUNK = 1024 };
+    pf_real wide[CHUNK];
+    for (int64_t j = 0; j < w->cols; j += CHUNK) {
+        int64_t n = w->cols - j < CHUNK ? w->cols - j : CHUNK;
+        pf_weight_read_tile(w, row, 1, j, n, wide, n);
+        for (int64_t k = 0; k < n; k++) out[j + k] = (float)wide[k];
+    }
+}
+
+peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
+                                   int64_t row0, int64_t n, float *rows, peft_error *err) {
+    const pf_weight *w = bias ? site->bias : site->weight;
+    const pf_param *trained = bias ? site->trained_bias : site->trained_weight;
+    PF_ASSERT(row0 >= 0 && n >= 0 && row0 + n <= w->rows);
+    for (int64_t i = 0; i < n; i++) {
+        float *row = rows + i * w->cols;
+        if (trained != NULL) {
+            const pf_real *from = trained->data + (row0 + i) * w->cols;
+            for (int64_t j = 0; j < w->cols; j++) row[j] = (float)from[j];
+        } else {
+            read_row(w, row0 + i, row);
+        }
+    }
+    if (bias || ad->method->merge_weight == NULL) return PEFT_OK;
+    if (ad->method->touches == NULL || !ad->method->touches(ad, site)) return PEFT_OK;
+    return ad->method->merge_weight(ad, site, row0, n, rows, err);
+}

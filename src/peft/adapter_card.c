@@ -1,0 +1,50 @@
+/* adapter_card.c - README.md of an adapter: the model card that hubs and people read. */
+#include "peft/adapter_file.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+
+/* A YAML scalar in quotes: names are paths and may hold anything. */
+static void add_quoted(pf_buf *b, const char *s) {
+    pf_buf_addc(b, '"');
+    for (; *s != 0; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c < 0x20 || c == 0x7f) {
+            pf_buf_addf(b, "\\x%02X", c);
+        } else {
+            if (c == '"' || c == '\\') pf_buf_addc(b, '\\');
+            pf_buf_addc(b, *s);
+        }
+    }
+    pf_buf_addc(b, '"');
+}
+
+peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err) {
+    const bool is_adapter = ad->method->peft_type != NULL;
+    const char *base = ad->base_name == NULL ? "" : ad->base_name;
+    char line[160];
+    pf_buf b = {0};
+    pf_buf_adds(&b, "---\nbase_model: ");
+    add_quoted(&b, base);
+    pf_buf_addf(&b, "\n%spipeline_tag: text-generation\ntags:\n- peft-toolkit\n- %s\n---\n\n",
+                is_adapter ? "library_name: peft\n" : "", ad->method->name);
+    pf_adapter_describe(ad, line, sizeof line);
+    if (is_adapter) {
+        pf_buf_addf(&b, "# An adapter for %s\n\nMethod: %s (%s).\n\n`%s`\n\n", base,
+                    ad->method->name, ad->method->paper, line);
+        pf_buf_adds(
+            &b,
+            "With peft-toolkit:\n\n```\npeft-toolkit generate --adapter . --prompt \"...\"\n```\n\n"
+            "With PEFT:\n\n```python\nfrom transformers import AutoModelForCausalLM\n"
+            "from peft import PeftModel\n\n");
+        pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
+        pf_buf_adds(&b, "model = PeftModel.from_pretrained(model, \".\")\n```\n");
+    } else {
+        pf_buf_addf(&b, "# Fine-tuned from %s\n\n`%s`\n", base, line);
+    }
+    peft_status status = PEFT_OK;
+    if (!pf_buf_ok(&b)) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = pf_write_file(path, b.data, b.len, err);
+    pf_buf_free(&b);
+    return status;
+}

@@ -1,0 +1,313 @@
+/* adapter_file.c - an adapter's folder: adapter_config.json, adapter_model.safetensors, README.md.
+ *
+ * The folder is PEFT's, both ways. What looks like an adapter of another kind is named: other PEFT
+ * types, AdapterHub and MLX folders, pickled weights. Method full has no adapter: its folder is a
+ * model (config.json, model.safetensors). */
+#include "peft/adapter_file.h"
+
+#include "base/file.h"
+#include "formats/hf_folder.h"
+#include "text/json.h"
+
+#include <string.h>
+
+#define MAX_CONFIG (16u << 20)
+
+/* ---- what kind of folder
+ * ------------------------------------------------------------------------------------------ */
+
+static const char *const peft_types[] = {
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "LORA",
+    "ADALORA",
+    "ADAMSS",
+    "BOFT",
+    "ADAPTION_PROMPT",
+    "IA3",
+    "BEFT",
+    "LILY",
+    "LOHA",
+    "LOKR",
+    "OFT",
+    "POLY",
+    "LN_TUNING",
+    "VERA",
+    "FROD",
+    "PVERA",
+    "FOURIERFT",
+    "GLORA",
+    "XLORA",
+    "HRA",
+    "VBLORA",
+    "UNILORA",
+    "CPT",
+    "MISS",
+    "RANDLORA",
+    "ROAD",
+    "TRAINABLE_TOKENS",
+    "HIRA",
+    "SHIRA",
+    "C3A",
+    "WAVEFT",
+    "OSF",
+    "DELORA",
+    "GRALORA",
+    "CARTRIDGE",
+    "TINYLORA",
+    "PSOFT",
+    "PEANUT",
+    "SUPERTUNING",
+    "DEFT",
+};
+
+static peft_status find_peft_type(const json_t *c, const char *where, const pf_method **out,
+                                  peft_error *err) {
+    const char *type;
+    *out = NULL;
+    if (json_object_get(c, "peft_type") == NULL) {
+        if (json_object_get(c, "fine_tune_type") != NULL ||
+            json_object_get(c, "lora_parameters") != NULL) {
+            return PF_FAIL(
+                err, PEFT_E_UNSUPPORTED,
+                "%s: this is an adapter of MLX (fine_tune_type); only PEFT adapters are read",
+                where);
+        }
+        if (json_is_object(json_object_get(c, "config")) ||
+            json_object_get(c, "model_class") != NULL) {
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "%s: this is an adapter of AdapterHub (config, version); only PEFT "
+                           "adapters are read",
+                           where);
+        }
+    }
+    PF_TRY(pf_json_get_str(c, where, "peft_type", &type, err));
+    for (int i = 0; pf_method_table[i] != NULL; i++) {
+        if (pf_method_table[i]->peft_type != NULL &&
+            pf_streq(pf_method_table[i]->peft_type, type)) {
+            *out = pf_method_table[i];
+            return PEFT_OK;
+        }
+    }
+    for (size_t i = 0; i < PF_COUNT(peft_types); i++) {
+        if (pf_streq(peft_types[i], type)) {
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "%s: adapters of PEFT type %s are not supported yet; LORA is", where,
+                           type);
+        }
+    }
+    return PF_FAIL(err, PEFT_E_FORMAT, "%s: peft_type '%s' is not known; LORA is supported", where,
+                   type);
+}
+
+/* Sequence classification and the like add modules that a causal language model does not have. */
+static peft_status check_task(const json_t *c, const char *where, peft_error *err) {
+    const char *task;
+    PF_TRY(pf_json_opt_str(c, where, "task_type", "CAUSAL_LM", &task, err));
+    if (pf_streq(task, "CAUSAL_LM")) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                   "%s: task_type is %s; only adapters for CAUSAL_LM are supported", where, task);
+}
+
+static peft_status check_weight_file(pf_arena *a, const char *dir, const char *name,
+                                     peft_error *err) {
+    const char *path = pf_path_join(a, dir, name),
+               *pickle = pf_path_join(a, dir, "adapter_model.bin");
+    PF_CHECK_ALLOC(path, err);
+    PF_CHECK_ALLOC(pickle, err);
+    if (pf_path_exists(path)) return PEFT_OK;
+    if (pf_path_exists(pickle)) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s is a pickle, which can run code and is not read here. Convert it once "
+                       "where torch is: "
+                       "python -c \"import torch, safetensors.torch as s; "
+                       "s.save_file({k: v.contiguous() for k, v in torch.load('adapter_model.bin', "
+                       "weights_only=True).items()}, 'adapter_model.safetensors')\"",
+                       pickle);
+    }
+    return PF_FAIL(err, PEFT_E_MISSING,
+                   "%s: there is no such file, but an adapter_config.json beside it", path);
+}
+
+/* ---- opening
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static peft_status copy_base_name(pf_adapter *ad, const json_t *c, const char *where,
+                                  peft_error *err) {
+    const char *name;
+    PF_TRY(pf_json_opt_str(c, where, "base_model_name_or_path", NULL, &name, err));
+    if (name == NULL) return PEFT_OK;
+    ad->base_name = pf_arena_strdup(&ad->arena, name);
+    PF_CHECK_ALLOC(ad->base_name, err);
+    return PEFT_OK;
+}
+
+/* cfg and everything in it live in `a`, which becomes the adapter's business once it is attached.
+ */
+static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
+                             const char *where, pf_arena *a, bool with_training, peft_error *err) {
+    const pf_method *method;
+    pf_peft_cfg cfg = {.given = true};
+    PF_TRY(find_peft_type(c, where, &method, err));
+    PF_TRY(check_task(c, where, err));
+    PF_TRY(check_weight_file(a, dir, "adapter_model.safetensors", err));
+    PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
+    cfg.method = method->name;
+    peft_status status = pf_adapter_attach_loaded(out, model, &cfg, with_training, err);
+    if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s", where);
+    PF_TRY(copy_base_name(*out, c, where, err));
+    return PEFT_OK;
+}
+
+static peft_status load_weights(pf_adapter *ad, pf_arena *a, const char *dir, const char *name,
+                                peft_error *err) {
+    const char *path = pf_path_join(a, dir, name);
+    PF_CHECK_ALLOC(path, err);
+    if (ad->model->shapes_only) return PEFT_OK;
+    PF_TRY(pf_adapter_load_tensors(ad, path, err));
+    if (ad->method->ready != NULL) ad->method->ready(ad);
+    return PEFT_OK;
+}
+
+static peft_status open_folder(pf_adapter **out, pf_model *model, const char *dir, pf_arena *a,
+                               bool with_training, peft_error *err) {
+    const char *where = pf_path_join(a, dir, "adapter_config.json");
+    const char *whole = pf_path_join(a, dir, "model.safetensors");
+    json_t *c = NULL;
+    PF_CHECK_ALLOC(where, err);
+    PF_CHECK_ALLOC(whole, err);
+    if (!pf_path_exists(where)) {
+        if (!pf_path_exists(whole)) {
+            return PF_FAIL(err, PEFT_E_MISSING,
+                           "%s: there is no adapter_config.json, so this is no adapter folder",
+                           dir);
+        }
+        const pf_peft_cfg full = {.method = "full", .given = true};
+        PF_TRY(pf_adapter_attach_loaded(out, model, &full, with_training, err));
+        return load_weights(*out, a, dir, "model.safetensors", err);
+    }
+    PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
+    peft_status status = PEFT_OK;
+    if (!json_is_object(c))
+        status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
+    if (status == PEFT_OK) status = open_peft(out, model, dir, c, where, a, with_training, err);
+    json_decref(c);
+    PF_TRY(status);
+    return load_weights(*out, a, dir, "adapter_model.safetensors", err);
+}
+
+/* A path, or a hub name that is in the local cache. */
+static peft_status find_folder(const char **dir, pf_arena *a, const char *path, peft_error *err) {
+    pf_hf_folder folder = {0};
+    PF_TRY(pf_hf_folder_open(&folder, path, NULL, err));
+    *dir = pf_arena_strdup(a, folder.path);
+    pf_hf_folder_close(&folder);
+    PF_CHECK_ALLOC(*dir, err);
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
+                            peft_error *err) {
+    pf_arena a;
+    const char *dir;
+    *out = NULL;
+    pf_arena_init(&a, "adapter config");
+    peft_status status = find_folder(&dir, &a, path, err);
+    if (status == PEFT_OK) status = open_folder(out, model, dir, &a, with_training, err);
+    if (status != PEFT_OK) {
+        pf_adapter_close(*out);
+        *out = NULL;
+        pf_arena_release(&a);
+        return status;
+    }
+    (*out)->cfg_arena = a; /* the configuration lives as long as the adapter */
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, peft_error *err) {
+    const char *dir, *where, *name = NULL;
+    json_t *c;
+    *out = NULL;
+    PF_TRY(find_folder(&dir, a, path, err));
+    where = pf_path_join(a, dir, "adapter_config.json");
+    PF_CHECK_ALLOC(where, err);
+    PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
+    peft_status status = PEFT_OK;
+    if (!json_is_object(c))
+        status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
+    if (status == PEFT_OK)
+        status = pf_json_opt_str(c, where, "base_model_name_or_path", NULL, &name, err);
+    if (status == PEFT_OK && name != NULL) {
+        *out = pf_arena_strdup(a, name);
+        if (*out == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    }
+    json_decref(c);
+    return status;
+}
+
+/* ---- saving
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+static peft_status write_json(const char *path, const json_t *v, peft_error *err) {
+    pf_buf text = {0};
+    peft_status status = pf_json_dump(&text, v, 2, PF_JSON_HF, err);
+    if (status == PEFT_OK && !pf_buf_ok(&text))
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = pf_write_file(path, text.data, text.len, err);
+    pf_buf_free(&text);
+    return status;
+}
+
+static peft_status write_config(const pf_adapter *ad, const char *path, peft_error *err) {
+    json_t *c = json_object();
+    if (c == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    int bad = json_object_set_new(c, "peft_type", json_string(ad->method->peft_type));
+    bad |= json_object_set_new(c, "task_type", json_string("CAUSAL_LM"));
+    bad |= json_object_set_new(c, "inference_mode", json_true());
+    bad |= json_object_set_new(c, "base_model_name_or_path",
+                               ad->base_name == NULL ? json_null() : json_string(ad->base_name));
+    peft_status status =
+        bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing %s", path);
+    if (status == PEFT_OK) status = ad->method->write_config(ad, c, err);
+    if (status == PEFT_OK) status = write_json(path, c, err);
+    json_decref(c);
+    return status;
+}
+
+/* The base's config.json, but for the type of the numbers: trained weights are f32. */
+static peft_status write_model_config(const pf_adapter *ad, const char *path, peft_error *err) {
+    json_t *c = json_copy(ad->model->config);
+    if (c == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    const char *key = json_object_get(c, "dtype") != NULL ? "dtype" : "torch_dtype";
+    peft_status status = PEFT_OK;
+    if (json_object_set_new(c, key, json_string("float32")) != 0)
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = write_json(path, c, err);
+    json_decref(c);
+    return status;
+}
+
+peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err) {
+    const bool is_adapter = ad->method->peft_type != NULL;
+    pf_arena scratch;
+    pf_arena_init(&scratch, "scratch");
+    const char *config =
+        pf_path_join(&scratch, dir, is_adapter ? "adapter_config.json" : "config.json");
+    const char *tensors =
+        pf_path_join(&scratch, dir, is_adapter ? "adapter_model.safetensors" : "model.safetensors");
+    const char *card = pf_path_join(&scratch, dir, "README.md");
+    peft_status status = PEFT_OK;
+    if (config == NULL || tensors == NULL || card == NULL)
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = pf_adapter_write_tensors(ad, tensors, err);
+    if (status == PEFT_OK) {
+        status = is_adapter ? write_config(ad, config, err) : write_model_config(ad, config, err);
+    }
+    if (status == PEFT_OK) status = pf_adapter_write_card(ad, card, err);
+    pf_arena_release(&scratch);
+    return status;
+}

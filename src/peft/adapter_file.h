@@ -1,0 +1,17 @@
+/* adapter_file.h - the parts of reading and writing an adapter's folder that stand in files of
+ * their own. */
+#ifndef PF_ADAPTER_FILE_H
+#define PF_ADAPTER_FILE_H
+
+#include "formats/stored_tensor.h"
+#include "peft/method.h"
+
+/* Puts the tensors of a file where they belong; `config` names the file that said what belongs
+ * where. */
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error *err);
+/* Writes all parameters as f32. */
+peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err);
+/* README.md of the folder. */
+peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err);
+
+#endif

@@ -1,0 +1,234 @@
+/* adapter_tensors.c - adapter_model.safetensors: each tensor to its parameter and back.
+ *
+ * Nothing is passed over: a tensor that has no place, a place that has no tensor and a shape that
+ * differs are errors which say what the file was made for and what the base is. Numbers are read
+ * from f32, f16 and bf16 and kept as pf_real; they are written as f32. */
+#include "peft/adapter_file.h"
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "formats/safetensors.h"
+#include "formats/safetensors_write.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PREFIX   "base_model.model."
+#define MAX_TOLD 4
+
+/* ---- reading
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct loader {
+    pf_adapter *ad;
+    const pf_safetensors *file;
+    bool *covered; /* per parameter */
+} loader;
+
+/* What the adapter was trained on and what it is put on: the end of every message about sizes. */
+static void add_bases(pf_buf *b, const pf_adapter *ad) {
+    const pf_model *m = ad->model;
+    if (ad->base_name != NULL && ad->base_name != m->name) {
+        pf_buf_addf(b, "The adapter was trained on '%s'; ", ad->base_name);
+    }
+    pf_buf_addf(b, "the base here is '%s' (%s: hidden size %lld, %d layers, vocabulary %lld)",
+                m->name, m->architecture, (long long)m->hidden, m->n_layers, (long long)m->vocab);
+}
+
+/* The parameter of a tensor's name. Some writers leave the prefix out, or the adapter's name
+ * ("default") in. */
+static pf_param *find_param(const pf_adapter *ad, const char *name) {
+    pf_param *p = pf_params_find(&ad->params, name);
+    if (p != NULL || ad->method->peft_type == NULL) return p;
+    char other[512];
+    const char *at = strstr(name, ".default");
+    const char *rest = at == NULL ? NULL : at + strlen(".default");
+    int cut = rest != NULL && (*rest == '.' || *rest == 0) ? (int)(at - name) : (int)strlen(name);
+    const char *prefix = pf_starts_with(name, PREFIX) ? "" : PREFIX;
+    int n = snprintf(other, sizeof other, "%s%.*s%s", prefix, cut, name,
+                     cut < (int)strlen(name) ? rest : "");
+    return n > 0 && (size_t)n < sizeof other ? pf_params_find(&ad->params, other) : NULL;
+}
+
+static bool has_shape(const pf_stored_tensor *t, const pf_param *p) {
+    if (p->is_vector) return t->n_dims == 1 && t->shape[0] == p->cols;
+    return t->n_dims == 2 && t->shape[0] == p->rows && t->shape[1] == p->cols;
+}
+
+static peft_status fail_shape(const loader *l, const pf_stored_tensor *t, const pf_param *p,
+                              peft_error *err) {
+    char found[PF_SHAPE_TEXT], place[64];
+    pf_buf text = {0};
+    if (p->is_vector) {
+        snprintf(place, sizeof place, "[%lld]", (long long)p->cols);
+    } else {
+        snprintf(place, sizeof place, "[%lld,%lld]", (long long)p->rows, (long long)p->cols);
+    }
+    pf_buf_addf(
+        &text,
+        "%s: size mismatch between adapter and base: %s is %s in the file, but its place is %s. ",
+        l->file->path, t->name, pf_shape_text(t, found, sizeof found), place);
+    add_bases(&text, l->ad);
+    pf_buf_adds(&text, ". Use the base that the adapter was trained on (model.name_or_path)");
+    peft_status status = PF_FAIL(err, PEFT_E_SHAPE, "%s", pf_buf_str(&text));
+    pf_buf_free(&text);
+    return status;
+}
+
+static peft_status fail_nowhere(const loader *l, const pf_stored_tensor *t, peft_error *err) {
+    const pf_params *ps = &l->ad->params;
+    char shown[PF_NAME_TEXT];
+    pf_buf text = {0};
+    const char **names = pf_calloc((size_t)ps->n + 1, sizeof *names);
+    if (names == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    for (int i = 0; i < ps->n; i++) names[i] = ps->items[i]->name;
+    int near = pf_nearest(t->name, names, ps->n);
+    pf_buf_addf(&text, "%s: tensor %s has no place in this model", l->file->path,
+                pf_name_text(t->name, shown, sizeof shown));
+    if (near >= 0) pf_buf_addf(&text, " (nearest: %s)", names[near]);
+    pf_buf_adds(&text, ". ");
+    add_bases(&text, l->ad);
+    pf_buf_adds(&text, ". Use the base that the adapter was trained on (model.name_or_path)");
+    peft_status status = PF_FAIL(err, PEFT_E_MISSING, "%s", pf_buf_str(&text));
+    pf_buf_free(&text);
+    pf_free(names);
+    return status;
+}
+
+/* peft stores the frozen matrix of an embedding or head that LoRA acts on beside the update. It
+ * must be the base's. */
+static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, bool *is_base,
+                                    peft_error *err) {
+    static const char suffix[] = ".base_layer.weight";
+    const pf_model *m = l->ad->model;
+    const char *path = pf_starts_with(t->name, PREFIX) ? t->name + strlen(PREFIX) : t->name;
+    const pf_site *site = NULL;
+    *is_base = false;
+    for (int i = 0; i < m->n_sites && pf_ends_with(path, suffix); i++) {
+        size_t n = strlen(path) - strlen(suffix);
+        if (strlen(m->sites[i]->name) == n && memcmp(m->sites[i]->name, path, n) == 0)
+            site = m->sites[i];
+    }
+    if (site == NULL || site->weight == NULL) return PEFT_OK;
+    *is_base = true;
+    const pf_weight *w = site->weight;
+    if (t->n_dims != 2 || t->shape[0] != w->rows || t->shape[1] != w->cols) {
+        const pf_param p = {.rows = w->rows, .cols = w->cols};
+        return fail_shape(l, t, &p, err);
+    }
+    pf_weight stored;
+    PF_TRY(pf_stored_weight(t, l->file->path, &stored, err));
+    enum { CHUNK = 256 };
+    pf_real a[CHUNK], b[CHUNK];
+    for (int64_t i = 0; i < w->rows && !m->shapes_only; i++) {
+        for (int64_t j = 0; j < w->cols; j += CHUNK) {
+            int64_t n = w->cols - j < CHUNK ? w->cols - j : CHUNK;
+            pf_weight_read_tile(&stored, i, 1, j, n, a, n);
+            pf_weight_read_tile(w, i, 1, j, n, b, n);
+            for (int64_t k = 0; k < n; k++) {
+                /* the copy may be rounded to a shorter type */
+                if ((double)pf_rabs(a[k] - b[k]) <= 0.01 * (double)pf_rabs(b[k]) + 1e-6) continue;
+                return PF_FAIL(
+                    err, PEFT_E_UNSUPPORTED,
+                    "%s: %s holds another matrix than the base '%s' (row %lld differs): the "
+                    "adapter was made "
+                    "on a base with changed embeddings. Merge it with peft on that base first",
+                    l->file->path, t->name, m->name, (long long)i);
+            }
+        }
+    }
+    return PEFT_OK;
+}
+
+static peft_status load_tensor(loader *l, const pf_stored_tensor *t, peft_error *err) {
+    pf_param *p = find_param(l->ad, t->name);
+    bool is_base;
+    if (p == NULL) {
+        PF_TRY(check_base_layer(l, t, &is_base, err));
+        return is_base ? PEFT_OK : fail_nowhere(l, t, err);
+    }
+    if (!has_shape(t, p)) return fail_shape(l, t, p, err);
+    if (l->covered[p->index]) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: tensor %s is there twice, under two spellings of its name",
+                       l->file->path, t->name);
+    }
+    pf_weight w;
+    PF_TRY(pf_stored_weight(t, l->file->path, &w, err));
+    pf_weight_read_tile(&w, 0, p->rows, 0, p->cols, p->data, p->cols);
+    l->covered[p->index] = true;
+    return PEFT_OK;
+}
+
+static peft_status check_covered(const loader *l, peft_error *err) {
+    const pf_params *ps = &l->ad->params;
+    int n = 0;
+    pf_buf text = {0};
+    for (int i = 0; i < ps->n; i++) {
+        if (l->covered[i]) continue;
+        if (n < MAX_TOLD) pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", ps->items[i]->name);
+        n++;
+    }
+    if (n == 0) return PEFT_OK;
+    if (n > MAX_TOLD) pf_buf_addf(&text, " and %d more", n - MAX_TOLD);
+    pf_buf_adds(&text, ". ");
+    add_bases(&text, l->ad);
+    peft_status status = PF_FAIL(err, PEFT_E_MISSING, "%s: %d tensor%s of the adapter missing: %s",
+                                 l->file->path, n, n == 1 ? " is" : "s are", pf_buf_str(&text));
+    pf_buf_free(&text);
+    return status;
+}
+
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error *err) {
+    pf_safetensors file = {0};
+    PF_TRY(pf_safetensors_open(&file, path, err));
+    loader l = {
+        .ad = ad, .file = &file, .covered = pf_calloc((size_t)ad->params.n + 1, sizeof(bool))};
+    peft_status status = PEFT_OK;
+    if (l.covered == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    for (int i = 0; i < file.n_tensors && status == PEFT_OK; i++)
+        status = load_tensor(&l, &file.tensors[i], err);
+    if (status == PEFT_OK) status = check_covered(&l, err);
+    pf_free(l.covered);
+    pf_safetensors_close(&file);
+    return status;
+}
+
+/* ---- writing
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
+                        peft_error *err) {
+    (void)t;
+    enum { CHUNK = 4096 };
+    float narrow[CHUNK];
+    const pf_param *p = ((const pf_adapter *)ctx)->params.items[index];
+    const int64_t count = p->rows * p->cols;
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        int64_t n = count - i < CHUNK ? count - i : CHUNK;
+        for (int64_t k = 0; k < n; k++) narrow[k] = (float)p->data[i + k];
+        PF_TRY(pf_tensor_sink_add_f32(sink, narrow, (size_t)n, err));
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err) {
+    const pf_params *ps = &ad->params;
+    pf_stored_tensor *list = pf_calloc((size_t)ps->n + 1, sizeof *list);
+    PF_CHECK_ALLOC(list, err);
+    peft_status status = PEFT_OK;
+    for (int i = 0; i < ps->n && status == PEFT_OK; i++) {
+        const pf_param *p = ps->items[i];
+        const int64_t matrix[] = {p->rows, p->cols}, vector[] = {p->cols};
+        status = pf_stored_tensor_set(&list[i], p->name, PF_DTYPE_F32, p->is_vector ? 1 : 2,
+                                      p->is_vector ? vector : matrix, NULL, err);
+    }
+    if (status == PEFT_OK) {
+        status =
+            pf_safetensors_write(path, list, ps->n, &pf_safetensors_pt, 1, fill, (void *)ad, err);
+    }
+    pf_free(list);
+    return status;
+}
