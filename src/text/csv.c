@@ -77,7 +77,7 @@ static peft_status read_row(pf_csv *c, int *count, peft_error *err) {
     c->line = c->next_line;
     size_t row_start = c->at;
     for (;;) {
-        pf_str field;
+        pf_str field = {0};
         if (!c->no_quotes && c->at < c->n && c->text[c->at] == '"') {
             PF_TRY(quoted_field(c, &field, err));
             if (c->at < c->n && c->text[c->at] != c->delimiter && !is_line_end(c->text[c->at]))

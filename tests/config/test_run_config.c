@@ -1,6 +1,7 @@
 /* test_run_config.c - the canonical configuration loads, every key reaches its field, and what
  * follows from what. */
 #include "base/file.h"
+#include "base/mem.h"
 #include "config/run_config.h"
 
 #include <setjmp.h>
@@ -381,12 +382,67 @@ static void test_method_of_another_folder(void **state) {
     pf_arena_release(&a);
 }
 
+/* What is asked for is what has to be there: generation needs no data, looking needs nothing. */
+static void test_purposes(void **state) {
+    (void)state;
+    static const struct {
+        pf_run_purpose purpose;
+        const char *text;
+        peft_status status;
+    } cases[] = {
+        {PF_RUN_ANY, "", PEFT_OK},
+        {PF_RUN_MODEL, "", PEFT_E_CONFIG},
+        {PF_RUN_MODEL, "model: {name_or_path: m}\ntraining: {eval_steps: 3}\n", PEFT_OK},
+        {PF_RUN_EVAL, "model: {name_or_path: m}\n", PEFT_E_CONFIG},
+        {PF_RUN_EVAL, "model: {name_or_path: m}\ndata: {test: t.csv, text: \"{x}\"}\n", PEFT_OK},
+        {PF_RUN_TRAIN, "model: {name_or_path: m}\ndata: {test: t.csv, text: \"{x}\"}\n",
+         PEFT_E_CONFIG},
+    };
+    for (size_t i = 0; i < PF_COUNT(cases); i++) {
+        pf_arena a;
+        pf_run_cfg run;
+        pf_cfg cfg;
+        peft_error err = {0};
+        pf_arena_init(&a, "test");
+        const pf_cfg_source source = {.text = cases[i].text, .text_len = strlen(cases[i].text)};
+        assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, cases[i].purpose, &err),
+                         cases[i].status);
+        pf_arena_release(&a);
+    }
+}
+
+/* Memory runs out at the first, second, ... request: a status, never a crash, never half a
+ * configuration. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    const char *const args[] = {"peft.lora.rank_pattern={a: 1}", "~callbacks", "training.zzz=1"};
+    int failed = 0;
+    for (int64_t n = 1; n < 10000; n++) {
+        pf_arena a;
+        pf_run_cfg run;
+        pf_cfg cfg;
+        peft_error err = {0};
+        pf_arena_init(&a, "test");
+        const pf_cfg_source source = {
+            .path = GOLDEN "every-key.yaml", .overrides = args, .n_overrides = 3};
+        pf_alloc_fail_at(n);
+        peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_TRAIN, &err);
+        pf_alloc_fail_at(0);
+        pf_arena_release(&a);
+        assert_true(status == PEFT_E_NOMEM || status == PEFT_E_CONFIG);
+        if (status == PEFT_E_CONFIG) break;
+        failed++;
+    }
+    assert_true(failed > 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_canonical), cmocka_unit_test(test_canonical_as_given),
         cmocka_unit_test(test_every_key), cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_derived),   cmocka_unit_test(test_changes_nothing),
         cmocka_unit_test(test_spellings), cmocka_unit_test(test_method_of_another_folder),
+        cmocka_unit_test(test_purposes),  cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
