@@ -172,6 +172,10 @@ static peft_status add_file(pf_tensor_source *src, const char *path, const pf_sa
     return pf_tensor_source_add_file(src, &file, st->tensors, st->n_tensors, err);
 }
 
+peft_status pf_safetensors_add_file(pf_tensor_source *src, const char *path, peft_error *err) {
+    return add_file(src, path, NULL, err);
+}
+
 peft_status pf_safetensors_open_source(pf_tensor_source *src, const char *path, peft_error *err) {
     pf_tensor_source_init(src);
     peft_status status = add_file(src, path, NULL, err);

@@ -38,5 +38,7 @@ int pf_shard_index_find(const pf_shard_index *ix,
 peft_status pf_safetensors_open_source(pf_tensor_source *src, const char *path, peft_error *err);
 peft_status pf_safetensors_open_sharded(pf_tensor_source *src, const char *index_path,
                                         peft_error *err);
+/* One more file of a source that the caller puts together (tensor_source.h). */
+peft_status pf_safetensors_add_file(pf_tensor_source *src, const char *path, peft_error *err);
 
 #endif

@@ -292,12 +292,13 @@ bool pf_is_pickle_name(const char *path) {
 }
 
 peft_status pf_refuse_pickle(const char *path, peft_error *err) {
+    /* FILE and not the path: a command to be pasted must not hold text from outside */
     return PF_FAIL(
         err, PEFT_E_UNSUPPORTED,
-        "%s is a PyTorch pickle; reading one can run whatever program it holds, so it is not "
-        "opened. Convert "
-        "it once, where you trust it: python -c \"import sys, torch; from safetensors.torch import "
-        "save_file; save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], "
+        "%s is a PyTorch pickle; reading one can run whatever program it holds, so it is "
+        "not opened. Convert it once, where you trust it:\n"
+        "  python -c \"import sys, torch; from safetensors.torch import save_file; "
+        "save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], "
         "weights_only=True).items()}, 'model.safetensors', {'format': 'pt'})\" FILE",
         path);
 }
