@@ -23,13 +23,23 @@ static bool csv_probe(const char *text, size_t n, bool ours) {
            pf_utf8_valid(text, line, NULL);
 }
 
+static bool named_tsv(const char *path) {
+    static const char *const ends[] = {".tsv", ".tab", ".tsv.gz", ".tab.gz"};
+    size_t n = strlen(path);
+    for (size_t i = 0; i < PF_COUNT(ends); i++) {
+        size_t k = strlen(ends[i]);
+        if (n >= k && strcasecmp(path + n - k, ends[i]) == 0) return true;
+    }
+    return false;
+}
+
 static peft_status csv_open(pf_data_file *f, peft_error *err) {
     csv_state *s = PF_NEW(&f->arena, csv_state);
     PF_CHECK_ALLOC(s, err);
-    pf_csv_options opt = {.columns = f->opt.columns};
-    size_t n = strlen(f->path);
-    if (n >= 4 && strcasecmp(f->path + n - 4, ".tsv") == 0) opt.delimiter = '\t';
-    if (n >= 7 && strcasecmp(f->path + n - 7, ".tsv.gz") == 0) opt.delimiter = '\t';
+    pf_csv_options opt = {.columns = f->opt.columns,
+                          .delimiter = f->opt.delimiter,
+                          .no_quotes = f->opt.no_quotes};
+    if (opt.delimiter == 0 && named_tsv(f->path)) opt.delimiter = '\t';
     PF_TRY(pf_csv_open(&s->csv, f->text, f->n, f->path, &opt, err));
     s->fields = PF_NEW_ARRAY(&f->arena, pf_field, s->csv.n_columns);
     if (s->fields == NULL) {

@@ -50,6 +50,10 @@ static peft_status refuse_known(const char *path, const char *ext, peft_error *e
 
 static peft_status choose(pf_data_file *f, peft_error *err) {
     const char *format = f->opt.format;
+    if (pf_streq(format, "tsv")) {
+        format = "csv";
+        if (f->opt.delimiter == 0) f->opt.delimiter = '\t';
+    }
     if (format != NULL && !pf_streq(format, "auto")) {
         for (int i = 0; pf_readers[i] != NULL; i++)
             if (pf_streq(pf_readers[i]->name, format)) f->reader = pf_readers[i];

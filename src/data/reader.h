@@ -26,9 +26,11 @@ typedef struct pf_record {
 } pf_record;
 
 typedef struct pf_reader_options {
-    const char *format; /* name of a reader; NULL or "auto": by extension and content */
+    const char *format; /* name of a reader, or "tsv"; NULL or "auto": by extension and content */
     const char *field;  /* JSON: member that holds the rows; NULL: "data", or the only list */
     const pf_strlist *columns; /* CSV and TSV without a header row; NULL: the first row has them */
+    char delimiter;            /* CSV; 0: by the name, else guessed from the header */
+    bool no_quotes;            /* CSV: a quote is a character as any other */
 } pf_reader_options;
 
 typedef struct pf_data_file pf_data_file;
