@@ -86,8 +86,35 @@ static peft_status choose(pf_data_file *f, peft_error *err) {
     return PEFT_E_FORMAT;
 }
 
-static peft_status copy_options(pf_data_file *f, const char *path, const pf_reader_options *opt,
-                                peft_error *err) {
+char pf_data_first_char(const char *text, size_t n) {
+    size_t i = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    while (i < n && (text[i] == ' ' || text[i] == '\t' || text[i] == '\r' || text[i] == '\n')) i++;
+    return i < n ? text[i] : 0;
+}
+
+/* The bytes of the file are known: unpack, choose a reader, begin. */
+static peft_status start(pf_data_file *f, const void *data, size_t n, peft_error *err) {
+    pf_sha256_of(data, n, f->sha256);
+    f->text = data;
+    f->n = n;
+    if (n >= 2 && memcmp(data, "\x1f\x8b", 2) == 0) {
+        PF_TRY(pf_gunzip(&f->unpacked, data, n, f->path, err));
+        f->text = pf_buf_str(&f->unpacked);
+        f->n = f->unpacked.len;
+    }
+    if (pf_data_first_char(f->text, f->n) == 0)
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s is empty", f->path);
+    PF_TRY(choose(f, err));
+    peft_status status = f->reader->open(f, err);
+    if (status != PEFT_OK) f->reader = NULL; /* open has undone its own */
+    return status;
+}
+
+static peft_status begin(pf_data_file *f, const char *path, const pf_reader_options *opt,
+                         peft_error *err) {
+    memset(f, 0, sizeof *f);
+    pf_arena_init(&f->arena, "data file");
+    pf_arena_init(&f->row, "data row");
     f->path = pf_arena_strdup(&f->arena, path);
     PF_CHECK_ALLOC(f->path, err);
     if (opt != NULL) f->opt = *opt;
@@ -95,42 +122,26 @@ static peft_status copy_options(pf_data_file *f, const char *path, const pf_read
     return PEFT_OK;
 }
 
-char pf_data_first_char(const char *text, size_t n) {
-    size_t i = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    while (i < n && (text[i] == ' ' || text[i] == '\t' || text[i] == '\r' || text[i] == '\n')) i++;
-    return i < n ? text[i] : 0;
-}
-
-static peft_status load(pf_data_file *f, peft_error *err) {
+static peft_status map(pf_data_file *f, peft_error *err) {
     if (pf_is_dir(f->path))
         return PF_FAIL(err, PEFT_E_FORMAT, "%s is a folder; data.train and data.test name files",
                        f->path);
-    PF_TRY(pf_map_file(&f->map, f->path, err));
-    pf_sha256_of(f->map.data, f->map.size, f->sha256);
-    f->text = (const char *)f->map.data;
-    f->n = f->map.size;
-    if (f->n >= 2 && memcmp(f->text, "\x1f\x8b", 2) == 0) {
-        PF_TRY(pf_gunzip(&f->unpacked, f->map.data, f->map.size, f->path, err));
-        f->text = pf_buf_str(&f->unpacked);
-        f->n = f->unpacked.len;
-    }
-    if (pf_data_first_char(f->text, f->n) == 0)
-        return PF_FAIL(err, PEFT_E_FORMAT, "%s is empty", f->path);
-    return PEFT_OK;
+    return pf_map_file(&f->map, f->path, err);
 }
 
 peft_status pf_data_file_open(pf_data_file *f, const char *path, const pf_reader_options *opt,
                               peft_error *err) {
-    memset(f, 0, sizeof *f);
-    pf_arena_init(&f->arena, "data file");
-    pf_arena_init(&f->row, "data row");
-    peft_status status = copy_options(f, path, opt, err);
-    if (status == PEFT_OK) status = load(f, err);
-    if (status == PEFT_OK) status = choose(f, err);
-    if (status == PEFT_OK) {
-        status = f->reader->open(f, err);
-        if (status != PEFT_OK) f->reader = NULL; /* open has undone its own */
-    }
+    peft_status status = begin(f, path, opt, err);
+    if (status == PEFT_OK) status = map(f, err);
+    if (status == PEFT_OK) status = start(f, f->map.data, f->map.size, err);
+    if (status != PEFT_OK) pf_data_file_close(f);
+    return status;
+}
+
+peft_status pf_data_text_open(pf_data_file *f, const char *path, const void *data, size_t n,
+                              const pf_reader_options *opt, peft_error *err) {
+    peft_status status = begin(f, path, opt, err);
+    if (status == PEFT_OK) status = start(f, data, n, err);
     if (status != PEFT_OK) pf_data_file_close(f);
     return status;
 }

@@ -64,6 +64,9 @@ struct pf_data_file {
 
 peft_status pf_data_file_open(pf_data_file *f, const char *path, const pf_reader_options *opt,
                               peft_error *err);
+/* The same over bytes in memory, which the caller keeps until close; path is what messages say. */
+peft_status pf_data_text_open(pf_data_file *f, const char *path, const void *data, size_t n,
+                              const pf_reader_options *opt, peft_error *err);
 /* *more is false at the end. */
 peft_status pf_data_file_next(pf_data_file *f, pf_record *out, bool *more, peft_error *err);
 void pf_data_file_close(pf_data_file *f);
