@@ -7,9 +7,7 @@
 #include "formats/hf_folder.h"
 #include "text/json.h"
 
-/* ---- which family
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- which family ---------------------------------------------------------------------------- */
 
 static const pf_model_family *by_architecture(const char *name) {
     for (int f = 0; pf_model_families[f] != NULL; f++) {
@@ -67,9 +65,7 @@ static peft_status find_family(pf_model *m, peft_error *err) {
     return PEFT_OK;
 }
 
-/* ---- config.json
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- config.json ----------------------------------------------------------------------------- */
 
 /* The type that the config says the weights have; for plans, where there are no weights to ask. */
 static peft_status read_dtype(pf_model *m, peft_error *err) {
@@ -98,9 +94,7 @@ static peft_status read_config(pf_model *m, peft_error *err) {
     return read_dtype(m, err);
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static peft_status open_files(pf_model *m, peft_error *err) {
     m->files = PF_NEW(&m->arena, pf_tensor_source);

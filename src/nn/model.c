@@ -15,9 +15,7 @@
 
 #define MAX_TOLD 5 /* names in one message */
 
-/* ---- weights
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 typedef struct wanted {
     const char *name;
@@ -131,9 +129,7 @@ static peft_status take_member(pf_model *m, const char *site, const char *member
     return take(m, &(wanted){name, rows, cols, is_vector}, out, err);
 }
 
-/* ---- sites
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- sites ----------------------------------------------------------------------------------- */
 
 static peft_status new_site(pf_model *m, pf_site_kind kind, int layer, const char *name,
                             int64_t out_dim, int64_t in_dim, pf_site **out, peft_error *err) {
@@ -173,9 +169,7 @@ peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const c
     return PEFT_OK;
 }
 
-/* ---- ties
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- ties ------------------------------------------------------------------------------------ */
 
 static bool same_numbers(const pf_stored_tensor *a, const pf_stored_tensor *b) {
     return a->dtype == b->dtype && a->bytes == b->bytes &&
@@ -229,8 +223,7 @@ peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, 
     return PEFT_OK;
 }
 
-/* ---- the files as a whole
- * ------------------------------------------------------------------------------------------ */
+/* ---- the files as a whole -------------------------------------------------------------------- */
 
 static peft_status fail_missing(const pf_model *m, peft_error *err) {
     pf_buf text = {0};
@@ -249,13 +242,13 @@ static peft_status fail_missing(const pf_model *m, peft_error *err) {
             pf_buf_addf(&text, " (nearest: %s)", pf_name_text(unused[near], shown, sizeof shown));
     }
     if (m->missing.n > MAX_TOLD) pf_buf_addf(&text, " and %d more", m->missing.n - MAX_TOLD);
+    if (m->missing.n == 1 && m->embedding->weight != NULL && m->head->weight == NULL) {
+        pf_buf_adds(&text, ". If the head shares the embedding's matrix, set tie_word_embeddings "
+                           "to true in config.json");
+    }
     peft_status status = PF_FAIL(
-        err, PEFT_E_MISSING, "%s: %s needs %d tensor%s that no weight file has: %s%s", m->path,
-        m->architecture, m->missing.n, m->missing.n == 1 ? "" : "s", pf_buf_str(&text),
-        m->head != NULL && m->head->weight == NULL && m->missing.n == 1
-            ? ". If the head shares the embedding's matrix, set tie_word_embeddings to true in "
-              "config.json"
-            : "");
+        err, PEFT_E_MISSING, "%s: %s needs %d tensor%s that no weight file has: %s", m->path,
+        m->architecture, m->missing.n, m->missing.n == 1 ? "" : "s", pf_buf_str(&text));
     pf_buf_free(&text);
     pf_free(unused);
     return status;
@@ -310,9 +303,7 @@ peft_status pf_model_check_weights(pf_model *m, peft_error *err) {
     return PEFT_OK;
 }
 
-/* ---- use
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- use ------------------------------------------------------------------------------------- */
 
 pf_site *pf_model_find_site(const pf_model *m, const char *name) {
     for (int i = 0; i < m->n_sites; i++) {

@@ -62,8 +62,7 @@ struct pf_model {
     pf_params *params;       /* what methods train on this model; NULL: nothing */
 };
 
-/* --- for families, while they open
- * --------------------------------------------------------------------------------- */
+/* --- for families, while they open --- */
 /* A site with this full name. Linear layers, norms, embeddings and heads take "name.weight" (and
  * "name.bias") of the given shape from the files, or the shape alone; a message names file, tensor,
  * found and expected shape. A tensor that no file has is noted, and pf_model_check_weights fails.
@@ -79,9 +78,7 @@ peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, 
  * Warns of tensors that nobody took. */
 peft_status pf_model_check_weights(pf_model *m, peft_error *err);
 
-/* --- for everyone
- * --------------------------------------------------------------------------------------------------
- */
+/* --- for everyone --- */
 pf_site *pf_model_find_site(const pf_model *m, const char *name);
 
 #endif

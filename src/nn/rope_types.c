@@ -27,9 +27,7 @@ const char *pf_rope_type_name(pf_rope_type type) {
     return "?";
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* A number that may be missing or null, and must be positive where it is not. */
 static peft_status opt_positive(const json_t *obj, const char *where, const char *key, double def,
@@ -145,9 +143,7 @@ peft_status pf_rope_spec_read(pf_rope_spec *out, const struct json_t *config, co
     return PEFT_OK;
 }
 
-/* ---- frequencies
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- frequencies ----------------------------------------------------------------------------- */
 
 static float plain_power(float theta, int64_t pair, int64_t dim) {
     return powf(theta, (float)(2 * pair) / (float)dim);

@@ -23,9 +23,7 @@ const char *pf_site_kind_name(pf_site_kind kind) {
     return "module";
 }
 
-/* ---- attaching
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- attaching ------------------------------------------------------------------------------- */
 
 peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hooks, void *self,
                            peft_error *err) {
@@ -57,8 +55,7 @@ void pf_site_detach(pf_site *site, const void *self) {
     }
 }
 
-/* ---- weights as values
- * -------------------------------------------------------------------------------------------- */
+/* ---- weights as values ----------------------------------------------------------------------- */
 
 static peft_status trained_or_base(pf_build *b, pf_param *trained, const pf_weight *base,
                                    pf_value **v, peft_error *err) {
@@ -79,9 +76,7 @@ peft_status pf_site_bias(pf_build *b, pf_site *site, pf_value **bias, peft_error
     return trained_or_base(b, site->trained_bias, site->bias, bias, err);
 }
 
-/* ---- hooks
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- hooks ----------------------------------------------------------------------------------- */
 
 static const pf_attachment *first_attachment(const pf_build *b, const pf_site *site) {
     return b->adapters ? site->attached : NULL;
@@ -114,8 +109,7 @@ static peft_status base_product(pf_build *b, pf_site *site, pf_value *x, pf_valu
     return PEFT_OK;
 }
 
-/* ---- sites in a build
- * --------------------------------------------------------------------------------------------- */
+/* ---- sites in a build ------------------------------------------------------------------------ */
 
 peft_status pf_site_linears(pf_build *b, pf_value *x, pf_site *const *sites, int n, pf_value **ys,
                             peft_error *err) {

@@ -7,9 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- for methods
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- for methods ----------------------------------------------------------------------------- */
 
 /* Room for one more element of a list in the adapter's arena. */
 static void *grow(pf_adapter *ad, void *list, int n, int *cap, size_t size) {
@@ -66,9 +64,7 @@ peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, con
     return pf_adapter_train_shared(ad, site, bias, p, err);
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static peft_status find_method(pf_adapter *ad, peft_error *err) {
     ad->method = pf_method_find(ad->cfg.method);
@@ -131,9 +127,9 @@ static peft_status start(pf_adapter *ad, bool with_training, peft_error *err) {
 peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
                               uint64_t seed, bool with_training, peft_error *err) {
     pf_adapter *ad;
+    *out = NULL;
     PF_TRY(new_adapter(&ad, model, cfg, true, err));
     ad->params.seed = seed;
-    *out = NULL;
     peft_status status = start(ad, with_training, err);
     if (status == PEFT_OK && !model->shapes_only) status = ad->method->init(ad, seed, err);
     if (status != PEFT_OK) {
@@ -171,9 +167,7 @@ void pf_adapter_close(pf_adapter *ad) {
     pf_free(ad);
 }
 
-/* ---- for people
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 /* 1234567 -> "1,234,567" */
 static char *with_commas(int64_t v, char *out, size_t n) {
@@ -196,9 +190,7 @@ void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n) {
              with_commas(ad->total_params, all, sizeof all), percent);
 }
 
-/* ---- merging
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias) {
     for (int i = 0; i < ad->n_trained; i++) {

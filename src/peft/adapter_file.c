@@ -13,8 +13,7 @@
 
 #define MAX_CONFIG (16u << 20)
 
-/* ---- what kind of folder
- * ------------------------------------------------------------------------------------------ */
+/* ---- what kind of folder --------------------------------------------------------------------- */
 
 static const char *const peft_types[] = {
     "PROMPT_TUNING",
@@ -131,9 +130,7 @@ static peft_status check_weight_file(pf_arena *a, const char *dir, const char *n
                    "%s: there is no such file, but an adapter_config.json beside it", path);
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static peft_status copy_base_name(pf_adapter *ad, const json_t *c, const char *where,
                                   peft_error *err) {
@@ -248,9 +245,7 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
     return status;
 }
 
-/* ---- saving
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static peft_status write_json(const char *path, const json_t *v, peft_error *err) {
     pf_buf text = {0};

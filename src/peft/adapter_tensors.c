@@ -16,9 +16,7 @@
 #define PREFIX   "base_model.model."
 #define MAX_TOLD 4
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct loader {
     pf_adapter *ad;
@@ -56,10 +54,27 @@ static bool has_shape(const pf_stored_tensor *t, const pf_param *p) {
     return t->n_dims == 2 && t->shape[0] == p->rows && t->shape[1] == p->cols;
 }
 
+/* Only the rank differs: A is (r, in), B (out, r). */
+static bool differs_in_rank(const pf_stored_tensor *t, const pf_param *p, int64_t *rank) {
+    if (t->n_dims != 2 || p->is_vector) return false;
+    const bool is_a =
+        strstr(p->name, ".lora_A") != NULL || strstr(p->name, ".lora_embedding_A") != NULL;
+    const bool is_b =
+        strstr(p->name, ".lora_B") != NULL || strstr(p->name, ".lora_embedding_B") != NULL;
+    *rank = is_a ? p->rows : p->cols;
+    return (is_a && t->shape[1] == p->cols) || (is_b && t->shape[0] == p->rows);
+}
+
 static peft_status fail_shape(const loader *l, const pf_stored_tensor *t, const pf_param *p,
                               peft_error *err) {
     char found[PF_SHAPE_TEXT], place[64];
+    int64_t rank;
     pf_buf text = {0};
+    if (differs_in_rank(t, p, &rank)) {
+        return PF_FAIL(
+            err, PEFT_E_SHAPE, "%s: %s is %s, but adapter_config.json gives this module rank %lld",
+            l->file->path, t->name, pf_shape_text(t, found, sizeof found), (long long)rank);
+    }
     if (p->is_vector) {
         snprintf(place, sizeof place, "[%lld]", (long long)p->cols);
     } else {
@@ -114,7 +129,7 @@ static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, 
     *is_base = true;
     const pf_weight *w = site->weight;
     if (t->n_dims != 2 || t->shape[0] != w->rows || t->shape[1] != w->cols) {
-        const pf_param p = {.rows = w->rows, .cols = w->cols};
+        const pf_param p = {.name = t->name, .rows = w->rows, .cols = w->cols};
         return fail_shape(l, t, &p, err);
     }
     pf_weight stored;
@@ -174,8 +189,9 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     if (n > MAX_TOLD) pf_buf_addf(&text, " and %d more", n - MAX_TOLD);
     pf_buf_adds(&text, ". ");
     add_bases(&text, l->ad);
-    peft_status status = PF_FAIL(err, PEFT_E_MISSING, "%s: %d tensor%s of the adapter missing: %s",
-                                 l->file->path, n, n == 1 ? " is" : "s are", pf_buf_str(&text));
+    peft_status status =
+        PF_FAIL(err, PEFT_E_MISSING, "%s: %d tensor%s of the adapter %s missing: %s", l->file->path,
+                n, n == 1 ? "" : "s", n == 1 ? "is" : "are", pf_buf_str(&text));
     pf_buf_free(&text);
     return status;
 }
@@ -195,9 +211,7 @@ peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error
     return status;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
                         peft_error *err) {

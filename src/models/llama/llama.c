@@ -74,9 +74,7 @@ typedef struct llama {
     pf_site *norm;
 } llama;
 
-/* ---- config.json
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- config.json ----------------------------------------------------------------------------- */
 
 static const member *find_member(const char *architecture) {
     for (size_t i = 0; i < PF_COUNT(members); i++) {
@@ -213,9 +211,7 @@ static peft_status read_window(const pf_model *m, const llama *l, int i, bool ro
     return PEFT_OK;
 }
 
-/* ---- sites
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- sites ----------------------------------------------------------------------------------- */
 
 typedef struct place {
     pf_model *m;
@@ -279,9 +275,7 @@ static peft_status llama_open(pf_model *m, peft_error *err) {
                              &l->norm, err);
 }
 
-/* ---- the model
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static peft_status build_layer(pf_build *b, const llama *l, const llama_layer *y, pf_value *table,
                                pf_value **h, peft_error *err) {

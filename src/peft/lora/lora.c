@@ -32,9 +32,7 @@ typedef struct lora {
     lora_site **at; /* by site->index; NULL where LoRA does not act */
 } lora;
 
-/* ---- in a build
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- in a build ------------------------------------------------------------------------------ */
 
 static peft_status factors(pf_build *b, const lora_site *l, pf_value **va, pf_value **vb,
                            peft_error *err) {
@@ -79,9 +77,7 @@ static const pf_site_hooks linear_hooks = {.output = linear_output};
 static const pf_site_hooks head_hooks = {.output = linear_output, .head = head_loss};
 static const pf_site_hooks embedding_hooks = {.output = embedding_output};
 
-/* ---- attaching
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- attaching ------------------------------------------------------------------------------- */
 
 static peft_status add_param(pf_adapter *ad, const pf_site *site, const char *suffix, int64_t rows,
                              int64_t cols, pf_param **out, peft_error *err) {
@@ -160,9 +156,7 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
     return PEFT_OK;
 }
 
-/* ---- first weights
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- first weights --------------------------------------------------------------------------- */
 
 /* A parameter's numbers depend on the seed and its name alone, not on what else is trained. */
 static pf_rng_key param_key(const pf_param *p, uint64_t seed) {
@@ -237,9 +231,7 @@ static void lora_ready(pf_adapter *ad) {
     }
 }
 
-/* ---- merging
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 static bool lora_touches(const pf_adapter *ad, const pf_site *site) {
     return ((const lora *)ad->state)->at[site->index] != NULL;

@@ -12,9 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool is_off(const json_t *v) {
     if (v == NULL || json_is_null(v) || json_is_false(v)) return true;
@@ -174,9 +172,7 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
     return PEFT_OK;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Whole numbers without a point: peft's ints. */
 static json_t *number(double v) {

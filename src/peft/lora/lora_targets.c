@@ -54,8 +54,7 @@ static bool is_expression(const pf_cfg_strings *s) {
     return s->single && s->list.n == 1;
 }
 
-/* ---- making the rules
- * --------------------------------------------------------------------------------------------- */
+/* ---- making the rules ------------------------------------------------------------------------ */
 
 static peft_status new_list(pf_pattern ***list, int n, peft_error *err) {
     *list = pf_calloc((size_t)n + 1, sizeof **list);
@@ -144,9 +143,7 @@ static peft_status make_rules(rules *r, peft_error *err) {
     return PEFT_OK;
 }
 
-/* ---- one site
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- one site -------------------------------------------------------------------------------- */
 
 static bool list_matches(const pf_strlist *l, const char *path, bool *hit) {
     bool any = false;
@@ -264,9 +261,7 @@ static peft_status judge(rules *r, const pf_site *site, pf_lora_target *t, peft_
     return PEFT_OK;
 }
 
-/* ---- strictness
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- strictness ------------------------------------------------------------------------------ */
 
 /* The end of a path that has as many parts as the name: what a misspelt name could have meant. */
 static const char *same_depth(const char *path, const char *name) {
@@ -311,6 +306,26 @@ static peft_status fail_unmatched(const rules *r, const char *key, const char *n
     pf_buf_free(&hint);
     pf_arena_release(&scratch);
     return status;
+}
+
+/* The usual mistake: one name where a list was meant. */
+static peft_status fail_expression(const rules *r, peft_error *err) {
+    const pf_model *m = r->ad->model;
+    const char *text = r->targets.items[0], *example = "";
+    for (int i = 0; i < m->n_sites; i++) {
+        if (m->sites[i]->kind == PF_SITE_LINEAR) example = m->sites[i]->name;
+        if (pf_path_has_suffix(m->sites[i]->name, text)) {
+            return PF_FAIL(err, PEFT_E_CONFIG,
+                           "peft.lora.target_modules: '%s' is one text, so a regular expression "
+                           "for whole paths, and "
+                           "%s is no whole path; write [%s] for every module of that name",
+                           text, text, text);
+        }
+    }
+    return PF_FAIL(err, PEFT_E_CONFIG,
+                   "peft.lora.target_modules: the expression '%s' matches no whole path of %s "
+                   "(%s), such as %s",
+                   text, m->name, m->architecture, example);
 }
 
 static peft_status check_list(const rules *r, const char *key, const pf_strlist *names,
@@ -362,7 +377,7 @@ static peft_status check_hits(const rules *r, int n_lora, peft_error *err) {
                            "exclude_modules or "
                            "modules_to_save");
         }
-        if (r->target != NULL) return fail_unmatched(r, "target_modules", r->targets.items[0], err);
+        if (r->target != NULL) return fail_expression(r, err);
         return PF_FAIL(
             err, PEFT_E_CONFIG, "peft.lora.target_modules matches no module of %s (%s)%s", m->name,
             m->architecture, c->layers_to_transform.n > 0 ? " in layers_to_transform" : "");
@@ -374,9 +389,7 @@ static peft_status check_hits(const rules *r, int n_lora, peft_error *err) {
     return PEFT_OK;
 }
 
-/* ---- all of them
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static peft_status judge_all(rules *r, pf_lora_target *targets, peft_error *err) {
     const pf_model *m = r->ad->model;
