@@ -222,7 +222,7 @@ static const char *stem_of(pf_arena *a, const char *path) {
 static peft_status write_archive(pf_zip_writer *z, pf_arena *a, const char *path,
                                  const pf_stored_tensor *tensors, int n, const int *storages,
                                  const pf_buf *pickle, pf_tensor_fill fill, void *fill_ctx,
-                                 peft_error *err) {
+                                 uint64_t *offsets, peft_error *err) {
     const char *stem = stem_of(a, path);
     PF_CHECK_ALLOC(stem, err);
     char *name = pf_arena_alloc(a, strlen(stem) + 32);
@@ -238,6 +238,9 @@ static peft_status write_archive(pf_zip_writer *z, pf_arena *a, const char *path
         snprintf(name, room, "%s/data/%d", stem, written++);
         pf_tensor_sink sink = {.tensor = &tensors[i], .write = add_piece, .ctx = z};
         PF_TRY(pf_zip_writer_begin(z, name, tensors[i].bytes, err));
+        for (int k = i; offsets != NULL && k < n; k++) {
+            if (storages[k] == storages[i]) offsets[k] = z->file.written;
+        }
         PF_TRY(pf_tensor_sink_run(&sink, path, i, fill, fill_ctx, err));
         PF_TRY(pf_zip_writer_end(z, err));
     }
@@ -247,7 +250,8 @@ static peft_status write_archive(pf_zip_writer *z, pf_arena *a, const char *path
 }
 
 peft_status pf_pt_write(const char *path, const pf_stored_tensor *tensors, int n_tensors,
-                        const int *same_as, pf_tensor_fill fill, void *fill_ctx, peft_error *err) {
+                        const int *same_as, pf_tensor_fill fill, void *fill_ctx, uint64_t *offsets,
+                        peft_error *err) {
     pf_arena a;
     pickler p = {
         .rebuild = NOT_YET, .ordered_dict = NOT_YET, .word_storage = NOT_YET, .word_cpu = NOT_YET};
@@ -274,8 +278,8 @@ peft_status pf_pt_write(const char *path, const pf_stored_tensor *tensors, int n
         goto out;
     }
     PF_TRY_OUT(pf_zip_writer_open(&z, path, err));
-    PF_TRY_OUT(
-        write_archive(&z, &a, path, tensors, n_tensors, storages, &p.out, fill, fill_ctx, err));
+    PF_TRY_OUT(write_archive(&z, &a, path, tensors, n_tensors, storages, &p.out, fill, fill_ctx,
+                             offsets, err));
 out:
     pf_zip_writer_close(&z);
     pf_buf_free(&p.out);

@@ -16,9 +16,11 @@
 
 /* Tensors are stored in the order given. same_as (may be NULL) has one entry per tensor: -1, or the
  * index of an earlier tensor of equal type and size whose storage this one shares, as a tied weight
- * does; its bytes are then not asked for. fill may be NULL (tensor_sink.h). */
+ * does; its bytes are then not asked for. fill may be NULL (tensor_sink.h). offsets (may be NULL)
+ * receives where in the file the data of each tensor begin, for reading them back. */
 peft_status pf_pt_write(const char *path, const pf_stored_tensor *tensors, int n_tensors,
-                        const int *same_as, pf_tensor_fill fill, void *fill_ctx, peft_error *err);
+                        const int *same_as, pf_tensor_fill fill, void *fill_ctx, uint64_t *offsets,
+                        peft_error *err);
 
 /* True for names that end as pickles do: .pt .pth .bin .ckpt .pkl. */
 bool pf_is_pickle_name(const char *path);

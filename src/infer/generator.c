@@ -271,6 +271,10 @@ peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf
             active++;
         }
         if (active == 0) break;
+        if (opt->stop_signal != NULL && *opt->stop_signal != 0) {
+            status = PF_FAIL(err, PEFT_E_INTERRUPTED, "generation was interrupted");
+            break;
+        }
         pf_batch batch;
         make_batch(g, items, &batch);
         if ((status = pf_exec_bind(g->exec, &batch, err)) != PEFT_OK) break;

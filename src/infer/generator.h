@@ -15,6 +15,8 @@
 #include "infer/sampler.h"
 #include "nn/model.h"
 
+#include <signal.h>
+
 typedef struct pf_generator pf_generator;
 
 typedef struct pf_generator_options {
@@ -50,6 +52,7 @@ typedef struct pf_generate_options {
     int n_eos;
     pf_token_fn on_token; /* or NULL */
     void *ctx;
+    const volatile sig_atomic_t *stop_signal; /* not 0: give up with PEFT_E_INTERRUPTED; or NULL */
 } pf_generate_options;
 
 peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be,

@@ -182,6 +182,10 @@ static char *with_commas(int64_t v, char *out, size_t n) {
     return out;
 }
 
+bool pf_adapter_has_dropout(const pf_adapter *ad) {
+    return ad->method->has_dropout != NULL && ad->method->has_dropout(ad);
+}
+
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n) {
     char trainable[48], all[48];
     double percent = 100 * (double)ad->params.count / (double)ad->total_params;

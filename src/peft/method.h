@@ -76,6 +76,8 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
 /* "trainable params: 4,194,304 || all params: 6,742,609,920 || trainable%: 0.0622" */
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
 
+bool pf_adapter_has_dropout(const pf_adapter *ad); /* random masks are drawn in training */
+
 /* For adapter_file.c: attached and sealed, weights to be filled by the caller; names that match
  * nothing are let pass. */
 peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
@@ -121,6 +123,8 @@ struct pf_method {
     /* Folds the update into logical rows [row0, row0 + n) of the site's matrix, in f32. */
     peft_status (*merge_weight)(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                                 float *rows, peft_error *err);
+    /* Does training draw random masks (dropout)? NULL: no. */
+    bool (*has_dropout)(const pf_adapter *ad);
     /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL where peft_type
      * is. */
     peft_status (*read_config)(pf_arena *a, const struct json_t *config, const char *where,

@@ -159,7 +159,7 @@ static void test_same_pickle_as_torch(void **state) {
     list[N] = *pf_safetensors_find(&st, "embed.weight");
     list[N].name = "head.weight";
     same_as[N] = 11;
-    assert_int_equal(pf_pt_write(path, list, N + 1, same_as, feed, asked, &err), PEFT_OK);
+    assert_int_equal(pf_pt_write(path, list, N + 1, same_as, feed, asked, NULL, &err), PEFT_OK);
     assert_int_equal(pf_map_file(&map, path, NULL), PEFT_OK);
     assert_int_equal(read_zip(&map, members, PF_COUNT(members)), N + 3);
     assert_string_equal(members[0].name, "state/data.pkl");
@@ -188,7 +188,7 @@ static void test_same_pickle_as_torch(void **state) {
     path = pf_path_join(&a, pf_path_dir(&a, path), "one.v2.pt");
     assert_int_equal(pf_stored_tensor_set(&list[0], "only", PF_DTYPE_F32, 1, two, ones, NULL),
                      PEFT_OK);
-    assert_int_equal(pf_pt_write(path, list, 1, NULL, NULL, NULL, &err), PEFT_OK);
+    assert_int_equal(pf_pt_write(path, list, 1, NULL, NULL, NULL, NULL, &err), PEFT_OK);
     assert_int_equal(pf_map_file(&map, path, NULL), PEFT_OK);
     assert_int_equal(read_zip(&map, members, PF_COUNT(members)), 4);
     assert_string_equal(members[0].name, "one.v2/data.pkl");
@@ -262,18 +262,18 @@ static void test_refusals_and_faults(void **state) {
     assert_int_equal(pf_stored_tensor_set(&t[0], "a", PF_DTYPE_F32, 1, two, data, NULL), PEFT_OK);
     assert_int_equal(pf_stored_tensor_set(&t[1], "b", PF_DTYPE_F8_E5M2, 1, two, data, NULL),
                      PEFT_OK);
-    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, &err), PEFT_E_UNSUPPORTED);
+    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, NULL, &err), PEFT_E_UNSUPPORTED);
     assert_non_null(strstr(
         err.message, "f.pt: tensor 'b': F8_E5M2 cannot be stored in a .pt file; use safetensors"));
     t[1] = t[0];
-    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, &err), PEFT_E_FORMAT);
+    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, NULL, &err), PEFT_E_FORMAT);
     assert_non_null(strstr(err.message, "f.pt: two tensors are called 'a'"));
     t[1].name = "\xff";
-    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, &err), PEFT_E_FORMAT);
+    assert_int_equal(pf_pt_write(path, t, 2, NULL, NULL, NULL, NULL, &err), PEFT_E_FORMAT);
     int failures = 0;
     for (int64_t n = 1; n < 50; n++, failures++) {
         pf_file_fault(n, ENOSPC, false);
-        peft_status status = pf_pt_write(path, t, 1, NULL, NULL, NULL, &err);
+        peft_status status = pf_pt_write(path, t, 1, NULL, NULL, NULL, NULL, &err);
         pf_file_fault(0, 0, false);
         if (status == PEFT_OK) break;
         assert_non_null(strstr(err.message, dir));
@@ -283,7 +283,7 @@ static void test_refusals_and_faults(void **state) {
     assert_true(failures >= 3);
     for (int64_t n = 1; n < 60; n++) {
         pf_alloc_fail_at(n);
-        peft_status status = pf_pt_write(path, t, 1, NULL, NULL, NULL, &err);
+        peft_status status = pf_pt_write(path, t, 1, NULL, NULL, NULL, NULL, &err);
         pf_alloc_fail_at(0);
         if (status == PEFT_OK) break;
         assert_int_equal(status, PEFT_E_NOMEM);

@@ -277,6 +277,10 @@ static peft_status lora_merge(const pf_adapter *ad, const pf_site *site, int64_t
     return PEFT_OK;
 }
 
+static bool lora_has_dropout(const pf_adapter *ad) {
+    return ((const pf_lora_cfg *)ad->cfg.method_cfg)->dropout > 0;
+}
+
 const pf_method pf_method_lora = {
     .name = "lora",
     .paper = "LoRA: Low-Rank Adaptation of Large Language Models, Hu et al. 2021, arXiv 2106.09685",
@@ -286,6 +290,7 @@ const pf_method pf_method_lora = {
     .ready = lora_ready,
     .touches = lora_touches,
     .merge_weight = lora_merge,
+    .has_dropout = lora_has_dropout,
     .read_config = pf_lora_read_config,
     .write_config = pf_lora_write_config,
 };
