@@ -121,7 +121,7 @@ const pf_op pf_op_scatter_labels = {
 
 static peft_status scale_shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_value *x = n->in[0], *coef = n->in[1];
-    if (x->space != coef->space || x->rows != coef->rows || coef->cols != 1) {
+    if (x->space != PF_SPACE_LABELS || coef->space != PF_SPACE_LABELS || coef->cols != 1) {
         return PF_FAIL(err, PEFT_E_SHAPE, "one coefficient per row is needed");
     }
     pf_op_out_like(g, n, x);
