@@ -40,6 +40,20 @@ peft_status pf_file_writer_add(pf_file_writer *w, const void *data, size_t n, pe
 peft_status pf_file_writer_commit(pf_file_writer *w, peft_error *err); /* and close */
 void pf_file_writer_close(pf_file_writer *w); /* discards what was not committed */
 
+/* Appending whole lines: each add is one write. One that fails, or is cut short by a full disk, is
+ * taken back, so the file never ends inside of what one call added (a killed process may leave
+ * that; whoever opens a file to go on looks for it). */
+typedef struct pf_append {
+    int fd; /* -1 when closed */
+    char *path;
+    uint64_t size;
+} pf_append;
+
+peft_status pf_append_open(pf_append *f, const char *path, peft_error *err); /* made when missing */
+peft_status pf_append_add(pf_append *f, const void *data, size_t n, peft_error *err);
+peft_status pf_append_sync(pf_append *f, peft_error *err);
+void pf_append_close(pf_append *f); /* NULL and closed ones are fine */
+
 bool pf_path_exists(const char *path);
 bool pf_is_dir(const char *path);
 peft_status pf_file_size(const char *path, uint64_t *size, peft_error *err);

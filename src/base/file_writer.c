@@ -196,3 +196,49 @@ peft_status pf_write_file(const char *path, const void *data, size_t n, peft_err
     pf_file_writer_close(&w);
     return status;
 }
+
+/* ---- appending ---------------------------------------------------------------------------------
+ */
+
+peft_status pf_append_open(pf_append *f, const char *path, peft_error *err) {
+    *f = (pf_append){.fd = -1};
+    size_t n = strlen(path) + 1;
+    f->path = pf_malloc(n);
+    PF_CHECK_ALLOC(f->path, err);
+    memcpy(f->path, path, n);
+    f->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    struct stat st;
+    if (f->fd < 0 || fstat(f->fd, &st) != 0) {
+        int e = errno;
+        pf_append_close(f);
+        return pf_fail_errno(err, PEFT_E_CREATE, e, "cannot open %s", path);
+    }
+    f->size = (uint64_t)st.st_size;
+    return PEFT_OK;
+}
+
+peft_status pf_append_add(pf_append *f, const void *data, size_t n, peft_error *err) {
+    int e = write_all(f->fd, data, n);
+    if (e == 0) {
+        f->size += n;
+        return PEFT_OK;
+    }
+    if (ftruncate(f->fd, (off_t)f->size) != 0) {
+        return pf_fail_errno(err, PEFT_E_IO, e, "cannot write %s, nor take back a piece of a line",
+                             f->path);
+    }
+    return pf_fail_errno(err, PEFT_E_IO, e, "cannot write %s", f->path);
+}
+
+peft_status pf_append_sync(pf_append *f, peft_error *err) {
+    int e = sync_fd(f->fd);
+    return e == 0 || e == EINVAL ? PEFT_OK
+                                 : pf_fail_errno(err, PEFT_E_IO, e, "cannot sync %s", f->path);
+}
+
+void pf_append_close(pf_append *f) {
+    if (f == NULL) return;
+    if (f->path != NULL && f->fd >= 0) close(f->fd);
+    pf_free(f->path);
+    *f = (pf_append){.fd = -1};
+}
