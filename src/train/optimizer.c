@@ -1,0 +1,149 @@
+/* optimizer.c - see optimizer.h. */
+#include "train/optimizer.h"
+
+#include "ops/optim/adamw.h"
+
+#include <math.h>
+#include <stdio.h>
+
+peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
+                              const pf_optimizer_cfg *cfg, peft_error *err) {
+    *o = (pf_optimizer){.cfg = *cfg, .params = params};
+    if (params->grad == NULL)
+        return PF_FAIL(err, PEFT_E_STATE, "the parameters are not sealed for training");
+    if (params->n == 0) {
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "nothing is trained: no tensor is attached to the model. Look at the "
+                       "peft section, target_modules first");
+    }
+    o->runs = PF_NEW_ARRAY(a, pf_optimizer_run, params->n);
+    PF_CHECK_ALLOC(o->runs, err);
+    for (int i = 0; i < params->n; i++) {
+        const pf_param *p = params->items[i];
+        /* A run reaches to the next parameter: the padding between them is zero and stays so. */
+        int64_t end = i + 1 < params->n ? params->items[i + 1]->offset : params->block_len;
+        pf_optimizer_run *last = o->n_runs > 0 ? &o->runs[o->n_runs - 1] : NULL;
+        if (last != NULL && last->decay == p->decay && last->lr_scale == (double)p->lr_scale) {
+            last->len = end - last->offset;
+        } else {
+            o->runs[o->n_runs++] = (pf_optimizer_run){.offset = p->offset,
+                                                      .len = end - p->offset,
+                                                      .lr_scale = (double)p->lr_scale,
+                                                      .decay = p->decay};
+        }
+    }
+    return PEFT_OK;
+}
+
+/* The parameter that element `at` of the block belongs to. */
+static const pf_param *param_at(const pf_params *ps, int64_t at) {
+    int lo = 0, hi = ps->n - 1;
+    while (lo < hi) {
+        int mid = (lo + hi + 1) / 2;
+        if (ps->items[mid]->offset <= at)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return ps->items[lo];
+}
+
+static const char *value_name(double v) {
+    return isnan(v) ? "NaN" : v > 0 ? "infinite" : "-infinite";
+}
+
+static peft_status name_nonfinite(const pf_params *ps, const pf_real *block, int64_t at,
+                                  const char *when, const char *what, const char *advice,
+                                  peft_error *err) {
+    const pf_param *p = param_at(ps, at);
+    int64_t in = at - p->offset;
+    return PF_FAIL(err, PEFT_E_DIVERGED, "%s: %s %s[%lld,%lld] is %s. %s", when, what, p->name,
+                   (long long)(in / p->cols), (long long)(in % p->cols),
+                   value_name((double)block[at]), advice);
+}
+
+#define LOWER_RATE                                                                                 \
+    "Try a lower training.learning_rate, a longer warmup, or training.max_grad_norm=1"
+
+peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, const char *when,
+                                    peft_error *err) {
+    int64_t at = pf_first_nonfinite(pool, params->block_len, params->data);
+    if (at < 0) return PEFT_OK;
+    return name_nonfinite(params, params->data, at, when, "the weight", LOWER_RATE, err);
+}
+
+static bool all_zero(const pf_param *p) {
+    for (int64_t i = 0; i < p->rows * p->cols; i++) {
+        if (p->grad[i] != 0) return false;
+    }
+    return true;
+}
+
+/* `excepted`: look at those that may be zero at the first step, else at the others. */
+static peft_status check_nonzero(const pf_optimizer *o, bool excepted, peft_error *err) {
+    const pf_param *dead = NULL;
+    int n_dead = 0, n = 0;
+    for (int i = 0; i < o->params->n; i++) {
+        const pf_param *p = o->params->items[i];
+        if (p->zero_grad_ok != excepted) continue;
+        n++;
+        if (!all_zero(p)) continue;
+        if (n_dead++ == 0) dead = p;
+    }
+    if (dead == NULL) return PEFT_OK;
+    if (n_dead == n) {
+        return PF_FAIL(err, PEFT_E_FAILED,
+                       "step %lld: no gradient reaches %s, nor %s: nothing would be trained. Are "
+                       "all labels masked (data preview shows them), or is the loss constant?",
+                       (long long)o->t + 1, dead->name,
+                       n > 1 ? "any other trainable tensor" : "anything else");
+    }
+    char others[48] = "";
+    if (n_dead > 1) snprintf(others, sizeof others, " (and of %d other tensors)", n_dead - 1);
+    return PF_FAIL(err, PEFT_E_FAILED,
+                   "step %lld: the gradient of %s is zero throughout%s: it would never be trained. "
+                   "The model does not use it in this run; leave it out of target_modules or "
+                   "modules_to_save",
+                   (long long)o->t + 1, dead->name, others);
+}
+
+peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_optimizer_report *out,
+                              peft_error *err) {
+    pf_params *ps = o->params;
+    double norm = sqrt(pf_sum_squares(pool, ps->block_len, ps->grad));
+    if (!isfinite(norm)) {
+        int64_t at = pf_first_nonfinite(pool, ps->block_len, ps->grad);
+        char when[48];
+        snprintf(when, sizeof when, "step %lld, stopped before the update", (long long)o->t + 1);
+        if (at >= 0)
+            return name_nonfinite(ps, ps->grad, at, when, "the gradient of", LOWER_RATE, err);
+        return PF_FAIL(err, PEFT_E_DIVERGED, "%s: the norm of the gradients overflows. %s", when,
+                       LOWER_RATE);
+    }
+    if (!o->checked) PF_TRY(check_nonzero(o, false, err));
+    bool look_again = o->moved && !o->checked_excepted;
+    if (look_again) PF_TRY(check_nonzero(o, true, err));
+    o->checked = true;
+    if (look_again) o->checked_excepted = true;
+
+    double clip = 1;
+    if (o->cfg.max_grad_norm > 0) {
+        clip = o->cfg.max_grad_norm / (norm + 1e-6);
+        if (clip > 1) clip = 1;
+    }
+    for (int i = 0; i < o->n_runs; i++) {
+        const pf_optimizer_run *r = &o->runs[i];
+        pf_adamw how = {.lr = lr * r->lr_scale,
+                        .beta1 = o->cfg.beta1,
+                        .beta2 = o->cfg.beta2,
+                        .eps = o->cfg.eps,
+                        .weight_decay = r->decay ? o->cfg.weight_decay : 0,
+                        .t = o->t + 1};
+        pf_adamw_update(pool, &how, clip, r->len, ps->data + r->offset, ps->grad + r->offset,
+                        ps->m + r->offset, ps->v + r->offset);
+    }
+    o->t++;
+    if (lr > 0) o->moved = true;
+    if (out != NULL) *out = (pf_optimizer_report){.grad_norm = norm, .clip = clip, .lr = lr};
+    return PEFT_OK;
+}
