@@ -147,3 +147,69 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
     if (out != NULL) *out = (pf_optimizer_report){.grad_norm = norm, .clip = clip, .lr = lr};
     return PEFT_OK;
 }
+
+/* ---- checkpoints ------------------------------------------------------------------------------
+ */
+
+static const char *const moment_names[] = {"exp_avg", "exp_avg_sq"}; /* torch's names */
+
+static peft_status moment_key(const pf_param *p, int which, char *out, size_t n, peft_error *err) {
+    int len = snprintf(out, n, "%s.%s", moment_names[which], p->name);
+    if (len >= 0 && (size_t)len < n) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_UNSUPPORTED, "the name %s is too long", p->name);
+}
+
+static peft_status save_optimizer(void *ctx, pf_ckpt_writer *w, peft_error *err) {
+    const pf_optimizer *o = ctx;
+    const pf_params *ps = o->params;
+    PF_TRY(pf_ckpt_put_int(w, "t", o->t, err));
+    PF_TRY(pf_ckpt_put_int(w, "moved", o->moved, err));
+    PF_TRY(pf_ckpt_put_int(w, "checked", o->checked, err));
+    PF_TRY(pf_ckpt_put_int(w, "checked_excepted", o->checked_excepted, err));
+    PF_TRY(pf_ckpt_put_int(w, "n_params", ps->n, err));
+    for (int i = 0; i < ps->n; i++) {
+        for (int k = 0; k < 2; k++) {
+            const pf_param *p = ps->items[i];
+            char key[900];
+            PF_TRY(moment_key(p, k, key, sizeof key, err));
+            PF_TRY(pf_ckpt_put_real_block(w, key, p->rows, p->cols,
+                                          (k == 0 ? ps->m : ps->v) + p->offset, err));
+        }
+    }
+    return PEFT_OK;
+}
+
+static peft_status load_optimizer(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
+    pf_optimizer *o = ctx;
+    const pf_params *ps = o->params;
+    int64_t moved, checked, checked_excepted, n_params;
+    PF_TRY(pf_ckpt_get_int(r, "t", &o->t, err));
+    PF_TRY(pf_ckpt_get_int(r, "moved", &moved, err));
+    PF_TRY(pf_ckpt_get_int(r, "checked", &checked, err));
+    PF_TRY(pf_ckpt_get_int(r, "checked_excepted", &checked_excepted, err));
+    PF_TRY(pf_ckpt_get_int(r, "n_params", &n_params, err));
+    o->moved = moved != 0;
+    o->checked = checked != 0;
+    o->checked_excepted = checked_excepted != 0;
+    for (int i = 0; i < ps->n; i++) {
+        for (int k = 0; k < 2; k++) {
+            const pf_param *p = ps->items[i];
+            char key[900];
+            PF_TRY(moment_key(p, k, key, sizeof key, err));
+            PF_TRY(pf_ckpt_get_real_block(r, key, p->rows, p->cols,
+                                          (k == 0 ? ps->m : ps->v) + p->offset, err));
+        }
+    }
+    if (n_params != ps->n) {
+        return PF_FAIL(err, PEFT_E_SHAPE,
+                       "the checkpoint trains %lld tensors, this run %d: the adapter is not the "
+                       "same",
+                       (long long)n_params, ps->n);
+    }
+    return PEFT_OK;
+}
+
+pf_section pf_optimizer_section(pf_optimizer *o) {
+    return (pf_section){
+        .name = "optimizer", .ctx = o, .save = save_optimizer, .load = load_optimizer};
+}

@@ -16,6 +16,7 @@
 
 #include "base/pool.h"
 #include "graph/param.h"
+#include "train/checkpoint.h"
 
 typedef struct pf_optimizer_cfg {
     double beta1, beta2, eps, weight_decay;
@@ -56,5 +57,8 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
  * message. */
 peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, const char *when,
                                     peft_error *err);
+
+/* Moments and step count, by the names of the parameters ("optimizer"). */
+pf_section pf_optimizer_section(pf_optimizer *o);
 
 #endif

@@ -342,6 +342,10 @@ double pf_schedule_lr(const pf_schedule *s, int64_t step) {
     return s->cfg.lr * s->kind->factor(s, (double)step);
 }
 
+const char *pf_schedule_name(const pf_schedule *s) {
+    return s->kind->name;
+}
+
 bool pf_schedule_is_adaptive(const pf_schedule *s) {
     return s->kind->metric != NULL;
 }

@@ -13,6 +13,7 @@
 
 #include "base/arena.h"
 #include "config/schema.h"
+#include "train/checkpoint.h"
 
 #include <stdint.h>
 
@@ -63,10 +64,14 @@ void pf_schedule_metric(pf_schedule *s, double value);
 /* As transformers: `steps` if it is at least 1, else ratio of all steps, rounded up. */
 int64_t pf_schedule_warmup(int64_t steps, double ratio, int64_t total_steps);
 
+/* The state of the adaptive kinds ("schedule"); the type must be the same when it is loaded. */
+pf_section pf_schedule_section(pf_schedule *s);
+
 /* ---- between schedule*.c ---- */
 bool pf_schedule_better(const pf_schedule *s, double value);
 void pf_schedule_plateau(pf_schedule *s, double value);
 void pf_schedule_greedy(pf_schedule *s, double value);
 void pf_schedule_start(pf_schedule *s); /* state as at the beginning */
+const char *pf_schedule_name(const pf_schedule *s);
 
 #endif
