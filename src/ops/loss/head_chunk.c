@@ -94,10 +94,10 @@ static void mask_task(void *ctx, int task, int worker) {
                    pos = (uint32_t)b->pos[b->label_row[e]];
     const pf_real *x = j->x + task * C;
     pf_real *y = j->y + task * C;
-    for (int64_t col = 0; col < C; col += 4) {
-        pf_rng4 draw = pf_dropout_draw(&j->d, sample, pos, (uint32_t)(col / 4));
-        for (int64_t k = 0; k < 4 && col + k < C; k++) {
-            pf_real v = draw.v[k] >= j->d.threshold ? x[col + k] * (pf_real)j->d.scale : 0;
+    for (int64_t col = 0; col < C; col += 8) {
+        pf_rng4 draws = pf_dropout_draw(&j->d, sample, pos, (uint32_t)(col / 8));
+        for (int k = 0; k < 8 && col + k < C; k++) {
+            pf_real v = pf_dropout_keeps(&j->d, draws, k) ? x[col + k] * (pf_real)j->d.scale : 0;
             y[col + k] = j->accumulate ? y[col + k] + v : v;
         }
     }

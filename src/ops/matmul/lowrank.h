@@ -6,7 +6,7 @@
  * in the backward pass.
  *
  * drop(x)[i, c] is x[i, c] / (1 - p) or 0. The mask is a function of (adapter seed, step, sample,
- * position, mask_key, c) alone (pf_dropout_keep in dropout.h): it does not depend on how the step
+ * position, mask_key, c) alone (dropout.h): it does not depend on how the step
  * was cut, and sites that share their input share mask_key and so the mask. Off unless
  * exec->training.
  *

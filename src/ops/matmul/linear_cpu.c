@@ -1,0 +1,124 @@
+/* linear_cpu.c - launchers of linear, linear_grad_x and linear_grad_w on the CPU: each is one
+ * product of gemm.h, for any instruction set. */
+#include "ops/matmul/gemm.h"
+#include "ops/matmul/linear_kernels.h"
+#include "ops/op_util.h"
+
+#include <string.h>
+
+pf_weight pf_linear_matrix(const pf_exec *x, const pf_value *v) {
+    if (v->kind == PF_VALUE_WEIGHT) return *v->weight;
+    return pf_gemm_dense(pf_exec_data(x, v), v->rows, v->cols, v->cols);
+}
+
+int64_t pf_linear_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
+    (void)capacity;
+    int64_t bytes = pf_gemm_workspace(n_workers);
+    return n->in[2] != NULL ? bytes + pf_op_vector_scratch(n->in[2]) : bytes;
+}
+
+int64_t pf_linear_grad_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
+    (void)n;
+    (void)capacity;
+    return pf_gemm_workspace(n_workers);
+}
+
+/* x, w, bias -> y */
+static peft_status run(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
+    const pf_value *bias = n->in[2];
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    unsigned char *scratch = x->workspace + pf_gemm_workspace(pf_pool_workers(pf_exec_pool(x)));
+    pf_gemm g = {.form = PF_GEMM_NT,
+                 .m = pf_exec_rows(x, n->in[0]),
+                 .n = w.rows,
+                 .k = w.cols,
+                 .a = pf_exec_data(x, n->in[0]),
+                 .lda = w.cols,
+                 .b = &w,
+                 .c = pf_exec_data(x, n->out[0]),
+                 .ldc = w.rows,
+                 .alpha = 1};
+    if (bias != NULL) g.bias = pf_op_vector(x, bias, (pf_real *)(void *)scratch);
+    pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
+    return PEFT_OK;
+}
+
+/* dy, w, acc -> dx */
+static peft_status run_grad_x(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    const pf_real *acc = pf_exec_data(x, n->in[2]);
+    pf_gemm g = {.form = PF_GEMM_NN,
+                 .m = pf_exec_rows(x, n->in[0]),
+                 .n = w.cols,
+                 .k = w.rows,
+                 .a = pf_exec_data(x, n->in[0]),
+                 .lda = w.rows,
+                 .b = &w,
+                 .c = pf_exec_data(x, n->out[0]),
+                 .ldc = w.cols,
+                 .alpha = 1,
+                 .accumulate = acc != NULL};
+    if (acc != NULL && acc != g.c) memcpy(g.c, acc, (size_t)(g.m * g.n) * sizeof *acc);
+    pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
+    return PEFT_OK;
+}
+
+/* dy, x, dW */
+static peft_status run_grad_w(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
+    const pf_value *dw = n->in[2];
+    const int64_t R = pf_exec_rows(x, n->in[0]);
+    const pf_weight b = pf_gemm_dense(pf_exec_data(x, n->in[1]), R, dw->cols, dw->cols);
+    pf_gemm g = {.form = PF_GEMM_TN,
+                 .m = dw->rows,
+                 .n = dw->cols,
+                 .k = R,
+                 .a = pf_exec_data(x, n->in[0]),
+                 .lda = dw->rows,
+                 .b = &b,
+                 .c = pf_exec_data(x, dw),
+                 .ldc = dw->cols,
+                 .alpha = 1,
+                 .accumulate = true};
+    pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
+    return PEFT_OK;
+}
+
+/* --- the lists of kernels, fastest first --------------------------------------------------- */
+
+#define RUN(name, isa)                                                                             \
+    static peft_status run_##name(pf_exec *x, const pf_node *n, peft_error *err) {                 \
+        (void)err;                                                                                 \
+        return run(x, n, isa);                                                                     \
+    }                                                                                              \
+    static peft_status run_grad_x_##name(pf_exec *x, const pf_node *n, peft_error *err) {          \
+        (void)err;                                                                                 \
+        return run_grad_x(x, n, isa);                                                              \
+    }                                                                                              \
+    static peft_status run_grad_w_##name(pf_exec *x, const pf_node *n, peft_error *err) {          \
+        (void)err;                                                                                 \
+        return run_grad_w(x, n, isa);                                                              \
+    }
+
+RUN(plain, &pf_gemm_plain)
+#ifndef PF_DOUBLE
+RUN(avx2, &pf_gemm_avx2)
+RUN(avx512, &pf_gemm_avx512)
+#endif
+
+// clang-format off
+const pf_kernel_row pf_linear_kernel_rows[] = {
+    PF_FAST_KERNELS(run)
+    {.backend = "cpu", .name = "reference", .run = run_plain},
+    {0},
+};
+const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
+    PF_FAST_KERNELS(run_grad_x)
+    {.backend = "cpu", .name = "reference", .run = run_grad_x_plain},
+    {0},
+};
+const pf_kernel_row pf_linear_grad_w_kernel_rows[] = {
+    PF_FAST_KERNELS(run_grad_w)
+    {.backend = "cpu", .name = "reference", .run = run_grad_w_plain},
+    {0},
+};
+// clang-format on
