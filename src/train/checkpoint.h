@@ -36,6 +36,7 @@ typedef struct pf_section {
     const char *name; /* letters, digits, underscores: "optimizer" */
     void *ctx;
     peft_status (*save)(void *ctx, pf_ckpt_writer *w, peft_error *err);
+    /* NULL: written for others, nothing to load */
     peft_status (*load)(void *ctx, const pf_ckpt_reader *r, peft_error *err);
     bool optional; /* a checkpoint without it is fine: load is then not called */
 } pf_section;

@@ -253,7 +253,7 @@ peft_status pf_checkpoint_load(const char *dir, const pf_section *sections, int 
                              sections[i].name, r.manifest.program);
             goto out;
         }
-        PF_TRY_OUT(sections[i].load(sections[i].ctx, &r, err));
+        if (sections[i].load != NULL) PF_TRY_OUT(sections[i].load(sections[i].ctx, &r, err));
     }
 out:
     pf_safetensors_close(&r.state);
