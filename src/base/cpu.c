@@ -1,6 +1,7 @@
 /* cpu.c - processor features and memory figures; see cpu.h. */
 #include "base/cpu.h"
 
+#include "base/log.h"
 #include "base/str.h"
 
 #include <pthread.h>
@@ -55,10 +56,14 @@ static void detect(void) {
     }
 #endif
     const char *wish = getenv("PEFT_ISA");
-    if (wish != NULL) {
+    if (wish != NULL && wish[0] != '\0') {
+        bool known = false;
         for (pf_isa isa = PF_ISA_SCALAR; isa <= PF_ISA_AVX512; isa++) {
-            if (strcmp(wish, pf_isa_name(isa)) == 0 && isa < level) level = isa;
+            if (strcmp(wish, pf_isa_name(isa)) != 0) continue;
+            known = true;
+            if (isa < level) level = isa;
         }
+        if (!known) PF_WARN("PEFT_ISA is '%s'; it should be scalar, avx2 or avx512", wish);
     }
     read_model();
 }

@@ -22,7 +22,8 @@ static int open_retry(const char *path, int flags, mode_t mode) {
 
 peft_status pf_map_file(pf_mapping *m, const char *path, peft_error *err) {
     *m = (pf_mapping){0};
-    int fd = open_retry(path, O_RDONLY, 0);
+    int fd =
+        open_retry(path, O_RDONLY | O_NONBLOCK, 0); /* opening a pipe would wait for a writer */
     if (fd < 0) return pf_fail_errno(err, PEFT_E_IO, errno, "cannot open %s", path);
     struct stat st;
     peft_status status = PEFT_OK;

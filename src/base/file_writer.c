@@ -128,10 +128,18 @@ peft_status pf_file_writer_open(pf_file_writer *w, const char *path, peft_error 
     return PEFT_OK;
 }
 
+/* After a failed write part of the block may be in the file: the temporary file goes at once, and
+ * later calls fail too, so that nobody commits what is left. */
 static peft_status flush(pf_file_writer *w, peft_error *err) {
+    if (w->fd < 0) return PF_FAIL(err, PEFT_E_STATE, "%s could not be written before", w->path);
     if (w->fill == 0) return PEFT_OK;
     int e = write_all(w->fd, w->block, w->fill);
-    if (e != 0) return pf_fail_errno(err, PEFT_E_IO, e, "cannot write %s", w->path);
+    if (e != 0) {
+        close(w->fd);
+        w->fd = -1;
+        unlink(w->tmp_path);
+        return pf_fail_errno(err, PEFT_E_IO, e, "cannot write %s", w->path);
+    }
     w->fill = 0;
     return PEFT_OK;
 }

@@ -5,13 +5,14 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pf_log_level level_shown = PF_LOG_INFO;
+static _Atomic int level_shown = PF_LOG_INFO;
 static int file_fd = -1;
 static void (*sink_fn)(void *, pf_log_level, const char *);
 static void *sink_ctx;
@@ -23,7 +24,7 @@ void pf_log_set_level(pf_log_level level) {
 }
 
 pf_log_level pf_log_get_level(void) {
-    return level_shown;
+    return (pf_log_level)level_shown;
 }
 
 void pf_log_set_file(int fd) {
@@ -56,13 +57,23 @@ static void to_file(const char *text) {
     dprintf(file_fd, "%s %s\n", when, text);
 }
 
+/* Names from files stand in messages; they must not steer the reader's terminal. */
+static void without_controls(char *text) {
+    for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {
+        bool c1 = p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0; /* U+0080 to U+009F */
+        if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7F) *p = '?';
+        if (c1) p[0] = p[1] = '?';
+    }
+}
+
 void pf_log(pf_log_level level, const char *fmt, ...) {
-    if (level > level_shown) return;
+    if ((int)level > level_shown) return;
     char text[8192];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    without_controls(text);
 
     static const char *const words[] = {"error: ", "warning: ", "", ""};
     static const char *const colours[] = {"\033[31m", "\033[33m", "", "\033[2m"};
@@ -81,15 +92,19 @@ void pf_log(pf_log_level level, const char *fmt, ...) {
 
 void pf_log_progress(bool final, const char *fmt, ...) {
     if (level_shown < PF_LOG_INFO) return;
-    bool terminal = sink_fn == NULL && pf_stderr_is_terminal();
-    double now = pf_now();
-    if (!final && now - progress_time < (terminal ? 0.1 : 10.0)) return;
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    without_controls(text);
     pthread_mutex_lock(&lock);
+    bool terminal = sink_fn == NULL && pf_stderr_is_terminal();
+    double now = pf_now();
+    if (!final && progress_time > 0 && now - progress_time < (terminal ? 0.1 : 10.0)) {
+        pthread_mutex_unlock(&lock);
+        return;
+    }
     progress_time = now;
     if (sink_fn != NULL) {
         sink_fn(sink_ctx, PF_LOG_INFO, text);

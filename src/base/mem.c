@@ -26,7 +26,9 @@ void *pf_malloc(size_t size) {
 }
 
 void *pf_calloc(size_t count, size_t size) {
-    return fails_now() ? NULL : calloc(count > 0 ? count : 1, size > 0 ? size : 1);
+    size_t total;
+    if (!pf_mul_size(count, size, &total)) return NULL;
+    return fails_now() ? NULL : calloc(total > 0 ? total : 1, 1);
 }
 
 void *pf_realloc(void *ptr, size_t new_size) {

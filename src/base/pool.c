@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SPINS 4000 /* some tens of microseconds: longer than the gap between two kernels */
 
@@ -170,7 +171,8 @@ static int quota_cores(void) {
 
 int pf_usable_cores(void) {
     cpu_set_t set;
-    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* for machines with more cores than a set holds */
+    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)online;
     int quota = quota_cores();
     if (quota > 0 && quota < cores) cores = quota;
     return cores > 0 ? cores : 1;

@@ -4,7 +4,9 @@
  * 0..n_tasks-1. The split of a computation into tasks must not depend on the number of workers, and
  * no task may depend on another: then the result has the same bits on any number of threads.
  * `worker` (0..n_workers-1) may only choose scratch memory. The caller works too; a pool of one
- * worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. */
+ * worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. One
+ * thread at a time may call run; a run that a task starts is done in place, with that task's
+ * worker. */
 #ifndef PF_POOL_H
 #define PF_POOL_H
 

@@ -62,6 +62,7 @@ peft_status pf_fail_prefix(peft_error *err, peft_status status, const char *fmt,
     va_start(ap, fmt);
     int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
+    err->status = status;
     if (n < 0) n = 0;
     if ((size_t)n >= sizeof err->message) {
         end_with_dots(err->message, sizeof err->message);
@@ -70,7 +71,6 @@ peft_status pf_fail_prefix(peft_error *err, peft_status status, const char *fmt,
     size_t left = sizeof err->message - (size_t)n;
     int m = snprintf(err->message + n, left, ": %s", rest);
     if (m >= 0 && (size_t)m >= left) end_with_dots(err->message, sizeof err->message);
-    err->status = status;
     return status;
 }
 

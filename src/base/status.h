@@ -15,7 +15,7 @@
 /* Fill err (may be NULL) and return status. */
 peft_status pf_fail(peft_error *err, peft_status status, const char *fmt, ...) PEFT_PRINTF(3, 4);
 peft_status pf_failv(peft_error *err, peft_status status, const char *fmt, va_list ap);
-/* Put "prefix: " before the text that err already holds; returns err's status or the given one. */
+/* Put "prefix: " before the text that err already holds; returns the given status. */
 peft_status pf_fail_prefix(peft_error *err, peft_status status, const char *fmt, ...)
     PEFT_PRINTF(3, 4);
 /* As pf_fail with ": strerror(errnum)" added, and the status that fits errnum (ENOENT missing,

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <locale.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,26 @@ static int distance(const char *a, int n, const char *b, int m) {
     return rows[n % 3][m];
 }
 
+#define WORD_BREAKS "_-. "
+
+/* Is every word of `a` a word of `b`, and are there two or more? Then "num_epochs" meant
+ * "num_train_epochs". */
+static bool words_contained(const char *a, const char *b) {
+    int words = 0;
+    for (const char *w = a + strspn(a, WORD_BREAKS); *w != '\0'; words++) {
+        size_t n = strcspn(w, WORD_BREAKS);
+        bool found = false;
+        for (const char *v = b; !found && *v != '\0';) {
+            size_t m = strcspn(v, WORD_BREAKS);
+            found = m == n && strncasecmp(v, w, n) == 0;
+            v += m + (v[m] != '\0');
+        }
+        if (!found) return false;
+        w += n + strspn(w + n, WORD_BREAKS);
+    }
+    return words >= 2;
+}
+
 int pf_nearest(const char *name, const char *const *candidates, int n_candidates) {
     int n = (int)strnlen(name, 4096);
     if (n > NEAREST_MAX) {
@@ -106,8 +127,9 @@ int pf_nearest(const char *name, const char *const *candidates, int n_candidates
         int longer = n > m ? n : m;
         int cost = distance(name, n, c, m);
         int allowed = longer / 3 > 2 ? longer / 3 : 2;
-        bool contained =
-            n >= 3 && m >= 3 && (strcasestr(c, name) != NULL || strcasestr(name, c) != NULL);
+        bool contained = n >= 3 && m >= 3 &&
+                         (strcasestr(c, name) != NULL || strcasestr(name, c) != NULL ||
+                          words_contained(name, c) || words_contained(c, name));
         if (cost >= longer || (cost > allowed && !contained)) continue;
         if (contained && cost > allowed) cost = allowed; /* a part of the name counts as near */
         if (cost < best_cost) {
@@ -150,14 +172,21 @@ bool pf_parse_int(const char *s, int64_t *out) {
     return true;
 }
 
+/* Numbers in files have a point, whatever the user's language has. */
+static locale_t c_locale;
+static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
+
+static void make_c_locale(void) {
+    c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}
+
 bool pf_parse_float(const char *s, double *out) {
     char text[128];
     if (!without_underscores(s, text, sizeof text)) return false;
     for (const char *p = text; *p != '\0'; p++) { /* no hex, no names of numbers, no blanks */
         if (!isdigit((unsigned char)*p) && strchr("+-.eE", *p) == NULL) return false;
     }
-    static locale_t c_locale;
-    if (c_locale == (locale_t)0) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    pthread_once(&c_locale_once, make_c_locale);
     char *end;
     double v = c_locale != (locale_t)0 ? strtod_l(text, &end, c_locale) : strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(v)) return false;
