@@ -39,13 +39,21 @@ bool pf_can_avx2(const pf_node *n);
 bool pf_can_avx512(const pf_node *n);
 
 /* The first rows of a list of kernels whose launchers are fn##_avx512 and fn##_avx2; none in the
- * double build. */
+ * double build. `room` is their workspace, NULL for the op's own. */
 #ifdef PF_DOUBLE
-#define PF_FAST_KERNELS(fn)
+#define PF_FAST_KERNELS(fn, room)
 #else
-#define PF_FAST_KERNELS(fn)                                                                        \
-    {.backend = "cpu", .name = "avx512", .can = pf_can_avx512, .run = fn##_avx512},                \
-        {.backend = "cpu", .name = "avx2", .can = pf_can_avx2, .run = fn##_avx2},
+#define PF_FAST_KERNELS(fn, room)                                                                  \
+    {.backend = "cpu",                                                                             \
+     .name = "avx512",                                                                             \
+     .can = pf_can_avx512,                                                                         \
+     .run = fn##_avx512,                                                                           \
+     .workspace = (room)},                                                                         \
+        {.backend = "cpu",                                                                         \
+         .name = "avx2",                                                                           \
+         .can = pf_can_avx2,                                                                       \
+         .run = fn##_avx2,                                                                         \
+         .workspace = (room)},
 #endif
 
 /* Numbers of a fixed split: the same on any machine, so that the same bits come out. */

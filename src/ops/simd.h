@@ -83,6 +83,30 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __mmask16 m = _mm512_cmplt_epi32_mask(_mm512_loadu_si512(i), _mm512_set1_epi32(k));
     return _mm512_mask_blend_ps(m, b, a);
 }
+/* A 16 x 16 matrix in registers: rows become columns. */
+static inline void pf_v_transpose(pf_vf r[16]) {
+    __m512 t[16], u[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) { /* u[i + c]: column c of each 128-bit lane, rows i .. i + 3 */
+        u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int c = 0; c < 4; c++) { /* then the lanes, as a 4 x 4 matrix */
+        __m512 a = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88),
+               b = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
+        __m512 d = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd),
+               e = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
+        r[c] = _mm512_shuffle_f32x4(a, b, 0x88);
+        r[c + 8] = _mm512_shuffle_f32x4(a, b, 0xdd);
+        r[c + 4] = _mm512_shuffle_f32x4(d, e, 0x88);
+        r[c + 12] = _mm512_shuffle_f32x4(d, e, 0xdd);
+    }
+}
 
 #elif defined(__AVX2__)
 
@@ -160,6 +184,24 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __m256i m = _mm256_cmpgt_epi32(_mm256_set1_epi32(k),
                                    _mm256_loadu_si256((const __m256i *)(const void *)i));
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
+}
+/* An 8 x 8 matrix in registers: rows become columns. */
+static inline void pf_v_transpose(pf_vf r[8]) {
+    __m256 t[8], u[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm256_permute2f128_ps(u[c], u[c + 4], 0x20);
+        r[c + 4] = _mm256_permute2f128_ps(u[c], u[c + 4], 0x31);
+    }
 }
 
 #else

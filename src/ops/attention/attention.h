@@ -7,10 +7,15 @@
  * of the softmax's denominator per row and head: with it the backward pass needs no second softmax
  * (Dao 2023, FlashAttention-2, arXiv 2307.08691).
  *
- * Keys are taken in blocks counted from the start of each segment, never from the start of the
- * batch: a row's result has the same bits wherever it stands. In the backward pass one task owns a
- * block of keys and adds over its queries in row order, another owns a block of queries: no
- * atomics, the same bits on any number of threads. */
+ * A row's result depends on its query and its keys in that order, and on nothing else: the maximum
+ * is taken over all keys first, every other sum runs over the keys one by one. So it has the same
+ * bits wherever the row stands, whether its prefix is its own, shared with other samples or
+ * external, and a token generated from a KV cache has the bits of the full pass. (The usual online
+ * softmax rescales from block to block and would make the bits depend on where blocks begin; the
+ * scores of one tile of queries fit in cache, so nothing is lost.)
+ *
+ * In the backward pass one task owns a block of keys and adds over its queries in row order,
+ * another owns a block of queries: no atomics, the same bits on any number of threads. */
 #ifndef PF_ATTENTION_H
 #define PF_ATTENTION_H
 
@@ -22,8 +27,9 @@ typedef struct pf_attention_args {
     int64_t window; /* 0: none. HF: a key at distance >= window is not seen */
 } pf_attention_args;
 
-/* q (T, H·D), k, v (T, KH·D), ext_k, ext_v STATE or PARAM-made (X, KH·D) or NULL -> o (T, H·D), lse
- * (T, H) */
+/* q (T, H·D), k, v (T, KH·D), ext_k, ext_v (X, KH·D) or NULL -> o (T, H·D), lse (T, H).
+ * External rows are a STATE (a KV cache, an encoder) or a PARAM (a learned prefix; its gradient is
+ * added to its block). */
 peft_status pf_attention(pf_graph *g, const char *name, pf_value *q, pf_value *k, pf_value *v,
                          pf_value *ext_k, pf_value *ext_v, const pf_attention_args *args,
                          pf_value **o, peft_error *err);

@@ -1,0 +1,55 @@
+/* attention_kernels.h - what the files of attention share: the operands of a call, and who provides
+ * which kernel.
+ *
+ *   attention_cpu.c         reference: one row, one head, one key at a time
+ *   attention_tiles.c       fast forward pass, and attention_grad_tiles.c the fast backward pass:
+ * how tokens become tiles attention_simd.h        what happens inside a tile, in vectors
+ * (attention_avx2.c, attention_avx512.c)
+ *
+ *   T token rows, X external rows, H query heads, KH key heads, G = H / KH, D columns per head */
+#ifndef PF_ATTENTION_KERNELS_H
+#define PF_ATTENTION_KERNELS_H
+
+#include "graph/exec.h"
+#include "ops/attention/attention.h"
+
+typedef struct pf_attention_call {
+    const pf_batch *batch;
+    int64_t T, X, H, KH, G, D;
+    int64_t window;
+    pf_real scale;
+    const pf_real *q;             /* (T, H·D) */
+    const pf_real *k, *v;         /* (T, KH·D) */
+    const pf_real *ext_k, *ext_v; /* (X, KH·D) or NULL */
+    /* forward: written; backward: read */
+    pf_real *o;   /* (T, H·D) */
+    pf_real *lse; /* (T, H) */
+    /* backward */
+    const pf_real *d_o;         /* (T, H·D) */
+    pf_real *dq, *dk, *dv;      /* dq may be d_o's room: it is written last, tile by tile */
+    pf_real *d_ext_k, *d_ext_v; /* (X, KH·D), added to; NULL when not wanted */
+} pf_attention_call;
+
+/* Operands of an `attention` or `attention_grad` node. Fails when a row would see more external
+ * keys than there are external rows, which the workspace is planned for. */
+peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const pf_node *n,
+                                 peft_error *err);
+
+/* Inputs of an attention_grad node. Its arguments are those of the forward node. */
+enum {
+    PF_ATT_DO,
+    PF_ATT_Q,
+    PF_ATT_K,
+    PF_ATT_V,
+    PF_ATT_O,
+    PF_ATT_LSE,
+    PF_ATT_XK,
+    PF_ATT_XV,
+    PF_ATT_DXK,
+    PF_ATT_DXV,
+    PF_ATT_GRAD_INPUTS
+};
+
+extern const pf_kernel_row pf_attention_kernel_rows[], pf_attention_grad_kernel_rows[];
+
+#endif

@@ -1,0 +1,191 @@
+/* attention_cases.h - cases of attention, rope and rope_table, for test_attention_ops.c and its
+ * double twin. The oracle is a dense mask over every pair of rows, made from parents and positions
+ * alone. */
+#include "op_harness.h"
+
+#include "ops/attention/attention.h"
+#include "ops/attention/rope.h"
+
+#include <stdlib.h>
+
+typedef struct att_case {
+    int64_t H, KH, D, window;
+    bool learned; /* external rows are a parameter */
+} att_case;
+
+static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *err) {
+    const att_case *a = op_args(f);
+    int64_t X = op_batch(f)->n_ext_runs > 0 ? 100 : 0;
+    pf_value *q = op_rows(f, "q", a->H * a->D, 0, 1.5),
+             *k = op_rows(f, "k", a->KH * a->D, 0.1, 1.5);
+    pf_value *v = op_rows(f, "v", a->KH * a->D, 0, 1), *ext_k = NULL, *ext_v = NULL;
+    if (X > 0) {
+        pf_value *(*make)(op_fixture *, const char *, int64_t, int64_t, double, double) =
+            a->learned ? op_param : op_state;
+        ext_k = make(f, "ext_k", X, a->KH * a->D, 0.1, 1.5);
+        ext_v = make(f, "ext_v", X, a->KH * a->D, 0, 1);
+    }
+    pf_attention_args args = {.n_heads = a->H,
+                              .n_kv_heads = a->KH,
+                              .head_dim = a->D,
+                              .scale = 1 / sqrt((double)a->D),
+                              .window = a->window};
+    return pf_attention(op_graph(f), "att", q, k, v, ext_k, ext_v, &args, root, err);
+}
+
+static bool sees(const pf_batch *b, int32_t i, int32_t j, int64_t window) {
+    if (window > 0 && b->pos[i] - b->pos[j] >= window) return false;
+    if (b->seg[i] == b->seg[j]) return j <= i;
+    for (int32_t s = b->segments[b->seg[i]].parent; s >= 0; s = b->segments[s].parent) {
+        if (s == b->seg[j]) return true;
+    }
+    return false;
+}
+
+static void attention_oracle(const op_fixture *f, pf_real *root) {
+    const att_case *a = op_args(f);
+    const pf_batch *b = op_batch(f);
+    const pf_real *q = op_numbers(f, "q"), *k = op_numbers(f, "k"), *v = op_numbers(f, "v");
+    const pf_real *xk = op_numbers(f, "ext_k"), *xv = op_numbers(f, "ext_v");
+    int64_t D = a->D, T = b->n_tokens, X = xk != NULL ? 100 : 0;
+    double *p = calloc((size_t)(T + X), sizeof *p);
+    for (int32_t i = 0; i < T; i++) {
+        for (int64_t h = 0; h < a->H; h++) {
+            int64_t kh = h * a->KH / a->H;
+            const pf_real *qi = q + (i * a->H + h) * D;
+            double sum = 0;
+            for (int64_t x = 0; x < X; x++) {
+                p[x] = 0;
+                for (int32_t r = 0; r < b->n_ext_runs; r++) {
+                    const pf_ext_run *run = &b->ext_runs[r];
+                    int64_t pos = run->pos + x - run->ext;
+                    if (i < run->row_begin || i >= run->row_end || x < run->ext ||
+                        x >= run->ext + run->length)
+                        continue;
+                    if (a->window > 0 && b->pos[i] - pos >= a->window) continue;
+                    double z = 0;
+                    for (int64_t d = 0; d < D; d++)
+                        z += (double)qi[d] * (double)xk[(x * a->KH + kh) * D + d];
+                    sum += p[x] = exp(z / sqrt((double)D));
+                }
+            }
+            for (int32_t j = 0; j < T; j++) {
+                p[X + j] = 0;
+                if (!sees(b, i, j, a->window)) continue;
+                double z = 0;
+                for (int64_t d = 0; d < D; d++)
+                    z += (double)qi[d] * (double)k[(j * a->KH + kh) * D + d];
+                sum += p[X + j] = exp(z / sqrt((double)D));
+            }
+            for (int64_t d = 0; d < D; d++) {
+                double o = 0;
+                for (int64_t x = 0; x < X; x++) o += p[x] * (double)xv[(x * a->KH + kh) * D + d];
+                for (int64_t j = 0; j < T; j++) o += p[X + j] * (double)v[(j * a->KH + kh) * D + d];
+                root[(i * a->H + h) * D + d] = (pf_real)(o / sum);
+            }
+        }
+    }
+    free(p);
+}
+
+/* --- rope
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct rope_case {
+    int64_t heads, W, D;
+    double dynamic;
+} rope_case;
+
+static const float rope_freq[] = {1.0f,  0.5f,  0.31f, 0.1f,   0.05f, 0.033f, 0.01f, 0.0027f,
+                                  0.7f,  0.2f,  0.13f, 0.011f, 0.9f,  0.4f,   0.22f, 0.08f,
+                                  0.6f,  0.3f,  0.17f, 0.02f,  0.8f,  0.25f,  0.19f, 0.015f,
+                                  0.55f, 0.35f, 0.21f, 0.04f,  0.66f, 0.33f,  0.12f, 0.003f};
+
+static peft_status build_rope(op_fixture *f, pf_value **root, peft_error *err) {
+    const rope_case *a = op_args(f);
+    pf_rope_table_args args = {.dim = a->D,
+                               .inv_freq = rope_freq,
+                               .attention_factor = 1.25,
+                               .dynamic_factor = a->dynamic,
+                               .base = 100,
+                               .original = 30};
+    pf_value *table, *x = op_rows(f, "x", a->heads * a->W, 0, 1);
+    PF_TRY(pf_rope_table(op_graph(f), "table", &args, &table, err));
+    return pf_rope(op_graph(f), "rope", x, table, a->W, root, err);
+}
+
+/* x cos + rotate_half(x) sin, as Hugging Face writes it */
+static void rope_oracle(const op_fixture *f, pf_real *root) {
+    const rope_case *a = op_args(f);
+    const pf_batch *b = op_batch(f);
+    const pf_real *x = op_numbers(f, "x");
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        double L = b->segments[b->seg[i]].rope_length;
+        for (int64_t h = 0; h < a->heads; h++) {
+            const pf_real *xi = x + (i * a->heads + h) * a->W;
+            for (int64_t c = 0; c < a->W; c++) {
+                pf_real *y = root + (i * a->heads + h) * a->W + c;
+                *y = xi[c];
+                if (c >= a->D) continue;
+                int64_t half = a->D / 2, j = c % half;
+                float freq = rope_freq[j];
+                if (a->dynamic != 0 && L > 30) {
+                    double base = 100 * pow(a->dynamic * L / 30 - (a->dynamic - 1),
+                                            (double)a->D / (double)(a->D - 2));
+                    freq = 1.0f / powf((float)base, (float)(2 * j) / (float)a->D);
+                }
+                double angle = (double)((float)b->pos[i] * freq);
+                double turned = c < half ? -(double)xi[c + half] : (double)xi[c - half];
+                *y = (pf_real)(1.25 * ((double)xi[c] * cos(angle) + turned * sin(angle)));
+            }
+        }
+    }
+}
+
+static const att_case gqa_64 = {6, 2, 64, 0, false}, mha_16 = {2, 2, 16, 0, false},
+                      mqa_80 = {5, 1, 80, 0, false}, odd_10 = {3, 3, 10, 0, false},
+                      odd_6 = {14, 2, 6, 0, false}, wide_128 = {2, 1, 128, 0, false},
+                      many_heads = {51, 1, 4, 0, false}, window_9 = {6, 2, 8, 9, false},
+                      window_2 = {2, 1, 8, 2, false}, window_64 = {2, 2, 12, 64, false},
+                      window_odd = {7, 1, 20, 33, false}, learned = {4, 2, 16, 0, true},
+                      learned_window = {4, 2, 12, 30, true}, smollm = {9, 3, 64, 0, false},
+                      qwen = {14, 2, 64, 0, false}, llama = {8, 8, 128, 0, false};
+static const rope_case rope_64 = {3, 64, 64, 0}, rope_part = {2, 20, 10, 0},
+                       rope_dynamic = {2, 12, 12, 2}, rope_9x64 = {9, 64, 64, 0};
+
+#define ATT(name_, batch_, args_)                                                                  \
+    { OP_CASE(name_, batch_, build_attention, args_), .oracle = attention_oracle, .tol = 2e-5 }
+#define ROPE(name_, batch_, args_)                                                                 \
+    { OP_CASE(name_, batch_, build_rope, args_), .oracle = rope_oracle, .tol = 2e-6 }
+#define BENCH(name_, batch_, args_)                                                                \
+    { OP_CASE(name_, batch_, build_attention, args_), .only_bench = true }
+
+static const op_case attention_cases[] = {
+    ATT("attention/plain_gqa_64", &op_batch_plain, &gqa_64),
+    ATT("attention/plain_mha_16", &op_batch_plain, &mha_16),
+    ATT("attention/plain_mqa_80", &op_batch_plain, &mqa_80),
+    ATT("attention/plain_odd_10", &op_batch_plain, &odd_10),
+    ATT("attention/tree_gqa_64", &op_batch_tree, &gqa_64),
+    ATT("attention/tree_odd_6", &op_batch_tree, &odd_6),
+    ATT("attention/tree_wide_128", &op_batch_tree, &wide_128),
+    ATT("attention/tree_many_heads", &op_batch_tree, &many_heads),
+    ATT("attention/tree_window_9", &op_batch_tree, &window_9),
+    ATT("attention/tree_window_2", &op_batch_tree, &window_2),
+    ATT("attention/tree_window_64", &op_batch_tree, &window_64),
+    ATT("attention/tree_window_odd", &op_batch_tree, &window_odd),
+    ATT("attention/ext_gqa_64", &op_batch_ext, &gqa_64),
+    ATT("attention/ext_mha_16", &op_batch_ext, &mha_16),
+    ATT("attention/ext_window_33", &op_batch_ext, &window_odd),
+    ATT("attention/ext_window_9", &op_batch_ext, &window_9),
+    ATT("attention/ext_learned", &op_batch_ext, &learned),
+    ATT("attention/ext_learned_window", &op_batch_ext, &learned_window),
+    ROPE("rope/64", &op_batch_plain, &rope_64),
+    ROPE("rope/partial", &op_batch_tree, &rope_part),
+    ROPE("rope/dynamic", &op_batch_tree, &rope_dynamic),
+    BENCH("attention/bench_512_9x3x64", &op_batch_512, &smollm),
+    BENCH("attention/bench_2048_9x3x64", &op_batch_2048, &smollm),
+    BENCH("attention/bench_2048_14x2x64", &op_batch_2048, &qwen),
+    BENCH("attention/bench_2048_8x8x128", &op_batch_2048, &llama),
+    {OP_CASE("rope/bench_2048_9x64", &op_batch_2048, build_rope, &rope_9x64), .only_bench = true},
+};
