@@ -1,0 +1,177 @@
+/* api_run.c - the door of run.h: thin. */
+#include "peft/run.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "data/data_stats.h"
+#include "data/preview.h"
+#include "recipes/eval.h"
+#include "recipes/prepared.h"
+#include "recipes/sft.h"
+
+struct peft_run {
+    pf_sft *sft;
+};
+
+/* Hands the text of a buffer to the caller, who frees it with peft_free. */
+static peft_status give_text(pf_buf *b, peft_status status, char **text, peft_error *err) {
+    *text = NULL;
+    if (status == PEFT_OK) pf_buf_reserve(b, 1);
+    if (status == PEFT_OK && !pf_buf_ok(b)) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK)
+        *text = b->data;
+    else
+        pf_buf_free(b);
+    return status;
+}
+
+const char *peft_version(void) {
+    return PEFT_VERSION;
+}
+
+void peft_free(void *text) {
+    pf_free(text);
+}
+
+void peft_set_verbosity(int level) {
+    pf_log_set_level(level <= 0   ? PF_LOG_ERROR
+                     : level == 1 ? PF_LOG_WARN
+                     : level == 2 ? PF_LOG_INFO
+                                  : PF_LOG_DEBUG);
+}
+
+peft_status peft_run_open(peft_run **out, const peft_run_options *opt, peft_error *err) {
+    *out = NULL;
+    peft_run *run = pf_calloc(1, sizeof *run);
+    PF_CHECK_ALLOC(run, err);
+    peft_status status = pf_sft_open(&run->sft, opt, err);
+    if (status != PEFT_OK) {
+        pf_free(run);
+        return status;
+    }
+    *out = run;
+    return PEFT_OK;
+}
+
+peft_status peft_run_step(peft_run *run, peft_step_report *out, peft_error *err) {
+    return pf_sft_step(run->sft, out, err);
+}
+
+peft_status peft_run_finish(peft_run *run, peft_error *err) {
+    return pf_sft_finish(run->sft, err);
+}
+
+void peft_run_close(peft_run *run) {
+    if (run == NULL) return;
+    pf_sft_close(run->sft);
+    pf_free(run);
+}
+
+peft_status peft_train(const peft_run_options *opt, peft_error *err) {
+    return pf_sft_run(opt, err);
+}
+
+void peft_request_stop(int signal) {
+    pf_sft_request_stop(signal);
+}
+
+peft_status peft_evaluate(const peft_eval_options *opt, char **json, peft_error *err) {
+    pf_buf out = {0};
+    return give_text(&out, pf_eval(opt, &out, err), json, err);
+}
+
+static pf_prepare_options prepare_options(const peft_run_options *opt, pf_run_purpose purpose) {
+    return (pf_prepare_options){.config_path = opt->config_path,
+                                .overrides = opt->overrides,
+                                .n_overrides = opt->n_overrides,
+                                .purpose = purpose,
+                                .with_data = true};
+}
+
+peft_status peft_plan(const peft_run_options *opt, bool json, char **text, peft_error *err) {
+    pf_prepare_options prepare = prepare_options(opt, PF_RUN_TRAIN);
+    prepare.with_training = true;
+    pf_prepared p;
+    *text = NULL;
+    PF_TRY(pf_prepare(&p, &prepare, err));
+    pf_buf out = {0};
+    if (json) {
+        pf_memory_plan_json(&p.memory, &p.request, &out);
+    } else {
+        char line[256];
+        pf_adapter_describe(p.loaded.adapter, line, sizeof line);
+        pf_buf_addf(&out, "%s\nsteps: %lld (%lld per epoch)\n", line, (long long)p.total_steps,
+                    (long long)p.steps_per_epoch);
+        pf_memory_plan_text(&p.memory, &p.request, &out);
+    }
+    pf_prepared_release(&p);
+    return give_text(&out, PEFT_OK, text, err);
+}
+
+peft_status peft_data_preview(const peft_run_options *opt, int64_t first, int64_t n, bool json,
+                              char **text, peft_error *err) {
+    const pf_prepare_options prepare = prepare_options(opt, PF_RUN_TRAIN);
+    pf_prepared p;
+    *text = NULL;
+    PF_TRY(pf_prepare(&p, &prepare, err));
+    pf_buf out = {0};
+    peft_status status =
+        json ? pf_data_preview_json(&p.data.train, p.loaded.tokenizer, first, n, &out, err)
+             : pf_data_preview_text(&p.data.train, p.loaded.tokenizer, first, n, &out, err);
+    pf_prepared_release(&p);
+    return give_text(&out, status, text, err);
+}
+
+peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text, peft_error *err) {
+    const pf_prepare_options prepare = prepare_options(opt, PF_RUN_TRAIN);
+    pf_prepared p;
+    *text = NULL;
+    PF_TRY(pf_prepare(&p, &prepare, err));
+    const pf_data_load_options load = pf_prepared_data_options(&p);
+    const pf_step_plan_options step = pf_data_step_options(&load);
+    pf_data_stats stats;
+    pf_buf out = {0};
+    peft_status status =
+        pf_data_stats_make(&stats, &p.data, &step, pf_data_share(&p.run.data), err);
+    if (status == PEFT_OK && json)
+        pf_data_stats_json(&stats, &p.data, &out);
+    else if (status == PEFT_OK)
+        pf_data_stats_text(&stats, &p.data, &out);
+    pf_prepared_release(&p);
+    return give_text(&out, status, text, err);
+}
+
+/* The configuration alone, for looking at keys. */
+static peft_status with_config(const peft_run_options *opt, const char *key, bool explain,
+                               pf_buf *out, peft_error *err) {
+    pf_arena a;
+    pf_arena_init(&a, "configuration");
+    pf_run_cfg run;
+    pf_cfg cfg;
+    const pf_cfg_source source = {.path = opt != NULL ? opt->config_path : NULL,
+                                  .overrides = opt != NULL ? opt->overrides : NULL,
+                                  .n_overrides = opt != NULL ? opt->n_overrides : 0};
+    peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_ANY, err);
+    if (status == PEFT_OK && explain)
+        status = pf_cfg_explain(&cfg, key, out, err);
+    else if (status == PEFT_OK)
+        pf_cfg_dump(&cfg, out);
+    pf_arena_release(&a);
+    return status;
+}
+
+peft_status peft_config_explain(const char *key, char **text, peft_error *err) {
+    pf_buf out = {0};
+    return give_text(&out, with_config(NULL, key, true, &out, err), text, err);
+}
+
+peft_status peft_config_resolve(const peft_run_options *opt, char **json, peft_error *err) {
+    pf_buf out = {0};
+    return give_text(&out, with_config(opt, NULL, false, &out, err), json, err);
+}
+
+peft_status peft_config_reference(char **text, peft_error *err) {
+    pf_buf out = {0};
+    return give_text(&out, pf_run_cfg_markdown(&out, NULL, 0, err), text, err);
+}

@@ -1,0 +1,39 @@
+/* loaded.h - what every command opens before its work: a device, a base model, an adapter, a
+ * tokenizer. */
+#ifndef PF_LOADED_H
+#define PF_LOADED_H
+
+#include "backend/backend.h"
+#include "infer/generator.h"
+#include "peft/method.h"
+#include "token/tokenizer.h"
+
+typedef struct pf_loaded {
+    pf_arena arena;
+    pf_backend *backend;
+    pf_model *model;
+    pf_adapter *adapter; /* NULL: none */
+    pf_tokenizer *tokenizer;
+    int32_t eos[16]; /* ids that end a text: generation_config.json, config.json, tokenizer */
+    int n_eos;
+} pf_loaded;
+
+typedef struct pf_load_options { /* zero is the usual */
+    const char *model;           /* folder or hub name; NULL: the base that the adapter names */
+    const char *adapter;         /* folder of an adapter or checkpoint; NULL: none */
+    const char *tokenizer;       /* NULL: the model's */
+    const char *torch_dtype;     /* NULL: auto */
+    const char *device_map;      /* NULL: auto */
+    int threads;                 /* 0: one per core */
+    bool tokenizer_only;
+    bool shapes_only;   /* plans: no weights */
+    bool train_adapter; /* gradients and moments for the adapter that is opened */
+} pf_load_options;
+
+peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err);
+void pf_unload(pf_loaded *l); /* zeroed is fine */
+
+/* A device by model.device_map: auto, cpu, cuda, cuda:N. */
+peft_status pf_open_device(pf_backend **out, const char *device_map, int threads, peft_error *err);
+
+#endif

@@ -1,0 +1,188 @@
+/* prepared.c - see prepared.h. */
+#include "recipes/prepared.h"
+
+#include "base/cpu.h"
+#include "base/log.h"
+
+#include <string.h>
+
+extern char **environ;
+
+static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
+    const pf_cfg_source source = {.path = opt->config_path,
+                                  .overrides = opt->overrides,
+                                  .n_overrides = opt->n_overrides,
+                                  .env = (const char *const *)environ};
+    PF_TRY(pf_run_cfg_open(&p->run, &p->cfg, &p->arena, &source, NULL, 0, opt->purpose, err));
+    if (opt->purpose == PF_RUN_ANY) return PEFT_OK;
+    for (int i = 0; i < p->cfg.notes.n; i++) PF_INFO("%s", p->cfg.notes.items[i]);
+    if (opt->with_training) {
+        static const char *const active[] = {"logging.csv"};
+        pf_strlist lines;
+        PF_TRY(
+            pf_run_cfg_notes(&p->run, &p->cfg, active, PF_COUNT(active), &p->arena, &lines, err));
+        for (int i = 0; i < lines.n; i++) PF_INFO("%s", lines.items[i]);
+        char line[512];
+        pf_run_cfg_compute(&p->run, false, line, sizeof line);
+        if (line[0] != '\0') PF_INFO("%s", line);
+    }
+    return PEFT_OK;
+}
+
+static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
+    const pf_run_cfg *run = &p->run;
+    const char *adapter = opt->adapter != NULL ? opt->adapter : run->model.adapter_name_or_path;
+    if (adapter != NULL && adapter[0] == '\0') adapter = NULL;
+    const pf_load_options load = {.model = run->model.name_or_path,
+                                  .adapter = adapter,
+                                  .tokenizer = run->model.tokenizer_name_or_path,
+                                  .torch_dtype = run->model.torch_dtype,
+                                  .device_map = run->model.device_map,
+                                  .threads = (int)run->training.num_threads,
+                                  .shapes_only = opt->shapes_only,
+                                  .train_adapter = opt->with_training};
+    PF_TRY(pf_load(&p->loaded, &load, err));
+    if (adapter != NULL) {
+        p->loaded.adapter->params.seed = (uint64_t)run->training.seed;
+        return PEFT_OK;
+    }
+    if (!opt->with_training) return PEFT_OK;
+    return pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &run->peft,
+                             (uint64_t)run->training.seed, true, err);
+}
+
+pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
+    return (pf_data_load_options){.data = &p->run.data,
+                                  .training = &p->run.training,
+                                  .tokenizer = p->loaded.tokenizer,
+                                  .max_positions = p->loaded.model->max_positions,
+                                  .pool = p->loaded.backend->pool};
+}
+
+static int64_t longest_of(const pf_data_view *v) {
+    int64_t longest = 0;
+    for (int64_t i = 0; i < v->n; i++) {
+        int64_t n = v->set->examples[v->index[i]].n_tokens;
+        if (n > longest) longest = n;
+    }
+    return longest;
+}
+
+static peft_status plan_steps(pf_prepared *p, peft_error *err) {
+    const pf_training_cfg *t = &p->run.training;
+    if (p->data.train.n == 0) {
+        return PF_FAIL(err, PEFT_E_FORMAT, "no rows are left to train on; lower data.test_size");
+    }
+    const pf_data_load_options load = pf_prepared_data_options(p);
+    const pf_step_plan_options o = pf_data_step_options(&load);
+    PF_TRY(pf_step_plan_new(&p->steps, &p->data.train, &o, err));
+    p->steps_per_epoch = pf_step_plan_steps_per_epoch(p->steps);
+    p->total_steps = pf_step_plan_total(p->steps, t->num_train_epochs, t->max_steps);
+    return PEFT_OK;
+}
+
+/* Memory of an evaluation, planned without allocating it. */
+static peft_status evaluation_bytes(const pf_prepared *p, int64_t *bytes, peft_error *err) {
+    *bytes = 0;
+    if (p->data.test.n == 0) return PEFT_OK;
+    pf_backend *null;
+    PF_TRY(pf_backend_open_null(&null, p->loaded.backend->n_workers, err));
+    pf_evaluator_options o = pf_prepared_evaluation(p, true);
+    o.backend = null;
+    pf_evaluator *ev = NULL;
+    peft_status status = pf_evaluator_new(&ev, &o, err);
+    if (status == PEFT_OK) *bytes = pf_evaluator_bytes(ev);
+    pf_evaluator_free(ev);
+    pf_backend_close(null);
+    return status;
+}
+
+static peft_status plan_memory(pf_prepared *p, peft_error *err) {
+    const pf_training_cfg *t = &p->run.training;
+    const pf_adapter *ad = p->loaded.adapter;
+    int64_t step_tokens = 0;
+    for (int64_t i = 0; i < p->steps_per_epoch && step_tokens < PF_AUTO_TOKENS; i++) {
+        pf_step step;
+        pf_step_plan_get(p->steps, i, &step);
+        if (step.tokens > step_tokens) step_tokens = step.tokens;
+    }
+    p->request = (pf_memory_request){
+        .model = p->loaded.model,
+        .n_workers = p->loaded.backend->n_workers,
+        .checkpointing = t->gradient_checkpointing,
+        .fuse = t->fuse,
+        .longest = longest_of(&p->data.train),
+        .step_tokens = t->tokens_per_batch > step_tokens ? t->tokens_per_batch : step_tokens,
+        .tokens_per_batch = t->tokens_per_batch,
+        .limit = (int64_t)t->memory_limit,
+        .params_bytes = 4 * ad->params.block_len * (int64_t)sizeof(pf_real),
+        .data_bytes = (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
+                      (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text),
+    };
+    PF_TRY(evaluation_bytes(p, &p->request.eval_bytes, err));
+    return pf_memory_plan_make(&p->memory, &p->request, err);
+}
+
+pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters) {
+    const pf_eval_cfg *e = &p->run.evaluation;
+    int64_t tokens = longest_of(&p->data.test);
+    if (tokens < PF_AUTO_TOKENS / 2) tokens = PF_AUTO_TOKENS / 2;
+    return (pf_evaluator_options){
+        .model = p->loaded.model,
+        .backend = p->loaded.backend,
+        .tokenizer = p->loaded.tokenizer,
+        .view = &p->data.test,
+        .max_samples = e->max_samples,
+        .adapters = adapters,
+        .fuse = p->run.training.fuse,
+        .max_tokens = tokens,
+        .generate = pf_streq(e->generate, "true"),
+        .batch_size = (int)p->run.training.per_device_eval_batch_size,
+        .sampling = {.do_sample = e->gen.do_sample,
+                     .temperature = e->gen.temperature,
+                     .top_k = e->gen.top_k,
+                     .top_p = e->gen.top_p,
+                     .min_p = e->gen.min_p,
+                     .repetition_penalty = e->gen.repetition_penalty,
+                     .seed = (uint64_t)e->gen.seed},
+        .max_new_tokens = (int32_t)e->gen.max_new_tokens,
+        .eos = p->loaded.eos,
+        .n_eos = p->loaded.n_eos,
+        .stop = e->gen.stop.list.items,
+        .n_stop = e->gen.stop.list.n,
+    };
+}
+
+static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
+    PF_TRY(read_config(p, opt, err));
+    PF_TRY(open_model(p, opt, err));
+    if (opt->with_data) {
+        pf_data_load_options load = pf_prepared_data_options(p);
+        load.test_only = !opt->with_training && opt->purpose == PF_RUN_EVAL;
+        PF_TRY(pf_data_load(&p->data, &load, err));
+    }
+    if (opt->with_data && opt->with_training) {
+        p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
+        PF_TRY(plan_steps(p, err));
+        PF_TRY(plan_memory(p, err));
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_prepare(pf_prepared *out, const pf_prepare_options *opt, peft_error *err) {
+    memset(out, 0, sizeof *out);
+    pf_arena_init(&out->arena, "run");
+    out->anon_at_start = pf_memory_anon();
+    peft_status status = prepare(out, opt, err);
+    if (status != PEFT_OK) pf_prepared_release(out);
+    return status;
+}
+
+void pf_prepared_release(pf_prepared *p) {
+    if (p == NULL) return;
+    pf_step_plan_free(p->steps);
+    pf_data_release(&p->data);
+    pf_unload(&p->loaded);
+    pf_arena_release(&p->arena);
+    memset(p, 0, sizeof *p);
+}

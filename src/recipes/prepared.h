@@ -1,0 +1,46 @@
+/* prepared.h - from a configuration to everything that stands still during a run: model, adapter,
+ * tokenizer, data, steps, memory plan. Training, evaluation, plans and data previews begin here and
+ * differ in what they ask for. */
+#ifndef PF_PREPARED_H
+#define PF_PREPARED_H
+
+#include "config/run_config.h"
+#include "data/data_load.h"
+#include "recipes/loaded.h"
+#include "train/evaluator.h"
+#include "train/memory_plan.h"
+
+typedef struct pf_prepare_options { /* zero is the usual */
+    const char *config_path;
+    const char *const *overrides;
+    int n_overrides;
+    pf_run_purpose purpose;
+    bool with_data;      /* read and tokenize the data */
+    bool with_training;  /* attach what is trained, plan steps and memory */
+    bool shapes_only;    /* plans: no weights are read */
+    const char *adapter; /* in place of the configuration's peft section; "" : none at all */
+} pf_prepare_options;
+
+typedef struct pf_prepared {
+    pf_arena arena;
+    pf_run_cfg run;
+    pf_cfg cfg;
+    pf_loaded loaded;
+    pf_data data; /* data.test.n is 0 without test data */
+    pf_step_plan *steps;
+    int64_t total_steps, steps_per_epoch;
+    bool dropout; /* random masks are active in training */
+    pf_memory_request request;
+    pf_memory_plan memory;
+    uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */
+} pf_prepared;
+
+peft_status pf_prepare(pf_prepared *out, const pf_prepare_options *opt, peft_error *err);
+void pf_prepared_release(pf_prepared *p); /* zeroed is fine */
+
+/* How the data of this configuration are read. */
+pf_data_load_options pf_prepared_data_options(const pf_prepared *p);
+/* Everything of the evaluation on p->data.test but who is evaluated. */
+pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters);
+
+#endif

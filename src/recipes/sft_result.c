@@ -1,0 +1,112 @@
+/* sft_result.c - what sft.c does after its loop: the adapter, the records, the words. */
+#include "recipes/sft_parts.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "text/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SAMPLE_PROMPTS 8 /* that a merge is compared on later */
+
+/* prompts.jsonl: real texts of this run, prompt and target, for checks of what is made from it. */
+static peft_status write_prompts(pf_sft *s, peft_error *err) {
+    const pf_data_view *v = s->p.data.test.n > 0 ? &s->p.data.test : &s->p.data.train;
+    pf_buf out = {0}, text = {0};
+    for (int64_t i = 0; i < v->n && i < SAMPLE_PROMPTS; i++) {
+        const pf_str prompt = pf_dataset_prompt(v->set, v->index[i]),
+                     target = pf_dataset_target(v->set, v->index[i]);
+        pf_buf_clear(&text);
+        pf_buf_add(&text, prompt.p, prompt.n);
+        pf_buf_add(&text, target.p, target.n);
+        pf_json_add_str(&out, pf_buf_str(&text), text.len, 0);
+        pf_buf_addc(&out, '\n');
+    }
+    const char *path = pf_run_dir_file(&s->dir, "prompts.jsonl");
+    peft_status status = path != NULL && pf_buf_ok(&out) && pf_buf_ok(&text)
+                             ? pf_write_file(path, pf_buf_str(&out), out.len, err)
+                             : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    pf_buf_free(&out);
+    pf_buf_free(&text);
+    return status;
+}
+
+peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
+    const double seconds = pf_now() - s->started;
+    const double steps = (double)(s->step > 0 ? s->step : 1),
+                 here = (double)(s->step - s->first_step);
+    const double samples = here * (double)(s->p.run.training.per_device_train_batch_size *
+                                           s->p.run.training.gradient_accumulation_steps);
+    const pf_metric row[] = {
+        {"train_loss", s->total_loss / steps, false},
+        {"train_runtime", seconds, false},
+        {"train_samples_per_second", samples / (seconds > 0 ? seconds : 1e-9), false},
+        {"train_steps_per_second", here / (seconds > 0 ? seconds : 1e-9), false},
+        {"total_flos", s->state.total_flos, false},
+    };
+    const pf_metric_row all = {
+        .step = s->step, .epoch = pf_sft_epoch(s), .items = row, .n = (int)PF_COUNT(row)};
+    PF_TRY(pf_trainer_state_log(&s->state, &all, err));
+    pf_trackers_scalars(&s->trackers, &all);
+    PF_TRY(pf_sft_update_state(s, err));
+    PF_TRY(pf_adapter_save(s->p.loaded.adapter, s->dir.path, err));
+    const char *path = pf_run_dir_file(&s->dir, "trainer_state.json");
+    PF_CHECK_ALLOC(path, err);
+    PF_TRY(pf_trainer_state_write(&s->state, path, err));
+    PF_TRY(write_prompts(s, err));
+    pf_trackers_sync(&s->trackers);
+    PF_TRY(pf_run_dir_mark_finished(&s->dir, err));
+    PF_INFO("saved: %s", s->dir.path);
+    return PEFT_OK;
+}
+
+static void say_profile(const pf_sft *s) {
+    const pf_exec *x = s->loss.exec;
+    if (x->profile == NULL) return;
+    const pf_graph *g = x->graph;
+    double total = 0;
+    for (int i = 0; i < g->n_nodes; i++) total += x->profile[i].seconds;
+    PF_INFO("%-20s %-10s %10s %10s %7s %10s", "op", "kernel", "calls", "seconds", "share",
+            "GFLOP/s");
+    for (const pf_op *const *op = g->ops; *op != NULL; op++) {
+        pf_profile_row sum = {0};
+        const char *kernel = "";
+        for (int i = 0; i < g->n_nodes; i++) {
+            if (g->nodes[i]->op != *op) continue;
+            sum.calls += x->profile[i].calls;
+            sum.seconds += x->profile[i].seconds;
+            sum.flops += x->profile[i].flops;
+            kernel = g->nodes[i]->kernel->name;
+        }
+        if (sum.calls == 0) continue;
+        PF_INFO("%-20s %-10s %10lld %10.3f %6.1f%% %10.1f", (*op)->name, kernel,
+                (long long)sum.calls, sum.seconds, 100 * sum.seconds / total,
+                sum.flops / sum.seconds * 1e-9);
+    }
+}
+
+void pf_sft_say_result(const pf_sft *s) {
+    const double seconds = pf_now() - s->started;
+    char planned[32], measured[32];
+    PF_INFO("%lld steps in %.1f s: %.0f tokens/s, %.0f supervised tokens/s",
+            (long long)(s->step - s->first_step), seconds, (double)s->tokens_seen / seconds,
+            (double)s->supervised_seen / seconds);
+    if (s->rows_seen < s->rows_plain) {
+        PF_INFO("shared prefixes: %lld rows computed instead of %lld", (long long)s->rows_seen,
+                (long long)s->rows_plain);
+    }
+    PF_INFO("memory: %s planned, %s measured above the start",
+            pf_format_bytes((double)s->p.memory.total, planned, sizeof planned),
+            pf_format_bytes((double)s->peak_anon, measured, sizeof measured));
+    say_profile(s);
+}
+
+void pf_sft_release_parts(pf_sft *s) {
+    pf_trackers_close(&s->trackers);
+    pf_evaluator_free(s->evaluator);
+    pf_batch_builder_free(s->builder);
+    pf_loss_graph_release(&s->loss);
+    pf_run_dir_close(&s->dir);
+}

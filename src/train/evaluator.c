@@ -1,0 +1,207 @@
+/* evaluator.c - see evaluator.h. */
+#include "train/evaluator.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "text/json.h"
+#include "train/loss_graph.h"
+#include "train/text_metrics.h"
+
+#include <math.h>
+#include <string.h>
+
+struct pf_evaluator {
+    pf_arena arena;
+    pf_evaluator_options opt;
+    int64_t n;
+    pf_loss_graph loss;
+    pf_batch_builder *builder;
+    pf_sample *samples;
+    pf_generator *generator;
+    pf_generation *items;
+    pf_buf answer; /* decoded text of one continuation */
+};
+
+static const pf_example *example_at(const pf_evaluator *ev, int64_t i) {
+    return &ev->opt.view->set->examples[ev->opt.view->index[i]];
+}
+
+static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
+    const pf_evaluator_options *o = &ev->opt;
+    const pf_loss_graph_options lg = {.adapters = o->adapters,
+                                      .fuse = o->fuse,
+                                      .max_tokens = o->max_tokens,
+                                      .max_labels = o->max_tokens};
+    PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
+    const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens,
+                                         .max_samples = o->batch_size,
+                                         .share = PF_SHARE_NEVER};
+    PF_TRY(pf_batch_builder_new(&ev->builder, &bb, err));
+    ev->samples = PF_NEW_ARRAY(&ev->arena, pf_sample, o->batch_size);
+    PF_CHECK_ALLOC(ev->samples, err);
+    return PEFT_OK;
+}
+
+static peft_status make_generator(pf_evaluator *ev, peft_error *err) {
+    const pf_evaluator_options *o = &ev->opt;
+    int64_t longest = 0;
+    for (int64_t i = 0; i < ev->n; i++) {
+        if (example_at(ev, i)->n_prompt > longest) longest = example_at(ev, i)->n_prompt;
+    }
+    const pf_generator_options go = {.max_sequences = o->batch_size,
+                                     .max_length = longest + o->max_new_tokens,
+                                     .adapters = o->adapters,
+                                     .fuse = o->fuse};
+    PF_TRY(pf_generator_new(&ev->generator, o->model, o->backend, &go, err));
+    ev->items = PF_NEW_ARRAY(&ev->arena, pf_generation, ev->n);
+    int32_t *ids = PF_NEW_ARRAY(&ev->arena, int32_t, ev->n * o->max_new_tokens);
+    if (ev->items == NULL || ids == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    for (int64_t i = 0; i < ev->n; i++) ev->items[i].ids = ids + i * o->max_new_tokens;
+    return PEFT_OK;
+}
+
+peft_status pf_evaluator_new(pf_evaluator **out, const pf_evaluator_options *opt, peft_error *err) {
+    *out = NULL;
+    pf_evaluator *ev = pf_calloc(1, sizeof *ev);
+    PF_CHECK_ALLOC(ev, err);
+    pf_arena_init(&ev->arena, "evaluation");
+    ev->opt = *opt;
+    ev->n =
+        opt->max_samples > 0 && opt->max_samples < opt->view->n ? opt->max_samples : opt->view->n;
+    peft_status status = make_loss(ev, err);
+    if (status == PEFT_OK && opt->generate) status = make_generator(ev, err);
+    if (status != PEFT_OK) {
+        pf_evaluator_free(ev);
+        return status;
+    }
+    *out = ev;
+    return PEFT_OK;
+}
+
+void pf_evaluator_free(pf_evaluator *ev) {
+    if (ev == NULL) return;
+    pf_generator_free(ev->generator);
+    pf_batch_builder_free(ev->builder);
+    pf_loss_graph_release(&ev->loss);
+    pf_buf_free(&ev->answer);
+    pf_arena_release(&ev->arena);
+    pf_free(ev);
+}
+
+int64_t pf_evaluator_bytes(const pf_evaluator *ev) {
+    return ev->loss.exec->plan.arena_bytes +
+           (ev->generator != NULL ? pf_generator_bytes(ev->generator) : 0);
+}
+
+/* Between two passes: has somebody asked to stop? */
+static peft_status check_stop(const pf_evaluator *ev, peft_error *err) {
+    if (ev->opt.stop_signal == NULL || *ev->opt.stop_signal == 0) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_INTERRUPTED, "the evaluation was interrupted");
+}
+
+static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *err) {
+    pf_loss_sums sums = {0};
+    for (int64_t first = 0; first < ev->n; first += ev->opt.batch_size) {
+        int32_t n =
+            (int32_t)(ev->n - first < ev->opt.batch_size ? ev->n - first : ev->opt.batch_size);
+        for (int32_t i = 0; i < n; i++) {
+            ev->samples[i] =
+                pf_dataset_sample(ev->opt.view->set, ev->opt.view->index[first + i], i);
+        }
+        PF_TRY(check_stop(ev, err));
+        int32_t n_micro;
+        PF_TRY(pf_batch_builder_begin(ev->builder, ev->samples, n, 0, &n_micro, err));
+        for (int32_t m = 0; m < n_micro; m++) {
+            pf_batch batch;
+            pf_batch_builder_get(ev->builder, m, &batch);
+            PF_TRY(pf_loss_graph_forward(&ev->loss, &batch, &sums, err));
+        }
+    }
+    out->n_tokens = (int64_t)sums.weight;
+    out->loss = sums.nll / sums.weight;
+    out->perplexity = exp(out->loss);
+    out->token_accuracy = sums.correct / sums.weight;
+    return PEFT_OK;
+}
+
+size_t pf_cut_at_stop(const char *text, size_t n, const char *const *stop, int n_stop) {
+    for (int i = 0; i < n_stop; i++) {
+        size_t m = strlen(stop[i]);
+        for (size_t at = 0; m > 0 && at + m <= n; at++) {
+            if (memcmp(text + at, stop[i], m) == 0) {
+                n = at;
+                break;
+            }
+        }
+    }
+    return n;
+}
+
+static void add_prediction(pf_buf *out, pf_str prompt, pf_str target, pf_str answer) {
+    pf_buf_adds(out, "{\"prompt\": ");
+    pf_json_add_str(out, prompt.p, prompt.n, 0);
+    pf_buf_adds(out, ", \"target\": ");
+    pf_json_add_str(out, target.p, target.n, 0);
+    pf_buf_adds(out, ", \"prediction\": ");
+    pf_json_add_str(out, answer.p, answer.n, 0);
+    pf_buf_adds(out, "}\n");
+}
+
+static bool stop_reached(void *ctx, int sequence, int32_t id) {
+    pf_evaluator *ev = ctx;
+    (void)id;
+    const pf_generation *it = &ev->items[sequence];
+    pf_buf_clear(&ev->answer);
+    if (pf_tokenizer_decode(ev->opt.tokenizer, it->ids, it->n_ids, true, &ev->answer, NULL) !=
+        PEFT_OK)
+        return false;
+    size_t n = ev->answer.len;
+    return pf_cut_at_stop(pf_buf_str(&ev->answer), n, ev->opt.stop, ev->opt.n_stop) < n;
+}
+
+static peft_status run_generation(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
+                                  peft_error *err) {
+    const pf_evaluator_options *o = &ev->opt;
+    const pf_dataset *set = o->view->set;
+    for (int64_t i = 0; i < ev->n; i++) {
+        ev->items[i].prompt = set->tokens + example_at(ev, i)->first;
+        ev->items[i].n_prompt = example_at(ev, i)->n_prompt;
+    }
+    const pf_generate_options go = {.sampling = o->sampling,
+                                    .max_new_tokens = o->max_new_tokens,
+                                    .eos = o->eos,
+                                    .n_eos = o->n_eos,
+                                    .on_token = o->n_stop > 0 ? stop_reached : NULL,
+                                    .ctx = ev,
+                                    .stop_signal = o->stop_signal};
+    PF_TRY(pf_generator_run(ev->generator, &go, ev->items, (int)ev->n, err));
+    pf_text_metrics metrics = {0};
+    for (int64_t i = 0; i < ev->n; i++) {
+        pf_buf_clear(&ev->answer);
+        PF_TRY(pf_tokenizer_decode(o->tokenizer, ev->items[i].ids, ev->items[i].n_ids, true,
+                                   &ev->answer, err));
+        size_t n = pf_cut_at_stop(pf_buf_str(&ev->answer), ev->answer.len, o->stop, o->n_stop);
+        pf_str answer = {pf_buf_str(&ev->answer), n};
+        pf_str target = pf_dataset_target(set, o->view->index[i]);
+        /* the white space between prompt and answer belongs to neither */
+        PF_TRY(pf_text_metrics_add(&metrics, pf_str_trim(answer), pf_str_trim(target), err));
+        if (predictions != NULL)
+            add_prediction(predictions, pf_dataset_prompt(set, o->view->index[i]), target, answer);
+    }
+    pf_text_scores scores = pf_text_metrics_result(&metrics);
+    out->generated = true;
+    out->exact_match = scores.exact_match;
+    out->f1 = scores.f1;
+    out->bleu = scores.bleu;
+    return PEFT_OK;
+}
+
+peft_status pf_evaluator_run(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
+                             peft_error *err) {
+    double start = pf_now();
+    *out = (pf_evaluation){.n_samples = ev->n};
+    PF_TRY(run_loss(ev, out, err));
+    if (ev->generator != NULL) PF_TRY(run_generation(ev, out, predictions, err));
+    out->seconds = pf_now() - start;
+    return PEFT_OK;
+}

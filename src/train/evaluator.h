@@ -1,0 +1,58 @@
+/* evaluator.h - how good a model is on held-out examples: loss and token accuracy over their
+ * supervised tokens, and, by continuing each prompt, exact match, F1 and BLEU.
+ *
+ * Everything is allocated by new. A run depends on the weights alone: not on the batch size, the
+ * token budget or the number of threads. */
+#ifndef PF_EVALUATOR_H
+#define PF_EVALUATOR_H
+
+#include "backend/backend.h"
+#include "base/file.h"
+#include "data/dataset.h"
+#include "infer/generator.h"
+#include "token/tokenizer.h"
+
+#include <signal.h>
+
+typedef struct pf_evaluator pf_evaluator;
+
+typedef struct pf_evaluator_options {
+    pf_model *model;
+    pf_backend *backend;
+    const pf_tokenizer *tokenizer;
+    const pf_data_view *view;
+    int64_t max_samples; /* of the view, from its start; 0: all */
+    bool adapters;       /* false: the bare base */
+    bool fuse;
+    int64_t max_tokens; /* rows of a batch; at least the longest example */
+    bool generate;
+    int batch_size; /* most sequences generated or scored at once */
+    pf_sampling sampling;
+    int32_t max_new_tokens;
+    const int32_t *eos;
+    int n_eos;
+    const char *const *stop; /* texts that end an answer and are cut off */
+    int n_stop;
+    const volatile sig_atomic_t *stop_signal; /* not 0: give up with PEFT_E_INTERRUPTED; or NULL */
+} pf_evaluator_options;
+
+typedef struct pf_evaluation {
+    int64_t n_samples, n_tokens;             /* tokens: supervised ones */
+    double loss, perplexity, token_accuracy; /* accuracy 0..1 */
+    bool generated;
+    double exact_match, f1, bleu; /* percent */
+    double seconds;
+} pf_evaluation;
+
+peft_status pf_evaluator_new(pf_evaluator **out, const pf_evaluator_options *opt, peft_error *err);
+void pf_evaluator_free(pf_evaluator *ev);
+/* predictions: one JSON object per example is added (NULL: none). */
+peft_status pf_evaluator_run(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
+                             peft_error *err);
+/* Arena and KV cache. */
+int64_t pf_evaluator_bytes(const pf_evaluator *ev);
+
+/* The answer's end: the length of text before the first stop text. */
+size_t pf_cut_at_stop(const char *text, size_t n, const char *const *stop, int n_stop);
+
+#endif
