@@ -113,7 +113,7 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
     double norm = sqrt(pf_sum_squares(pool, ps->block_len, ps->grad));
     if (!isfinite(norm)) {
         int64_t at = pf_first_nonfinite(pool, ps->block_len, ps->grad);
-        char when[48];
+        char when[64];
         snprintf(when, sizeof when, "step %lld, stopped before the update", (long long)o->t + 1);
         if (at >= 0)
             return name_nonfinite(ps, ps->grad, at, when, "the gradient of", LOWER_RATE, err);
