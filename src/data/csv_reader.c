@@ -36,9 +36,8 @@ static bool named_tsv(const char *path) {
 static peft_status csv_open(pf_data_file *f, peft_error *err) {
     csv_state *s = PF_NEW(&f->arena, csv_state);
     PF_CHECK_ALLOC(s, err);
-    pf_csv_options opt = {.columns = f->opt.columns,
-                          .delimiter = f->opt.delimiter,
-                          .no_quotes = f->opt.no_quotes};
+    pf_csv_options opt = {
+        .columns = f->opt.columns, .delimiter = f->opt.delimiter, .no_quotes = f->opt.no_quotes};
     if (opt.delimiter == 0 && named_tsv(f->path)) opt.delimiter = '\t';
     PF_TRY(pf_csv_open(&s->csv, f->text, f->n, f->path, &opt, err));
     s->fields = PF_NEW_ARRAY(&f->arena, pf_field, s->csv.n_columns);

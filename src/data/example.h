@@ -3,16 +3,12 @@
  * The whole text is tokenized once; a token belongs to the target when its first byte lies at or
  * after the boundary between prompt and target. Where a token would straddle the boundary, the text
  * is split there: the prompt is tokenized alone and the target as its continuation, because
- * generation will start from exactly the prompt's tokens. Nothing here looks at token ids: what is
- * learned goes by position. */
+ * generation will start from exactly the prompt's tokens. What is learned goes by position; no
+ * token is told apart by its id. */
 #ifndef PF_EXAMPLE_H
 #define PF_EXAMPLE_H
 
-#include "base/buf.h"
-
-#include <stdint.h>
-
-typedef struct pf_tokenizer pf_tokenizer;
+#include "token/tokenizer.h"
 
 typedef enum pf_add_bos { PF_BOS_AUTO, PF_BOS_NEVER, PF_BOS_ALWAYS } pf_add_bos;
 
@@ -27,11 +23,13 @@ typedef struct pf_encoded {
     bool split; /* at the boundary */
 } pf_encoded;
 
-/* Appends the ids (int32_t) of text, the first n_prompt bytes of which are the prompt. */
+/* Appends the ids (int32_t) of a text whose first n_prompt bytes are the prompt. Scratch: zeroed or
+ * used. */
 peft_status pf_example_encode(const pf_encode_options *opt, const char *text, size_t n,
-                              size_t n_prompt, pf_buf *ids, pf_encoded *out, peft_error *err);
+                              size_t n_prompt, pf_encoding *scratch, pf_buf *ids, pf_encoded *out,
+                              peft_error *err);
 /* The tokens that generation starts from when there is only a prompt. */
 peft_status pf_prompt_encode(const pf_encode_options *opt, const char *prompt, size_t n,
-                             pf_buf *ids, peft_error *err);
+                             pf_encoding *scratch, pf_buf *ids, peft_error *err);
 
 #endif

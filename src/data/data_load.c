@@ -1,0 +1,142 @@
+/* data_load.c - see data_load.h. */
+#include "data/data_load.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+
+#include <string.h>
+
+static pf_overlength overlength_of(const char *name) {
+    if (pf_streq(name, "drop")) return PF_OVERLENGTH_DROP;
+    if (pf_streq(name, "truncate")) return PF_OVERLENGTH_TRUNCATE;
+    return PF_OVERLENGTH_ERROR;
+}
+
+static pf_dataset_options options_of(const pf_data_load_options *opt) {
+    const pf_data_cfg *d = opt->data;
+    pf_dataset_options o = {
+        .reader = {.format = d->format,
+                   .field = d->field,
+                   .columns = &d->columns.list,
+                   .delimiter = d->delimiter == NULL ? 0 : d->delimiter[0],
+                   .no_quotes = !d->quotes},
+        .prompt = d->prompt,
+        .target = d->target,
+        .text = d->text,
+        .encode = {.tokenizer = opt->tokenizer,
+                   .add_bos = pf_streq(d->add_bos, "true")    ? PF_BOS_ALWAYS
+                              : pf_streq(d->add_bos, "false") ? PF_BOS_NEVER
+                                                              : PF_BOS_AUTO,
+                   .add_eos = d->add_eos},
+        .max_length = opt->training->max_length,
+        .max_positions = opt->max_positions,
+        .overlength = overlength_of(d->overlength),
+        .pool = opt->pool,
+    };
+    return o;
+}
+
+static void report(const pf_dataset *ds) {
+    const pf_data_counts *c = &ds->counts;
+    PF_INFO("%s: %lld of %lld rows, %lld tokens, %lld of them learned; the longest row has %d",
+            ds->path, (long long)ds->n, (long long)c->rows, (long long)c->tokens,
+            (long long)c->supervised, c->max_tokens);
+    if (c->dropped > 0)
+        PF_WARN("%s: %lld of %lld rows are longer than %lld tokens and were dropped "
+                "(data.overlength=drop); the longest has %lld",
+                ds->path, (long long)c->dropped, (long long)c->rows, (long long)c->limit,
+                (long long)c->longest);
+    if (c->truncated > 0)
+        PF_WARN("%s: %lld of %lld rows are longer than %lld tokens and were cut at the end "
+                "(data.overlength=truncate); the longest has %lld",
+                ds->path, (long long)c->truncated, (long long)c->rows, (long long)c->limit,
+                (long long)c->longest);
+    if (c->without_labels > 0)
+        PF_WARN("%s: %lld of %lld rows have no token to learn and were left out", ds->path,
+                (long long)c->without_labels, (long long)c->rows);
+    if (c->empty_targets > 0)
+        PF_WARN("%s: %lld of %lld rows have an empty %s", ds->path, (long long)c->empty_targets,
+                (long long)c->rows, ds->plain_text ? "text" : "target");
+}
+
+static peft_status make_fingerprint(pf_data *d, const pf_data_load_options *opt, peft_error *err) {
+    pf_buf text = {0};
+    pf_buf_addf(&text, "train %s\ntest %s\ntest_size %.17g seed %lld\n", d->train_set.fingerprint,
+                d->test_set.fingerprint, opt->data->test_size, (long long)opt->training->data_seed);
+    peft_status status = PEFT_OK;
+    if (pf_buf_ok(&text))
+        pf_sha256_of(text.data, text.len, d->fingerprint);
+    else
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    pf_buf_free(&text);
+    return status;
+}
+
+static void warn_without_eos(const pf_data_load_options *opt) {
+    if (opt->data->add_eos && pf_tokenizer_special(opt->tokenizer).eos < 0)
+        PF_WARN("%s names no end-of-sequence token: none is learned, and generation will not know "
+                "where to stop (data.add_eos=false says that this is meant)",
+                pf_tokenizer_source(opt->tokenizer));
+}
+
+static peft_status load(pf_data *d, const pf_data_load_options *opt, peft_error *err) {
+    const pf_data_cfg *cfg = opt->data;
+    pf_dataset_options o = options_of(opt);
+    warn_without_eos(opt);
+    bool split = cfg->test == NULL && cfg->test_size > 0;
+    if (cfg->train != NULL && (!opt->test_only || split)) {
+        o.max_rows = cfg->max_samples;
+        PF_TRY(pf_dataset_load(&d->train_set, cfg->train, &o, err));
+        report(&d->train_set);
+        if (split)
+            PF_TRY(pf_split_by_size(&d->train_set, cfg->test_size,
+                                    (uint64_t)opt->training->data_seed, &d->arena, &d->train,
+                                    &d->test, err));
+        else
+            PF_TRY(pf_split_all(&d->train_set, &d->arena, &d->train, err));
+    }
+    if (cfg->test != NULL) {
+        o.max_rows = 0;
+        PF_TRY(pf_dataset_load(&d->test_set, cfg->test, &o, err));
+        report(&d->test_set);
+        PF_TRY(pf_split_all(&d->test_set, &d->arena, &d->test, err));
+    }
+    if (d->train.n == 0 && d->test.n == 0)
+        return PF_FAIL(err, PEFT_E_CONFIG, "there are no rows: data.%s is not given",
+                       opt->test_only ? "test" : "train");
+    return make_fingerprint(d, opt, err);
+}
+
+peft_status pf_data_load(pf_data *d, const pf_data_load_options *opt, peft_error *err) {
+    memset(d, 0, sizeof *d);
+    pf_arena_init(&d->arena, "data");
+    peft_status status = load(d, opt, err);
+    if (status != PEFT_OK) pf_data_release(d);
+    return status;
+}
+
+void pf_data_release(pf_data *d) {
+    if (d == NULL) return;
+    pf_dataset_release(&d->train_set);
+    pf_dataset_release(&d->test_set);
+    pf_arena_release(&d->arena);
+    memset(d, 0, sizeof *d);
+}
+
+pf_step_plan_options pf_data_step_options(const pf_data_load_options *opt) {
+    const pf_training_cfg *t = opt->training;
+    return (pf_step_plan_options){
+        .batch_size = t->per_device_train_batch_size,
+        .accumulation = t->gradient_accumulation_steps,
+        .shuffle = opt->data->shuffle,
+        .seed = (uint64_t)t->data_seed,
+        .packing = t->packing,
+        .pack_length = t->max_length > 0 ? t->max_length : opt->max_positions,
+    };
+}
+
+pf_share pf_data_share(const pf_data_cfg *cfg) {
+    if (pf_streq(cfg->share_prefixes, "always")) return PF_SHARE_ALWAYS;
+    if (pf_streq(cfg->share_prefixes, "never")) return PF_SHARE_NEVER;
+    return PF_SHARE_AUTO;
+}

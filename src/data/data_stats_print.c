@@ -1,0 +1,138 @@
+/* data_stats_print.c - the figures of data_stats.h as text for people and as JSON for programs. */
+#include "data/data_stats.h"
+
+#include "text/json.h"
+
+static double percent(int64_t part, int64_t whole) {
+    return whole > 0 ? 100.0 * (double)part / (double)whole : 0.0;
+}
+
+static void file_text(const pf_dataset *ds, pf_buf *out) {
+    const pf_data_counts *c = &ds->counts;
+    pf_buf_addf(out, "file             %s (%s), %lld rows\n", ds->path, ds->format,
+                (long long)c->rows);
+    pf_buf_addf(out, "  longest row    %lld tokens (row %lld, line %lld)", (long long)c->longest,
+                (long long)c->longest_row, (long long)c->longest_line);
+    if (c->limit > 0)
+        pf_buf_addf(out, "; limit %lld: %lld rows beyond it, %lld dropped, %lld cut",
+                    (long long)c->limit, (long long)c->over_limit, (long long)c->dropped,
+                    (long long)c->truncated);
+    pf_buf_addc(out, '\n');
+    if (c->without_labels > 0)
+        pf_buf_addf(out, "  left out       %lld rows without a token to learn\n",
+                    (long long)c->without_labels);
+}
+
+static void view_text(const char *name, const pf_view_stats *s, pf_buf *out) {
+    pf_buf_addf(out, "%-16s %lld examples, %lld tokens, %lld learned (%.1f %%)\n", name,
+                (long long)s->examples, (long long)s->tokens, (long long)s->supervised,
+                percent(s->supervised, s->tokens));
+    pf_buf_addf(out,
+                "  tokens         mean %.1f; shortest %d, median %d, 90 %% up to %d, 95 %% %d, "
+                "99 %% %d, longest %d\n",
+                (double)s->tokens / (double)s->examples, s->shortest, s->p50, s->p90, s->p95,
+                s->p99, s->longest);
+    pf_buf_addf(out, "  learned        mean %.1f; longest %d\n",
+                (double)s->supervised / (double)s->examples, s->longest_target);
+    pf_buf_addf(out,
+                "  split          %lld examples where a token would have straddled prompt and "
+                "target\n",
+                (long long)s->split);
+    pf_buf_addf(out, "  empty targets  %lld\n", (long long)s->empty_targets);
+    pf_buf_addf(out,
+                "  repeated       %lld examples; %lld with a known prompt but another target\n",
+                (long long)s->duplicates, (long long)s->contradictory);
+    int64_t most = 1;
+    for (int i = 0; i < s->n_bins; i++)
+        if (s->bins[i] > most) most = s->bins[i];
+    for (int i = 0; i < s->n_bins; i++) {
+        pf_buf_addf(out, "  %6d -%6d %7lld%s", i * s->bin_width + 1, (i + 1) * s->bin_width,
+                    (long long)s->bins[i], s->bins[i] > 0 ? " " : "");
+        for (int64_t k = 0; k < (s->bins[i] * 50 + most - 1) / most; k++) pf_buf_addc(out, '#');
+        pf_buf_addc(out, '\n');
+    }
+}
+
+void pf_data_stats_text(const pf_data_stats *s, const pf_data *d, pf_buf *out) {
+    if (d->train_set.path != NULL) file_text(&d->train_set, out);
+    if (d->test_set.path != NULL) file_text(&d->test_set, out);
+    if (s->train.examples > 0) {
+        view_text("train", &s->train, out);
+        pf_buf_addf(out, "  steps          %lld in an epoch\n", (long long)s->steps_per_epoch);
+        pf_buf_addf(out,
+                    "  shared         %lld of %lld rows (%.1f %%) are beginnings that samples of a "
+                    "step have in common\n",
+                    (long long)(s->rows_plain - s->rows), (long long)s->rows_plain,
+                    percent(s->rows_plain - s->rows, s->rows_plain));
+    }
+    if (s->test.examples > 0) view_text("test", &s->test, out);
+    if (s->train.examples > 0 && s->test.examples > 0)
+        pf_buf_addf(out,
+                    "leakage          %lld of %lld test examples are in the training set, %lld of "
+                    "their prompts are\n",
+                    (long long)s->test_in_train, (long long)s->test.examples,
+                    (long long)s->test_prompts_in_train);
+    pf_buf_addf(out, "fingerprint      %s\n", d->fingerprint);
+}
+
+static void add_int(pf_buf *out, const char *name, int64_t v) {
+    pf_buf_addf(out, ", \"%s\": %lld", name, (long long)v);
+}
+
+static void file_json(const char *name, const pf_dataset *ds, pf_buf *out) {
+    const pf_data_counts *c = &ds->counts;
+    pf_buf_addf(out, ", \"%s\": {\"path\": ", name);
+    pf_json_add_cstr(out, ds->path);
+    pf_buf_addf(out, ", \"format\": \"%s\", \"sha256\": \"%s\"", ds->format, ds->file_sha256);
+    add_int(out, "rows", c->rows);
+    add_int(out, "longest", c->longest);
+    add_int(out, "longest_row", c->longest_row);
+    add_int(out, "longest_line", c->longest_line);
+    add_int(out, "limit", c->limit);
+    add_int(out, "over_limit", c->over_limit);
+    add_int(out, "dropped", c->dropped);
+    add_int(out, "truncated", c->truncated);
+    add_int(out, "without_labels", c->without_labels);
+    pf_buf_addc(out, '}');
+}
+
+static void view_json(const char *name, const pf_view_stats *s, pf_buf *out) {
+    pf_buf_addf(out, ", \"%s\": {\"examples\": %lld", name, (long long)s->examples);
+    add_int(out, "tokens", s->tokens);
+    add_int(out, "supervised", s->supervised);
+    add_int(out, "shortest", s->shortest);
+    add_int(out, "p50", s->p50);
+    add_int(out, "p90", s->p90);
+    add_int(out, "p95", s->p95);
+    add_int(out, "p99", s->p99);
+    add_int(out, "longest", s->longest);
+    add_int(out, "longest_target", s->longest_target);
+    add_int(out, "split", s->split);
+    add_int(out, "truncated", s->truncated);
+    add_int(out, "empty_targets", s->empty_targets);
+    add_int(out, "duplicates", s->duplicates);
+    add_int(out, "contradictory", s->contradictory);
+    pf_buf_adds(out, ", \"lengths\": [");
+    for (int i = 0; i < s->n_bins; i++)
+        pf_buf_addf(out, "%s{\"from\": %d, \"to\": %d, \"count\": %lld}", i > 0 ? ", " : "",
+                    i * s->bin_width + 1, (i + 1) * s->bin_width, (long long)s->bins[i]);
+    pf_buf_adds(out, "]}");
+}
+
+void pf_data_stats_json(const pf_data_stats *s, const pf_data *d, pf_buf *out) {
+    pf_buf_addf(out, "{\"fingerprint\": \"%s\"", d->fingerprint);
+    if (d->train_set.path != NULL) file_json("train_file", &d->train_set, out);
+    if (d->test_set.path != NULL) file_json("test_file", &d->test_set, out);
+    if (s->train.examples > 0) {
+        view_json("train", &s->train, out);
+        add_int(out, "steps_per_epoch", s->steps_per_epoch);
+        add_int(out, "rows", s->rows);
+        add_int(out, "rows_plain", s->rows_plain);
+    }
+    if (s->test.examples > 0) view_json("test", &s->test, out);
+    if (s->train.examples > 0 && s->test.examples > 0) {
+        add_int(out, "test_in_train", s->test_in_train);
+        add_int(out, "test_prompts_in_train", s->test_prompts_in_train);
+    }
+    pf_buf_addc(out, '}');
+}

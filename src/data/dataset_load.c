@@ -1,0 +1,311 @@
+/* dataset_load.c - file -> rendered rows -> tokens -> the examples that are kept.
+ *
+ * Three passes: read and render row by row; tokenize in blocks of rows, each block into memory of
+ * its own; join the blocks in order while the length rules are applied. Only the second one uses
+ * threads, and a block does not know of the others, so the result is that of one thread. */
+#include "data/dataset.h"
+
+#include "base/mem.h"
+#include "data/template.h"
+#include "token/tokenizer.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { BLOCK = 64 /* rows */, MAX_ROW = 1 << 30 /* bytes of rendered text */ };
+
+typedef struct row { /* rendered, then tokenized */
+    int64_t row, line;
+    size_t text, n_text, n_prompt_text;
+    pf_encoded encoded;
+} row;
+
+typedef struct loader {
+    pf_dataset *ds;
+    const pf_dataset_options *opt;
+    pf_buf text;
+    pf_buf rows; /* row[] */
+    pf_buf *ids; /* per block, int32_t[] */
+    int n_blocks;
+    pthread_mutex_t lock; /* of the two below */
+    int failed;           /* first block with an error; n_blocks: none */
+    peft_error error;
+} loader;
+
+static row *rows_of(const loader *l) {
+    return (row *)(void *)l->rows.data;
+}
+
+static int64_t count_rows(const loader *l) {
+    return (int64_t)(l->rows.len / sizeof(row));
+}
+
+static peft_status render(loader *l, pf_template *first, pf_template *second, const pf_record *r,
+                          peft_error *err) {
+    row one = {.row = r->row, .line = r->line, .text = l->text.len};
+    PF_TRY(pf_template_render(first, r, &l->text, err));
+    if (second != NULL) {
+        one.n_prompt_text = l->text.len - one.text;
+        PF_TRY(pf_template_render(second, r, &l->text, err));
+    }
+    one.n_text = l->text.len - one.text;
+    if (one.n_text > MAX_ROW)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s:%lld: row %lld has %zu bytes of text, at most %d fit", r->path,
+                       (long long)r->line, (long long)r->row, one.n_text, MAX_ROW);
+    pf_buf_add(&l->rows, &one, sizeof one);
+    if (!pf_buf_ok(&l->rows) || !pf_buf_ok(&l->text))
+        return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
+                       (long long)r->row);
+    return PEFT_OK;
+}
+
+static peft_status read_rows(loader *l, const char *path, peft_error *err) {
+    const pf_dataset_options *opt = l->opt;
+    pf_dataset *ds = l->ds;
+    pf_template first, second;
+    ds->plain_text = opt->text != NULL;
+    if (ds->plain_text) {
+        PF_TRY(pf_template_compile(&first, &ds->arena, "data.text", opt->text, err));
+    } else {
+        PF_TRY(pf_template_compile(&first, &ds->arena, "data.prompt",
+                                   opt->prompt == NULL ? "" : opt->prompt, err));
+        PF_TRY(pf_template_compile(&second, &ds->arena, "data.target",
+                                   opt->target == NULL ? "" : opt->target, err));
+    }
+    pf_data_file f;
+    PF_TRY(pf_data_file_open(&f, path, &opt->reader, err));
+    peft_status status = PEFT_OK;
+    for (;;) {
+        pf_record r;
+        bool more = false;
+        if (opt->max_rows > 0 && f.rows == opt->max_rows) break;
+        status = pf_data_file_next(&f, &r, &more, err);
+        if (status != PEFT_OK || !more) break;
+        status = render(l, &first, ds->plain_text ? NULL : &second, &r, err);
+        if (status != PEFT_OK) break;
+    }
+    ds->counts.rows = f.rows;
+    ds->format = f.reader->name;
+    memcpy(ds->file_sha256, f.sha256, sizeof f.sha256);
+    if (status == PEFT_OK && f.rows == 0)
+        status = PF_FAIL(err, PEFT_E_FORMAT, "%s has no rows%s", path,
+                         pf_streq(ds->format, "csv") && opt->reader.columns == NULL
+                             ? ", only a header line"
+                             : "");
+    pf_data_file_close(&f);
+    return status;
+}
+
+static void encode_block(void *ctx, int block, int worker) {
+    (void)worker;
+    loader *l = ctx;
+    row *rows = rows_of(l);
+    int64_t begin = (int64_t)block * BLOCK, n = count_rows(l);
+    int64_t end = n - begin < BLOCK ? n : begin + BLOCK;
+    pf_encoding scratch = {0};
+    peft_error err = {0};
+    for (int64_t i = begin; i < end; i++) {
+        row *r = &rows[i];
+        peft_status status =
+            pf_example_encode(&l->opt->encode, pf_buf_str(&l->text) + r->text, r->n_text,
+                              r->n_prompt_text, &scratch, &l->ids[block], &r->encoded, &err);
+        if (status == PEFT_OK) continue;
+        pf_fail_prefix(&err, status, "%s:%lld: row %lld", l->ds->path, (long long)r->line,
+                       (long long)r->row);
+        pthread_mutex_lock(&l->lock);
+        if (block < l->failed) {
+            l->failed = block;
+            l->error = err;
+        }
+        pthread_mutex_unlock(&l->lock);
+        break;
+    }
+    pf_encoding_release(&scratch);
+}
+
+static peft_status encode_rows(loader *l, peft_error *err) {
+    l->n_blocks = (int)((count_rows(l) + BLOCK - 1) / BLOCK);
+    l->ids = pf_calloc((size_t)l->n_blocks, sizeof *l->ids);
+    PF_CHECK_ALLOC(l->ids, err);
+    l->failed = l->n_blocks;
+    pf_pool_run(l->opt->pool, l->n_blocks, encode_block, l);
+    if (l->failed < l->n_blocks) {
+        if (err != NULL) *err = l->error;
+        return l->error.status;
+    }
+    return PEFT_OK;
+}
+
+/* The three choices, for rows that are too long. */
+static peft_status too_long(const loader *l, const row *r, peft_error *err) {
+    const pf_data_counts *c = &l->ds->counts;
+    bool by_model = l->opt->max_positions > 0 && c->limit == l->opt->max_positions;
+    char third[160] = "";
+    if (!by_model && (l->opt->max_positions == 0 || c->longest <= l->opt->max_positions))
+        snprintf(third, sizeof third, ", or training.max_length=%lld to let them all in",
+                 (long long)c->longest);
+    return PF_FAIL(err, PEFT_E_FORMAT,
+                   "%s:%lld: row %lld has %d tokens, and %s is %lld. %lld of %lld rows are longer; "
+                   "the longest is row %lld with %lld. Choose data.overlength=drop to leave them "
+                   "out, data.overlength=truncate to cut their ends%s",
+                   l->ds->path, (long long)r->line, (long long)r->row, r->encoded.n_tokens,
+                   by_model ? "the model's context" : "training.max_length", (long long)c->limit,
+                   (long long)c->over_limit, (long long)c->rows, (long long)c->longest_row,
+                   (long long)c->longest, third);
+}
+
+/* Counts what the limit means for the rows as they are. */
+static peft_status measure(loader *l, peft_error *err) {
+    pf_data_counts *c = &l->ds->counts;
+    const row *rows = rows_of(l), *first_long = NULL;
+    c->limit = l->opt->max_length;
+    if (l->opt->max_positions > 0 && (c->limit == 0 || l->opt->max_positions < c->limit))
+        c->limit = l->opt->max_positions;
+    for (int64_t i = 0; i < c->rows; i++) {
+        int32_t n = rows[i].encoded.n_tokens;
+        if (n > c->longest) {
+            c->longest = n;
+            c->longest_row = rows[i].row;
+            c->longest_line = rows[i].line;
+        }
+        if (c->limit > 0 && n > c->limit) {
+            if (c->over_limit++ == 0) first_long = &rows[i];
+        }
+    }
+    if (first_long != NULL && l->opt->overlength == PF_OVERLENGTH_ERROR)
+        return too_long(l, first_long, err);
+    return PEFT_OK;
+}
+
+static void keep(loader *l, const row *r, const int32_t *ids, bool truncate) {
+    pf_dataset *ds = l->ds;
+    pf_data_counts *c = &ds->counts;
+    pf_example e = {.first = ds->n_tokens,
+                    .n_tokens = truncate ? (int32_t)c->limit : r->encoded.n_tokens,
+                    .n_prompt = r->encoded.n_prompt,
+                    .row = r->row,
+                    .line = r->line,
+                    .text = r->text,
+                    .n_text = r->n_text,
+                    .n_prompt_text = r->n_prompt_text};
+    if (e.n_prompt > e.n_tokens) e.n_prompt = e.n_tokens;
+    if (r->encoded.split) e.flags |= PF_EXAMPLE_SPLIT;
+    if (truncate) e.flags |= PF_EXAMPLE_TRUNCATED;
+    if (r->n_text == r->n_prompt_text) e.flags |= PF_EXAMPLE_EMPTY_TARGET;
+    int32_t supervised = pf_example_supervised(&e);
+    if (supervised == 0) {
+        c->without_labels++;
+        return;
+    }
+    memcpy(ds->tokens + ds->n_tokens, ids, sizeof *ids * (size_t)e.n_tokens);
+    ds->examples[ds->n++] = e;
+    ds->n_tokens += e.n_tokens;
+    c->truncated += truncate;
+    c->split += (e.flags & PF_EXAMPLE_SPLIT) != 0;
+    c->empty_targets += (e.flags & PF_EXAMPLE_EMPTY_TARGET) != 0;
+    c->tokens += e.n_tokens;
+    c->supervised += supervised;
+    if (e.n_tokens > c->max_tokens) c->max_tokens = e.n_tokens;
+}
+
+static peft_status join(loader *l, peft_error *err) {
+    pf_dataset *ds = l->ds;
+    pf_data_counts *c = &ds->counts;
+    const row *rows = rows_of(l);
+    size_t bytes = 0;
+    for (int b = 0; b < l->n_blocks; b++) bytes += l->ids[b].len;
+    ds->tokens = pf_malloc(bytes > 0 ? bytes : 1);
+    ds->examples = pf_calloc((size_t)c->rows, sizeof *ds->examples);
+    if (ds->tokens == NULL || ds->examples == NULL)
+        return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory for %zu tokens", ds->path,
+                       bytes / sizeof *ds->tokens);
+    const int32_t *ids = NULL;
+    for (int64_t i = 0; i < c->rows; i++) {
+        if (i % BLOCK == 0) ids = (const int32_t *)(const void *)l->ids[i / BLOCK].data;
+        const row *r = &rows[i];
+        bool over = c->limit > 0 && r->encoded.n_tokens > c->limit;
+        if (over && l->opt->overlength == PF_OVERLENGTH_DROP)
+            c->dropped++;
+        else
+            keep(l, r, ids, over);
+        ids += r->encoded.n_tokens;
+    }
+    if (ds->n > 0) return PEFT_OK;
+    if (c->dropped == c->rows)
+        return PF_FAIL(
+            err, PEFT_E_FORMAT,
+            "%s: all %lld rows are longer than %lld tokens, and data.overlength is drop; "
+            "raise training.max_length, or choose data.overlength=truncate",
+            ds->path, (long long)c->rows, (long long)c->limit);
+    return PF_FAIL(
+        err, PEFT_E_FORMAT,
+        "%s: all labels are masked: of %lld rows %lld were dropped for their length, and "
+        "in the others no token of the target is left to learn (longest prompt and "
+        "target: %lld tokens, limit: %lld)",
+        ds->path, (long long)c->rows, (long long)c->dropped, (long long)c->longest,
+        (long long)c->limit);
+}
+
+static void add_text(pf_sha256 *h, const char *name, const char *value) {
+    pf_buf line = {0};
+    pf_buf_addf(&line, "%s %zu ", name, value == NULL ? (size_t)0 : strlen(value) + 1);
+    pf_sha256_add(h, line.data, line.len);
+    if (value != NULL) pf_sha256_add(h, value, strlen(value));
+    pf_sha256_add(h, "\n", 1);
+    pf_buf_free(&line);
+}
+
+/* Everything that decides the tokens, in one hash. */
+static peft_status fingerprint(loader *l, peft_error *err) {
+    const pf_dataset_options *opt = l->opt;
+    pf_sha256 *h = pf_sha256_new();
+    PF_CHECK_ALLOC(h, err);
+    add_text(h, "file", l->ds->file_sha256);
+    add_text(h, "format", l->ds->format);
+    add_text(h, "field", opt->reader.field);
+    for (int i = 0; opt->reader.columns != NULL && i < opt->reader.columns->n; i++)
+        add_text(h, "column", opt->reader.columns->items[i]);
+    add_text(h, "prompt", opt->prompt);
+    add_text(h, "target", opt->target);
+    add_text(h, "text", opt->text);
+    add_text(h, "tokenizer", pf_tokenizer_fingerprint(opt->encode.tokenizer));
+    char line[160];
+    snprintf(line, sizeof line, "%d %d bos %d eos %d limit %lld %d rows %lld",
+             opt->reader.delimiter, opt->reader.no_quotes, (int)opt->encode.add_bos,
+             opt->encode.add_eos, (long long)l->ds->counts.limit, (int)opt->overlength,
+             (long long)opt->max_rows);
+    add_text(h, "options", line);
+    pf_sha256_hex(h, l->ds->fingerprint);
+    pf_sha256_free(h);
+    return PEFT_OK;
+}
+
+peft_status pf_dataset_load(pf_dataset *ds, const char *path, const pf_dataset_options *opt,
+                            peft_error *err) {
+    memset(ds, 0, sizeof *ds);
+    pf_arena_init(&ds->arena, "data set");
+    loader l = {.ds = ds, .opt = opt};
+    pthread_mutex_init(&l.lock, NULL);
+    peft_status status = PEFT_OK;
+    ds->path = pf_arena_strdup(&ds->arena, path);
+    if (ds->path == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory", path);
+    if (status == PEFT_OK) status = read_rows(&l, path, err);
+    if (status == PEFT_OK) status = encode_rows(&l, err);
+    if (status == PEFT_OK) status = measure(&l, err);
+    if (status == PEFT_OK) status = join(&l, err);
+    if (status == PEFT_OK) status = fingerprint(&l, err);
+    for (int b = 0; b < l.n_blocks && l.ids != NULL; b++) pf_buf_free(&l.ids[b]);
+    pf_free(l.ids);
+    pf_buf_free(&l.rows);
+    pthread_mutex_destroy(&l.lock);
+    if (status == PEFT_OK) {
+        ds->text = l.text.data; /* pf_buf and pf_malloc are one heap */
+        ds->n_text = l.text.len;
+    } else {
+        pf_buf_free(&l.text);
+        pf_dataset_release(ds);
+    }
+    return status;
+}
