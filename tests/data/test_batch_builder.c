@@ -292,6 +292,12 @@ static void test_cost_model(void **state) {
     assert_int_equal(pf_batch_builder_begin(bb, samples, 3, 0, &n_micro, NULL), PEFT_OK);
     assert_int_equal(pf_batch_builder_figures(bb).rows_plain, 12);
     assert_int_equal(pf_batch_builder_figures(bb).rows, 6);
+
+    /* "1 1 5" is not kept (1 row) and hands its two branches to "1 1": 2 rows x (3 - 1) pays */
+    static const int32_t d[] = {1, 1, 5, 5, 5}, e[] = {1, 1, 5, 6, 6}, f[] = {1, 1, 7, 7, 7};
+    pf_sample more[] = {sample_of(d, 5, 1, 0), sample_of(e, 5, 1, 1), sample_of(f, 5, 1, 2)};
+    assert_int_equal(pf_batch_builder_begin(bb, more, 3, 0, &n_micro, NULL), PEFT_OK);
+    assert_int_equal(pf_batch_builder_figures(bb).rows, 8);
     pf_batch_builder_free(bb);
 }
 
