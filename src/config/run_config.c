@@ -48,14 +48,14 @@ static const pf_cfg_row peft_rows[] = {
     PF_CFG_END};
 
 static const pf_cfg_row data_rows[] = {
-    PF_CFG_STR(pf_data_cfg, train, NULL, "file with the training rows: CSV, TSV, JSON, JSONL"),
+    PF_CFG_STR(pf_data_cfg, train, NULL, "file with the training rows: CSV, TSV, JSON, JSONL, plain text; each may be gzipped"),
     PF_CFG_STR(pf_data_cfg, test, NULL, "file with the rows to evaluate on", .aliases = "eval validation"),
     PF_CFG_STR(pf_data_cfg, prompt, NULL, "template of the prompt, with columns in braces: \"Q: {question}\\nA:\""),
     PF_CFG_STR(pf_data_cfg, target, NULL, "template of what follows the prompt; only this is learned", .aliases = "completion"),
     PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned"),
     PF_CFG_FLOAT(pf_data_cfg, test_size, 0, 0, 1e12, "rows of train kept apart to evaluate on: a share below 1, or a count", .flags = PF_CFG_UNSET, .aliases = "val_size val_set_size"),
     PF_CFG_BOOL(pf_data_cfg, shuffle, true, "a new order of the training rows in each epoch, from training.data_seed"),
-    PF_CFG_ENUM(pf_data_cfg, format, "auto", "auto csv tsv json jsonl", "of the files; auto: by their names"),
+    PF_CFG_ENUM(pf_data_cfg, format, "auto", "auto csv tsv json jsonl text", "of the files; text: every line is a row with the column text; auto: by their names, else by what is in them"),
     PF_CFG_STR(pf_data_cfg, delimiter, NULL, "of CSV files, one character (\"\\t\" for a tab); default: guessed from the header", .aliases = "sep"),
     PF_CFG_BOOL(pf_data_cfg, quotes, true, "fields of CSV and TSV files may stand in double quotes"),
     PF_CFG_STRLIST(pf_data_cfg, columns, NULL, "names of the columns, for CSV and TSV files without a header row"),

@@ -58,7 +58,7 @@ typedef struct pf_data_cfg {
     const char *text; /* template of plain text without a prompt; every token is a target */
     double test_size; /* below 1 a share, else a count; 0: none */
     bool shuffle;
-    const char *format;     /* auto csv tsv json jsonl */
+    const char *format;     /* auto csv tsv json jsonl text */
     const char *delimiter;  /* one character; NULL: guessed */
     bool quotes;            /* csv, tsv */
     pf_cfg_strings columns; /* names for files without a header row */
