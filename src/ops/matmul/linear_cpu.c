@@ -107,17 +107,17 @@ RUN(avx512, &pf_gemm_avx512)
 
 // clang-format off
 const pf_kernel_row pf_linear_kernel_rows[] = {
-    PF_FAST_KERNELS(run)
+    PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_plain},
     {0},
 };
 const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
-    PF_FAST_KERNELS(run_grad_x)
+    PF_FAST_KERNELS(run_grad_x, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_x_plain},
     {0},
 };
 const pf_kernel_row pf_linear_grad_w_kernel_rows[] = {
-    PF_FAST_KERNELS(run_grad_w)
+    PF_FAST_KERNELS(run_grad_w, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_w_plain},
     {0},
 };
