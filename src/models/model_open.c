@@ -78,16 +78,14 @@ static peft_status read_dtype(pf_model *m, peft_error *err) {
     return PEFT_OK;
 }
 
+/* What config.json says before a family looks at it. */
 static peft_status read_config(pf_model *m, peft_error *err) {
-    PF_TRY(pf_hf_folder_read_config(m->folder, &m->config, err));
-    m->config_path = m->folder->config;
     const json_t *quantized = json_object_get(m->config, "quantization_config");
     if (json_is_object(quantized)) {
         const char *how = json_string_value(json_object_get(quantized, "quant_method"));
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: the weights are quantized (%s), which is not supported yet; use the "
-                       "folder of the model "
-                       "before quantization",
+                       "folder of the model before quantization",
                        m->config_path, how == NULL ? "quantization_config" : how);
     }
     PF_TRY(find_family(m, err));
@@ -121,6 +119,8 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     PF_TRY(pf_hf_folder_open(m->folder, path, revision, err));
     m->name = m->folder->name;
     m->path = m->folder->path;
+    PF_TRY(pf_hf_folder_read_config(m->folder, &m->config, err));
+    m->config_path = m->folder->config;
     PF_TRY(read_config(m, err));
     if (!m->shapes_only) PF_TRY(open_files(m, err));
     PF_TRY(m->family->open(m, err));
@@ -129,21 +129,52 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     return PEFT_OK;
 }
 
+static peft_status open_config(pf_model *m, const char *name, peft_error *err) {
+    m->name = m->path = pf_arena_strdup(&m->arena, name);
+    PF_CHECK_ALLOC(m->name, err);
+    m->config_path = m->name;
+    if (!json_is_object(m->config)) {
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", name);
+    }
+    PF_TRY(read_config(m, err));
+    return m->family->open(m, err);
+}
+
+static pf_model *new_model(void) {
+    pf_model *m = pf_calloc(1, sizeof *m);
+    if (m != NULL) pf_arena_init(&m->arena, "model");
+    return m;
+}
+
+/* The model if all went well, else nothing. */
+static peft_status give(pf_model **out, pf_model *m, peft_status status) {
+    if (status != PEFT_OK) {
+        pf_model_close(m);
+    } else {
+        *out = m;
+    }
+    return status;
+}
+
 peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,
                           peft_error *err) {
     *out = NULL;
-    pf_model *m = pf_calloc(1, sizeof *m);
+    pf_model *m = new_model();
     PF_CHECK_ALLOC(m, err);
-    pf_arena_init(&m->arena, "model");
     m->shapes_only = opt != NULL && opt->shapes_only;
     m->convert_to = opt != NULL ? opt->dtype : PF_DTYPE_NONE;
-    peft_status status = open_model(m, path, opt != NULL ? opt->revision : NULL, err);
-    if (status != PEFT_OK) {
-        pf_model_close(m);
-        return status;
-    }
-    *out = m;
-    return PEFT_OK;
+    return give(out, m, open_model(m, path, opt != NULL ? opt->revision : NULL, err));
+}
+
+peft_status pf_model_open_config(pf_model **out, struct json_t *config, const char *name,
+                                 peft_error *err) {
+    *out = NULL;
+    pf_model *m = new_model();
+    if (m == NULL) json_decref(config);
+    PF_CHECK_ALLOC(m, err);
+    m->shapes_only = true;
+    m->config = config;
+    return give(out, m, open_config(m, name, err));
 }
 
 void pf_model_close(pf_model *m) {

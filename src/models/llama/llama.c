@@ -17,6 +17,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#define MAX_WIDTH (1 << 20) /* far beyond any model; keeps products of sizes inside 64 bits */
+
 typedef enum window_rule {
     WINDOW_NONE,
     WINDOW_ALL,     /* every layer, when sliding_window is a number (Mistral) */
@@ -106,6 +108,11 @@ static peft_status read_heads(pf_model *m, const member *is, peft_error *err) {
                        "is no head_dim",
                        where, (long long)m->hidden, (long long)m->n_heads);
     }
+    if (m->n_heads * m->head_dim > 4 * MAX_WIDTH) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: %lld heads of head_dim %lld are more than this program can index",
+                       where, (long long)m->n_heads, (long long)m->head_dim);
+    }
     return PEFT_OK;
 }
 
@@ -114,10 +121,10 @@ static peft_status read_config(pf_model *m, llama *l, peft_error *err) {
     const char *where = m->config_path, *act;
     int64_t n_layers;
     double dropout;
-    PF_TRY(pf_json_get_int(c, where, "hidden_size", 1, 1 << 24, &m->hidden, err));
+    PF_TRY(pf_json_get_int(c, where, "hidden_size", 1, MAX_WIDTH, &m->hidden, err));
     PF_TRY(pf_json_get_int(c, where, "vocab_size", 1, INT32_MAX, &m->vocab, err));
     PF_TRY(pf_json_get_int(c, where, "num_hidden_layers", 1, 10000, &n_layers, err));
-    PF_TRY(pf_json_get_int(c, where, "intermediate_size", 1, 1 << 24, &l->intermediate, err));
+    PF_TRY(pf_json_get_int(c, where, "intermediate_size", 1, 4 * MAX_WIDTH, &l->intermediate, err));
     PF_TRY(pf_json_opt_int(c, where, "max_position_embeddings", 2048, 1, INT32_MAX,
                            &m->max_positions, err));
     PF_TRY(pf_json_opt_real(c, where, "rms_norm_eps", 1e-6, &l->eps, err));
