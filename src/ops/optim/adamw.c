@@ -1,58 +1,71 @@
 /* adamw.c - see adamw.h. Blocks are split at fixed places: the same bits on any number of threads.
- * The step itself is elementwise in the precision of pf_real, as torch computes it; sums are in
- * double. */
+ * The step itself is elementwise in the precision of pf_real, in torch's order; sums are in double.
+ */
 #include "ops/optim/adamw.h"
+
+#include "base/cpu.h"
+#include "ops/optim/adamw_kernels.h"
 
 #include <math.h>
 
-#define BLOCK     16384 /* elements per task */
-#define MAX_PARTS 64
+enum { BLOCK = 16384, /* elements per task */ MAX_PARTS = 64, LANES = 8 };
+
+void pf_adamw_step_cpu(const pf_adamw_step *k) {
+    for (int64_t i = 0; i < k->n; i++) {
+        const pf_real g = k->g[i] * k->grad_scale;
+        const pf_real m = k->m[i] + (g - k->m[i]) * k->one_minus_b1; /* lerp_ */
+        const pf_real v = k->v[i] * k->b2 + k->one_minus_b2 * g * g; /* mul_, addcmul_ */
+        const pf_real denominator = pf_rsqrt(v) / k->root_bias2 + k->eps;
+        k->m[i] = m;
+        k->v[i] = v;
+        k->p[i] = k->p[i] * k->decay + k->minus_step * m / denominator; /* mul_, addcdiv_ */
+    }
+}
 
 typedef struct job {
-    int64_t n;
-    pf_real *p, *m, *v;
-    const pf_real *g;
-    pf_real decay, scale, b1, one_minus_b1, b2, one_minus_b2, step_size, root_bias2, eps;
+    pf_adamw_step k;
+    void (*fn)(const pf_adamw_step *k);
 } job;
 
 static void update_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
-    const int64_t from = (int64_t)task * BLOCK, to = from + BLOCK < j->n ? from + BLOCK : j->n;
-    for (int64_t i = from; i < to; i++) {
-        const pf_real g = j->g[i] * j->scale;
-        const pf_real m = j->m[i] + (g - j->m[i]) * j->one_minus_b1; /* torch's lerp */
-        const pf_real v = j->v[i] * j->b2 + g * g * j->one_minus_b2;
-        const pf_real denominator = pf_rsqrt(v) / j->root_bias2 + j->eps;
-        j->m[i] = m;
-        j->v[i] = v;
-        j->p[i] = j->p[i] * j->decay - j->step_size * (m / denominator);
-    }
+    pf_adamw_step k = j->k;
+    const int64_t from = (int64_t)task * BLOCK;
+    k.p += from;
+    k.g += from;
+    k.m += from;
+    k.v += from;
+    k.n = k.n - from < BLOCK ? k.n - from : BLOCK;
+    j->fn(&k);
 }
 
 void pf_adamw_update(pf_pool *pool, const pf_adamw *o, double grad_scale, int64_t n, pf_real *p,
                      const pf_real *g, pf_real *m, pf_real *v) {
-    job j = {
-        .n = n,
+    job j = {.fn = pf_adamw_step_cpu};
+#ifndef PF_DOUBLE
+    if (pf_cpu_level() >= PF_ISA_AVX2) j.fn = pf_adamw_step_avx2;
+    if (pf_cpu_level() >= PF_ISA_AVX512) j.fn = pf_adamw_step_avx512;
+#endif
+    j.k = (pf_adamw_step){
         .p = p,
         .m = m,
         .v = v,
         .g = g,
+        .n = n,
+        .grad_scale = (pf_real)grad_scale,
         .decay = (pf_real)(1 - o->lr * o->weight_decay),
-        .scale = (pf_real)grad_scale,
-        .b1 = (pf_real)o->beta1,
         .one_minus_b1 = (pf_real)(1 - o->beta1),
         .b2 = (pf_real)o->beta2,
         .one_minus_b2 = (pf_real)(1 - o->beta2),
-        .step_size = (pf_real)(o->lr / (1 - pow(o->beta1, (double)o->t))),
+        .minus_step = (pf_real)(-o->lr / (1 - pow(o->beta1, (double)o->t))),
         .root_bias2 = (pf_real)sqrt(1 - pow(o->beta2, (double)o->t)),
         .eps = (pf_real)o->eps,
     };
     pf_pool_run(pool, (int)((n + BLOCK - 1) / BLOCK), update_task, &j);
 }
 
-/* --- passes over a block: fixed parts, put together in their order
- * ------------------------------------------------- */
+/* --- passes over a block: fixed parts, put together in their order --------------------------- */
 
 typedef struct pass {
     const pf_real *x;
@@ -73,9 +86,14 @@ static void sum_task(void *ctx, int task, int worker) {
     (void)worker;
     pass *s = ctx;
     const int64_t from = task * s->part, to = from + s->part < s->n ? from + s->part : s->n;
-    double sum = 0;
-    for (int64_t i = from; i < to; i++) sum += (double)s->x[i] * (double)s->x[i];
-    s->sum[task] = sum;
+    double sum[LANES] = {0}; /* a fixed order that needs no waiting for the sum before */
+    int64_t i = from;
+    for (; i + LANES <= to; i += LANES) {
+        for (int l = 0; l < LANES; l++) sum[l] += (double)s->x[i + l] * (double)s->x[i + l];
+    }
+    for (; i < to; i++) sum[0] += (double)s->x[i] * (double)s->x[i];
+    s->sum[task] =
+        ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
 double pf_sum_squares(pf_pool *pool, int64_t n, const pf_real *x) {

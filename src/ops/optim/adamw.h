@@ -1,9 +1,12 @@
-/* adamw.h - AdamW over contiguous blocks (Loshchilov & Hutter 2019, arXiv 1711.05101;
- * torch.optim.AdamW's arithmetic).
+/* adamw.h - AdamW over contiguous blocks (Loshchilov & Hutter 2019, arXiv 1711.05101), with the
+ * arithmetic of torch.optim.AdamW:
  *
- *   p *= 1 - lr·wd;  m += (g - m)(1 - b1);  v = b2 v + (1 - b2) g²;  p -= lr / (1 - b1^t) · m /
- * (sqrt(v) / sqrt(1 - b2^t) + eps) Not graph ops: they run between graphs, on runs of a block that
- * share learning rate and decay. */
+ *   p *= 1 - lr·wd
+ *   m += (g - m)(1 - b1)
+ *   v  = b2 v + (1 - b2) g²
+ *   p -= lr / (1 - b1^t) · m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+ *
+ * Not graph ops: they run between graphs, on runs of a block that share learning rate and decay. */
 #ifndef PF_ADAMW_H
 #define PF_ADAMW_H
 
