@@ -38,18 +38,17 @@ void pf_op_read_row(const pf_exec *x, const pf_value *v, int64_t row, pf_real *d
 bool pf_can_avx2(const pf_node *n);
 bool pf_can_avx512(const pf_node *n);
 
-/* The first rows of a list of kernels whose launchers are fn##_avx512 and fn##_avx2; none in the double build. They take
- * the op's workspace, or one of their own. */
-#define PF_FAST_KERNELS(fn) PF_FAST_KERNELS_ROOM(fn, NULL)
-#ifdef PF_DOUBLE
-#define PF_FAST_KERNELS_ROOM(fn, room)
-#else
+/* The first rows of a list of kernels whose launchers are fn##_avx512 and fn##_avx2; none in the double build. `room` is
+ * their workspace; NULL: the op's. */
 // clang-format off
-#define PF_FAST_KERNELS_ROOM(fn, room)                                                             \
+#ifdef PF_DOUBLE
+#define PF_FAST_KERNELS(fn, room)
+#else
+#define PF_FAST_KERNELS(fn, room)                                                                  \
     {.backend = "cpu", .name = "avx512", .can = pf_can_avx512, .run = fn##_avx512, .workspace = (room)}, \
     {.backend = "cpu", .name = "avx2", .can = pf_can_avx2, .run = fn##_avx2, .workspace = (room)},
-// clang-format on
 #endif
+// clang-format on
 
 /* Numbers of a fixed split: the same on any machine, so that the same bits come out. */
 static inline int64_t pf_ceil_div(int64_t a, int64_t b) {

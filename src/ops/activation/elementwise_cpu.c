@@ -93,7 +93,7 @@ peft_status pf_elementwise_run(pf_exec *x, const pf_node *n, pf_elements_fn fn) 
     RUN(op, cpu)                                                                                   \
     RUN_FAST(op)                                                                                   \
     const pf_kernel_row pf_##op##_kernels[] = {                                                    \
-        PF_FAST_KERNELS(run_##op)                                                            \
+        PF_FAST_KERNELS(run_##op, NULL)                                                            \
         {.backend = "cpu", .name = "reference", .run = run_##op##_cpu},                            \
         {0},                                                                                       \
     };

@@ -313,12 +313,12 @@ RUN(avx512)
 
 // clang-format off
 const pf_kernel_row pf_attention_kernel_rows[] = {
-    PF_FAST_KERNELS_ROOM(run, pf_attention_tiles_workspace)
+    PF_FAST_KERNELS(run, pf_attention_tiles_workspace)
     {.backend = "cpu", .name = "reference", .run = run_cpu, .workspace = workspace_cpu},
     {0},
 };
 const pf_kernel_row pf_attention_grad_kernel_rows[] = {
-    PF_FAST_KERNELS_ROOM(run_grad, pf_attention_grad_tiles_workspace)
+    PF_FAST_KERNELS(run_grad, pf_attention_grad_tiles_workspace)
     {.backend = "cpu", .name = "reference", .run = run_grad_cpu, .workspace = workspace_grad_cpu},
     {0},
 };

@@ -135,7 +135,7 @@ RUN(avx512)
 
 // clang-format off
 const pf_kernel_row pf_rope_kernel_rows[] = {
-    PF_FAST_KERNELS(run)
+    PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_cpu},
     {0},
 };

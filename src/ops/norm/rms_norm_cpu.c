@@ -191,12 +191,12 @@ RUN(avx512)
 
 // clang-format off
 const pf_kernel_row pf_rms_norm_kernel_rows[] = {
-    PF_FAST_KERNELS(run)
+    PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_cpu},
     {0},
 };
 const pf_kernel_row pf_rms_norm_grad_kernel_rows[] = {
-    PF_FAST_KERNELS(run_grad)
+    PF_FAST_KERNELS(run_grad, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_cpu},
     {0},
 };
