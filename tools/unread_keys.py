@@ -15,7 +15,8 @@ code = "\n".join(p.read_text() for p in sorted((root / "src").rglob("*.[ch]")) i
 checks = "".join((root / "src/config" / n).read_text() for n in ("run_config_check.c", "run_config_notes.c"))
 
 # these are read where they are derived into another field, or say in one line that they change nothing
-derived = {"warmup_steps", "report_to", "fp16", "bf16", "compute", "pad_token", "padding_side", "trust_remote_code"}
+derived = {"warmup_steps", "report_to", "fp16", "bf16", "compute", "pad_token", "padding_side", "trust_remote_code",
+           "mlflow", "wandb", "tensorboard", "distributed"}
 # services that are announced as not active yet
 later = {"pf_mlflow_cfg", "pf_wandb_cfg", "pf_tensorboard_cfg", "pf_dist_cfg"}
 

@@ -59,6 +59,21 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .pool = p->loaded.backend->pool};
 }
 
+/* Tokenizing is spread over dataloader_num_workers threads of its own where some are asked for,
+ * else over those that compute; the tokens are the same. */
+static peft_status read_data(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
+    pf_data_load_options load = pf_prepared_data_options(p);
+    load.test_only = !opt->with_training && opt->purpose == PF_RUN_EVAL;
+    pf_pool *workers = NULL;
+    const int64_t n = p->run.training.dataloader_num_workers;
+    if (n > 0)
+        PF_TRY(pf_pool_new(&workers, (int)(n < pf_usable_cores() ? n : pf_usable_cores()), err));
+    if (workers != NULL) load.pool = workers;
+    peft_status status = pf_data_load(&p->data, &load, err);
+    pf_pool_free(workers);
+    return status;
+}
+
 static int64_t longest_of(const pf_data_view *v) {
     int64_t longest = 0;
     for (int64_t i = 0; i < v->n; i++) {
@@ -156,11 +171,7 @@ pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters)
 static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     PF_TRY(read_config(p, opt, err));
     PF_TRY(open_model(p, opt, err));
-    if (opt->with_data) {
-        pf_data_load_options load = pf_prepared_data_options(p);
-        load.test_only = !opt->with_training && opt->purpose == PF_RUN_EVAL;
-        PF_TRY(pf_data_load(&p->data, &load, err));
-    }
+    if (opt->with_data) PF_TRY(read_data(p, opt, err));
     if (opt->with_data && opt->with_training) {
         p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
         PF_TRY(plan_steps(p, err));

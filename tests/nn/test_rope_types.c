@@ -1,4 +1,5 @@
-/* RoPE frequencies equal those of transformers, from both dialects of config.json (tools/make_rope_fixtures.py). */
+/* RoPE frequencies equal those of transformers, from both dialects of config.json
+ * (tools/make_rope_fixtures.py). */
 #include "nn/rope_types.h"
 #include "text/json.h"
 
@@ -37,11 +38,12 @@ static void check_case(const json_t *c) {
     pf_rope_spec spec;
     float freq[MAX_DIM];
     double factor;
-    peft_status status = pf_rope_spec_read(
-        &spec, json_object_get(c, "config"), name, (int64_t)real(c, "head_dim"),
-        (int64_t)real(c, "max_positions"), real(c, "default_theta"), &err);
+    peft_status status =
+        pf_rope_spec_read(&spec, json_object_get(c, "config"), name, (int64_t)real(c, "head_dim"),
+                          (int64_t)real(c, "max_positions"), real(c, "default_theta"), &err);
     if (status != PEFT_OK) fail_msg("%s: %s", name, err.message);
-    assert_string_equal(pf_rope_type_name(spec.type), json_string_value(json_object_get(c, "type")));
+    assert_string_equal(pf_rope_type_name(spec.type),
+                        json_string_value(json_object_get(c, "type")));
     assert_true(spec.dim <= MAX_DIM);
     assert_int_equal(pf_rope_frequencies(&spec, freq, &factor, &err), PEFT_OK);
     check_frequencies(name, json_object_get(c, "inv_freq"), freq, spec.dim);
@@ -64,9 +66,9 @@ static void equals_transformers(void **state) {
     json_t *cases, *c;
     size_t i;
     peft_error err = {0};
-    assert_int_equal(pf_json_load(&cases, TEST_SOURCE_DIR "/tests/golden/rope/frequencies.json",
-                                  1 << 20, &err),
-                     PEFT_OK);
+    assert_int_equal(
+        pf_json_load(&cases, TEST_SOURCE_DIR "/tests/golden/rope/frequencies.json", 1 << 20, &err),
+        PEFT_OK);
     assert_true(json_array_size(cases) >= 20);
     json_array_foreach(cases, i, c) check_case(c);
     json_decref(cases);
@@ -97,9 +99,10 @@ static void refuses(void **state) {
                   64,
                   "config.json: rope type 'llama3' needs low_freq_factor and a larger "
                   "high_freq_factor");
-    check_refused("{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", 64,
-                  "config.json: rope_parameters differ by layer type ('full_attention'), which this "
-                  "architecture does not have");
+    check_refused(
+        "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", 64,
+        "config.json: rope_parameters differ by layer type ('full_attention'), which this "
+        "architecture does not have");
     check_refused("{}", 7,
                   "config.json: RoPE turns pairs of columns, but head_dim 7 x "
                   "partial_rotary_factor 1 gives 7");
