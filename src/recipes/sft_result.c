@@ -34,6 +34,7 @@ static peft_status write_prompts(pf_sft *s, peft_error *err) {
 }
 
 peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
+    PF_TRY(pf_sft_update_state(s, err));
     const double seconds = pf_now() - s->started;
     const double steps = (double)(s->step > 0 ? s->step : 1),
                  here = (double)(s->step - s->first_step);
@@ -50,7 +51,6 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
         .step = s->step, .epoch = pf_sft_epoch(s), .items = row, .n = (int)PF_COUNT(row)};
     PF_TRY(pf_trainer_state_log(&s->state, &all, err));
     pf_trackers_scalars(&s->trackers, &all);
-    PF_TRY(pf_sft_update_state(s, err));
     PF_TRY(pf_adapter_save(s->p.loaded.adapter, s->dir.path, err));
     const char *path = pf_run_dir_file(&s->dir, "trainer_state.json");
     PF_CHECK_ALLOC(path, err);

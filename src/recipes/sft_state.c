@@ -155,6 +155,8 @@ peft_status pf_sft_update_state(pf_sft *s, peft_error *err) {
     st->global_step = s->step;
     st->epoch = pf_sft_epoch(s);
     st->num_input_tokens_seen = s->tokens_seen;
+    /* as transformers counts: six per weight and token, whatever is trained */
+    st->total_flos = 6.0 * (double)s->p.loaded.model->n_params * (double)s->tokens_seen;
     st->should_stop = s->stopped || s->step >= s->p.total_steps;
     st->has_best = s->best.any;
     if (!s->best.any) return PEFT_OK;
