@@ -5,6 +5,7 @@
 #include "recipes/prepared.h"
 #include "recipes/sft.h"
 #include "train/checkpoint.h"
+#include "train/diagnosis.h"
 #include "train/early_stopping.h"
 #include "train/loss_graph.h"
 #include "train/optimizer.h"
@@ -46,8 +47,9 @@ struct pf_sft {
     double total_loss; /* of all steps, for train_loss */
     int64_t tokens_seen, supervised_seen, rows_seen, rows_plain;
     double started;
-    int64_t first_step; /* of this process */
-    uint64_t peak_anon; /* anonymous memory above the start, largest seen */
+    int64_t first_step;     /* of this process */
+    pf_diagnosis diagnosis; /* what the loss curve shows, at the end */
+    uint64_t peak_anon;     /* anonymous memory above the start, largest seen */
     const volatile sig_atomic_t *stop_signal;
 };
 
