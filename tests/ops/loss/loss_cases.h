@@ -1,0 +1,105 @@
+/* loss_cases.h - cases of gather_labels, head_ce and what goes back through them, for
+ * test_loss_ops.c and its double twin. */
+#include "op_harness.h"
+
+#include "ops/loss/head_ce.h"
+#include "ops/matmul/dropout.h"
+
+typedef struct head_case {
+    int64_t C, V, r;
+    pf_dtype frozen; /* type of a frozen head; NONE: a trained one */
+    pf_dtype bias;   /* BOOL: a trained bias; NONE: none; else a frozen one of that type */
+    double dropout;
+    bool only_gather;
+} head_case;
+
+static peft_status build_head(op_fixture *f, pf_value **root, peft_error *err) {
+    const head_case *c = op_args(f);
+    pf_value *x = op_rows(f, "x", c->C, 0, 1), *h, *w, *bias = NULL, *a = NULL, *b = NULL;
+    pf_value *correct;
+    PF_TRY(pf_gather_labels(op_graph(f), "gather", x, &h, err));
+    *root = h;
+    if (c->only_gather) return PEFT_OK;
+    w = c->frozen == PF_DTYPE_NONE ? op_param(f, "w", c->V, c->C, 0, 0.3)
+                                   : op_weight(f, "w", c->V, c->C, c->frozen, 0, 0.3);
+    if (c->bias == PF_DTYPE_BOOL) bias = op_param(f, "bias", 1, c->V, 0, 1);
+    if (c->bias == PF_DTYPE_BF16) bias = op_weight(f, "bias", 1, c->V, c->bias, 0, 1);
+    if (c->r > 0) {
+        a = op_param(f, "a", c->r, c->C, 0, 0.3);
+        b = op_param(f, "b", c->V, c->r, 0, 0.3);
+    }
+    const pf_head_ce_args args = {.scale = 0.7, .dropout = c->dropout, .seed = 5, .mask_key = 9};
+    return pf_head_ce(op_graph(f), "head", h, w, bias, a, b, &args, root, &correct, err);
+}
+
+static void head_oracle(const op_fixture *f, pf_real *root) {
+    const head_case *c = op_args(f);
+    const pf_batch *batch = op_batch(f);
+    const pf_real *x = op_numbers(f, "x"), *w = op_numbers(f, "w"), *bias = op_numbers(f, "bias");
+    const pf_real *a = op_numbers(f, "a"), *b = op_numbers(f, "b");
+    const pf_dropout d = pf_dropout_make(c->dropout, 5, batch->step, 9);
+    static uint8_t bits[1024];
+    static double z[8192];
+    for (int32_t e = 0; e < batch->n_labels; e++) {
+        const int32_t row = batch->label_row[e];
+        const pf_real *h = x + row * c->C;
+        pf_dropout_bits_cpu(&d, (uint32_t)batch->sample[row], (uint32_t)batch->pos[row], c->C,
+                            bits);
+        double max = -1e300, sum = 0;
+        for (int64_t v = 0; v < c->V; v++) {
+            z[v] = bias != NULL ? (double)bias[v] : 0;
+            for (int64_t k = 0; k < c->C; k++) z[v] += (double)h[k] * (double)w[v * c->C + k];
+            for (int64_t r = 0; r < c->r; r++) {
+                double s = 0;
+                for (int64_t k = 0; k < c->C; k++) {
+                    if (bits[k / 8] >> k % 8 & 1)
+                        s += d.scale * (double)h[k] * (double)a[r * c->C + k];
+                }
+                z[v] += 0.7 * s * (double)b[v * c->r + r];
+            }
+            max = fmax(max, z[v]);
+        }
+        for (int64_t v = 0; v < c->V; v++) sum += exp(z[v] - max);
+        root[e] = (pf_real)(max + log(sum) - z[batch->label_target[e]]);
+    }
+}
+
+/* targets of the batches go up to 180 */
+static const head_case
+    head_gather = {.C = 12, .only_gather = true},
+    head_f32 = {.C = 24, .V = 200, .frozen = PF_DTYPE_F32},
+    head_bf16 = {.C = 40, .V = 230, .frozen = PF_DTYPE_BF16, .bias = PF_DTYPE_BF16},
+    head_tiles = {.C = 17, .V = 2100, .frozen = PF_DTYPE_BF16}, head_trained = {.C = 20, .V = 190},
+    head_trained_tiles = {.C = 9, .V = 1100, .bias = PF_DTYPE_BOOL},
+    head_bias = {.C = 10, .V = 200, .frozen = PF_DTYPE_F32, .bias = PF_DTYPE_BOOL},
+    head_low = {.C = 24, .V = 200, .r = 4, .frozen = PF_DTYPE_BF16},
+    head_drop = {.C = 30, .V = 1200, .r = 3, .frozen = PF_DTYPE_BF16, .dropout = 0.3},
+    head_all = {.C = 30, .V = 210, .r = 5, .bias = PF_DTYPE_BOOL, .dropout = 0.3},
+    head_smollm = {.C = 576, .V = 49152, .frozen = PF_DTYPE_BF16},
+    head_qwen = {.C = 896, .V = 151936, .frozen = PF_DTYPE_BF16},
+    head_full = {.C = 576, .V = 49152};
+
+static const op_case loss_cases[] = {
+    {OP_CASE("gather_labels/plain", &op_batch_plain, build_head, &head_gather)},
+    {OP_CASE("gather_labels/tree", &op_batch_tree, build_head, &head_gather)},
+    {OP_CASE("head_ce/f32", &op_batch_plain, build_head, &head_f32), .oracle = head_oracle},
+    {OP_CASE("head_ce/bf16_and_bias", &op_batch_tree, build_head, &head_bf16),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/three_tiles", &op_batch_plain, build_head, &head_tiles),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/trained", &op_batch_plain, build_head, &head_trained), .oracle = head_oracle},
+    {OP_CASE("head_ce/trained_tiles", &op_batch_tree, build_head, &head_trained_tiles),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/trained_bias", &op_batch_plain, build_head, &head_bias),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/lowrank", &op_batch_tree, build_head, &head_low), .oracle = head_oracle},
+    {OP_CASE("head_ce/lowrank_dropout", &op_batch_plain, build_head, &head_drop),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/everything", &op_batch_plain, build_head, &head_all), .oracle = head_oracle},
+    {OP_CASE("head_ce/bench_512x576x49152", &op_batch_512, build_head, &head_smollm),
+     .only_bench = true},
+    {OP_CASE("head_ce/bench_512x896x151936", &op_batch_512, build_head, &head_qwen),
+     .only_bench = true},
+    {OP_CASE("head_ce/bench_512x576x49152_trained", &op_batch_512, build_head, &head_full),
+     .only_bench = true},
+};
