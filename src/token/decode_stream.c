@@ -57,6 +57,7 @@ peft_status pf_decode_stream_add(pf_decode_stream *s, int32_t id, pf_buf *out, p
 }
 
 peft_status pf_decode_stream_end(pf_decode_stream *s, pf_buf *out, peft_error *err) {
+    if (s->n == 0) return PEFT_OK;
     pf_buf_clear(&s->all);
     PF_TRY(pf_tokenizer_decode(s->tokenizer, s->ids, s->n, s->skip_special, &s->all, err));
     PF_TRY(show(s, out, err));

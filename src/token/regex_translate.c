@@ -221,7 +221,7 @@ static void braces(translator *t) {
     const char *q = t->p;
     char text[24];
     size_t n = 0;
-    bool comma = false, digit = false, low = false;
+    bool comma = false, digit = false;
     while (q < t->end && n < sizeof text - 2 &&
            ((*q >= '0' && *q <= '9') || (*q == ',' && !comma))) {
         if (*q == ',') {
@@ -229,7 +229,6 @@ static void braces(translator *t) {
             if (n == 0) text[n++] = '0';
         } else {
             digit = true;
-            low |= !comma;
         }
         text[n++] = *q++;
     }

@@ -95,7 +95,8 @@ static bool next_field(reader *r, field *f) {
 }
 
 static reader inside(pf_str s) {
-    const unsigned char *p = (const unsigned char *)s.p;
+    const unsigned char *p =
+        (const unsigned char *)(s.p == NULL ? "" : s.p); /* a number where text should be */
     return (reader){p, p + s.n};
 }
 

@@ -43,7 +43,7 @@ bool pf_recall_find(pf_model_scratch *s, const char *p, uint32_t n, uint32_t at,
 
 void pf_recall_keep(pf_model_scratch *s, const char *p, uint32_t n, uint32_t at,
                     const pf_tokens *out, uint32_t count) {
-    if (n == 0 || n > PF_RECALL_KEY || count > PF_RECALL_IDS) return;
+    if (n == 0 || n > PF_RECALL_KEY || count == 0 || count > PF_RECALL_IDS) return;
     const pf_token *v = out->v + out->n - count;
     for (uint32_t i = 0; i < count; i++) {
         if (v[i].begin != at) return;
