@@ -310,6 +310,38 @@ def shared(folder):
     dump(OUT + "/shared.json", out)
 
 
+def fuzz_seeds():
+    """Inputs of tests/fuzz/fuzz_tokenizer.c: two bytes of length, a text, a file."""
+    folder = ROOT + "/tests/fuzz/corpus/fuzz_tokenizer"
+    os.makedirs(folder, exist_ok=True)
+
+    def seed(name, text, data):
+        with open(f"{folder}/{name}", "wb") as f:
+            f.write(struct.pack("<H", len(text)) + text + data)
+
+    def small(**members):
+        model = {"type": "BPE", "unk_token": "<u>", "fuse_unk": True, "byte_fallback": True, "vocab": {"<u>": 0, "a": 1, "b": 2, "ab": 3, "\u2581": 4, "\u2581ab": 5, "<0x41>": 6, "\u0120": 7, "##b": 8, "b</w>": 9},
+                 "merges": ["a b", ["\u2581", "ab"]]}
+        model.update(members.pop("model", {}))
+        return json.dumps({"version": "1.0", "added_tokens": [{"id": 10, "content": "<s>", "special": True, "lstrip": True}, {"id": 11, "content": "ab ", "normalized": True, "single_word": True, "rstrip": True}],
+                           "model": model, **members}).encode()
+
+    texts = ["ab A<s> abab \u00e9\u0301 ab  b1\n".encode(), b"\xff\xc3 ab\x00<s><s>", "\u2581ab\u1100\u1161\u11a8 1234!? IT'S".encode()]
+    p = json.load(open(OUT + "/parts.json"))
+    for key, member in (("normalizers", "normalizer"), ("pre_tokenizers", "pre_tokenizer"), ("decoders", "decoder")):
+        kinds = {}
+        for part in p[key]:
+            kinds.setdefault(part["json"]["type"] + str(len(json.dumps(part["json"])) // 40), part["json"])
+        for i, (kind, part) in enumerate(kinds.items()):
+            seed(f"{member}_{kind}", texts[i % 3], small(**{member: part}))
+    seed("affixes", texts[0], small(model={"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>", "merges": []}))
+    seed("unigram", texts[0], json.dumps({"model": {"unk_id": 0, "byte_fallback": True, "vocab": [["<u>", 0], ["a", -1.5], ["ab", -2e0], ["<0x41>", -3]]}, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"ids": [0]}}}}).encode())
+    seed("charsmap", texts[2], json.dumps({"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(check.proto_of(OUT + "/spm_t5/spiece.model")[1]).decode()}, "model": {"vocab": {"a": 0}, "merges": []}}).encode())
+    seed("spm_bpe", texts[0], open(OUT + "/spm_bpe/tokenizer.model", "rb").read())
+    seed("spm_unigram", texts[2], open(OUT + "/spm_t5/spiece.model", "rb").read())
+    seed("tiktoken", texts[1], b"YQ== 0\nYg== 1\nYWI= 2\nIGFi 3\nIA== 4\n")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--shared", default=ROOT + "/../shared")
@@ -318,6 +350,7 @@ def main():
     make_other_files(made)
     dump(OUT + "/cases.json", {name: cases(t) for name, t in made.items()})
     dump(OUT + "/parts.json", parts())
+    fuzz_seeds()
     shared(a.shared)
 
 
