@@ -234,9 +234,7 @@ static void check_case(const op_case *c) {
     outcome_release(&want);
 }
 
-/* --- timing
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- timing ----------------------------------------------------------------------------------- */
 
 /* The best of many runs: other work on the machine can only add to the time. */
 static void bench_way(const op_case *c, op_way way) {

@@ -68,8 +68,7 @@ struct op_case {
 #define OP_CASE(name_, batch_, build_, args_)                                                      \
     .name = (name_), .batch = (batch_), .build = (build_), .args = (args_)
 
-/* --- for build and oracle
- * ------------------------------------------------------------------------------------------- */
+/* --- for build and oracle --------------------------------------------------------------------- */
 pf_graph *op_graph(op_fixture *f);
 const void *op_args(const op_fixture *f);
 const pf_batch *op_batch(const op_fixture *f);

@@ -11,9 +11,7 @@ peft_status pf_attention(pf_graph *g, const char *name, pf_value *q, pf_value *k
     return pf_op_emit(g, "attention", name, args, in, 5, o, err);
 }
 
-/* --- shapes
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- shapes ----------------------------------------------------------------------------------- */
 
 static peft_status check_rows(const pf_value *v, const char *what, int64_t heads, int64_t head_dim,
                               peft_error *err) {
@@ -75,9 +73,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
-/* --- gradient
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- gradient --------------------------------------------------------------------------------- */
 
 static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     pf_value *in[PF_ATT_GRAD_INPUTS] = {[PF_ATT_DO] = pf_grad_of(ad, n->out[0])};
@@ -96,8 +92,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
-/* --- cost, descriptors
- * --------------------------------------------------------------------------------------------- */
+/* --- cost, descriptors ------------------------------------------------------------------------ */
 
 /* Who sees whom is the batch's business; this is one causal sample of all rows. Two products
  * forward. */

@@ -61,9 +61,7 @@ static void add_scaled(pf_real *y, pf_real a, const pf_real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
-/* --- forward
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- forward ---------------------------------------------------------------------------------- */
 
 typedef struct job {
     pf_attention_call c;
@@ -117,9 +115,7 @@ static int64_t workspace_cpu(const pf_node *n, const int64_t *capacity, int n_wo
     return n_workers * scratch_bytes(capacity[PF_SPACE_TOKENS], X);
 }
 
-/* --- backward
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- backward --------------------------------------------------------------------------------- */
 
 /* p = exp(score - lse) and ds = scale p (dP - delta) of one query and one key */
 static pf_real pair_grad(const pf_attention_call *c, const pf_real *delta, int64_t i, int64_t h,
@@ -235,8 +231,7 @@ static int64_t workspace_grad_cpu(const pf_node *n, const int64_t *capacity, int
     return n_workers * scratch_bytes(T, X) + T * a->n_heads * (int64_t)sizeof(pf_real);
 }
 
-/* --- operands of a node
- * --------------------------------------------------------------------------------------------- */
+/* --- operands of a node ----------------------------------------------------------------------- */
 
 /* The workspace has room for every external row once. */
 static peft_status check_runs(const pf_attention_call *c, peft_error *err) {
@@ -296,8 +291,7 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
     return check_runs(c, err);
 }
 
-/* --- the lists of kernels
- * -------------------------------------------------------------------------------------------- */
+/* --- the lists of kernels --------------------------------------------------------------------- */
 
 #ifndef PF_DOUBLE
 #define RUN(isa)                                                                                   \

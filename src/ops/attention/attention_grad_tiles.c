@@ -61,8 +61,7 @@ static void delta_task(void *ctx, int task, int worker) {
     }
 }
 
-/* --- dk and dv: lanes are keys
- * --------------------------------------------------------------------------------------- */
+/* --- dk and dv: lanes are keys ---------------------------------------------------------------- */
 
 /* Keys of a tile: where they stand, and the numbers by which rows see them. */
 typedef struct key_lanes {
@@ -179,8 +178,7 @@ static void ext_task(void *ctx, int task, int worker) {
     store_keys(j, &r, &k, c->d_ext_k, c->d_ext_v, kh, true);
 }
 
-/* --- dq: lanes are queries
- * ------------------------------------------------------------------------------------------- */
+/* --- dq: lanes are queries -------------------------------------------------------------------- */
 
 static void query_task(void *ctx, int task, int worker) {
     const job *j = ctx;
@@ -229,9 +227,7 @@ static void query_task(void *ctx, int task, int worker) {
     isa->unpack(r.da, NULL, L, c->D, dq_rows, tile.n, false);
 }
 
-/* --- launcher
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- launcher --------------------------------------------------------------------------------- */
 
 peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_attention_isa *isa,
                                         peft_error *err) {

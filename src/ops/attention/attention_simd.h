@@ -11,9 +11,7 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* --- product
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- product ---------------------------------------------------------------------------------- */
 
 /* Rows and vectors of a register tile: 24 sums of 32 registers, or 12 of 16. */
 enum { ROWS = PF_VN == 16 ? 8 : 4, VECS = 3 };
@@ -66,9 +64,7 @@ static void product(int64_t m, int64_t k, int L, const float *a, int64_t row, in
     }
 }
 
-/* --- transposes
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- transposes ------------------------------------------------------------------------------- */
 
 static void pack(const float *const *rows, int L, int64_t D, float *dst) {
     for (int lane = 0; lane < L; lane += PF_VN) {
@@ -102,9 +98,7 @@ static void unpack(const float *src, const float *lane_scale, int L, int64_t D, 
     }
 }
 
-/* --- softmax
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- softmax ---------------------------------------------------------------------------------- */
 
 static void keep(float *s, int L, const int32_t *number, int32_t lo, int32_t hi) {
     const pf_vf none = pf_v_set(-INFINITY);
@@ -170,9 +164,7 @@ static float dot(const float *a, const float *b, int64_t n) {
     return pf_v_sum(sum);
 }
 
-/* --- few queries
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- few queries ------------------------------------------------------------------------------ */
 
 /* PF_VN keys at a time are turned so that a key is a lane; each query then adds over d as `product`
  * does. */

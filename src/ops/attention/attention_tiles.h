@@ -68,8 +68,7 @@ int64_t pf_attention_grad_tiles_workspace(const pf_node *n, const int64_t *capac
 
 #endif
 
-/* --- which rows, which keys
- * ---------------------------------------------------------------------------------------- */
+/* --- which rows, which keys ------------------------------------------------------------------- */
 
 /* n queries of one key head: all G heads of a row, then those of the next, beginning with head
  * `head` of row `row`. All rows are of one segment and see the same external runs. Tiles of keys

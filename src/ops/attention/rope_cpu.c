@@ -5,9 +5,7 @@
 
 #include <string.h>
 
-/* --- rope
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- rope ------------------------------------------------------------------------------------- */
 
 void pf_rope_rows_cpu(const pf_rope_rows *k) {
     const int64_t half = k->D / 2;
@@ -62,9 +60,7 @@ static peft_status launch(pf_exec *x, const pf_node *n, void (*fn)(const pf_rope
     return PEFT_OK;
 }
 
-/* --- rope_table
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- rope_table ------------------------------------------------------------------------------- */
 
 enum { TABLE_TASK_ROWS = 64 };
 
@@ -118,8 +114,7 @@ const pf_kernel_row pf_rope_table_kernel_rows[] = {
     {0},
 };
 
-/* --- the list of rope's kernels
- * -------------------------------------------------------------------------------------- */
+/* --- the list of rope's kernels --------------------------------------------------------------- */
 
 #define RUN(isa)                                                                                   \
     static peft_status run_##isa(pf_exec *x, const pf_node *n, peft_error *err) {                  \

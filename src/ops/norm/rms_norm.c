@@ -19,9 +19,7 @@ peft_status pf_rms_norm(pf_graph *g, const char *name, pf_value *x, pf_value *w,
     return pf_op_emit(g, "rms_norm", name, &args, in, 2, y, err);
 }
 
-/* --- shapes
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- shapes ----------------------------------------------------------------------------------- */
 
 static peft_status check_weight(const pf_value *x, const pf_value *w, int64_t group,
                                 peft_error *err) {
@@ -67,9 +65,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
-/* --- gradients
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- gradients -------------------------------------------------------------------------------- */
 
 /* Emits rms_norm_grad for y = norm(x) w with dL/dy = dy. `acc` is what the gradient of x has
  * gathered so far, or NULL; the sum of both is returned in *dx, or NULL when x has no use for it.
@@ -122,8 +118,7 @@ static peft_status add_recompute(pf_autodiff *ad, pf_node *n, int k, pf_value **
     return pf_rms_norm(pf_grad_graph(ad), n->name, sum, w, args->eps, args->group, out, err);
 }
 
-/* --- costs, descriptors
- * ---------------------------------------------------------------------------------------------- */
+/* --- costs, descriptors ----------------------------------------------------------------------- */
 
 static double columns(const pf_node *n, const int64_t *rows, int in) {
     return (double)pf_value_rows(n->in[in], rows) * (double)n->in[in]->cols;
@@ -183,9 +178,7 @@ const pf_op pf_op_rms_norm_grad = {
     .kernels = pf_rms_norm_grad_kernel_rows,
 };
 
-/* --- fusion
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- fusion ----------------------------------------------------------------------------------- */
 
 static bool reads(const pf_node *n, const pf_value *v) {
     for (int i = 0; i < n->n_in; i++) {

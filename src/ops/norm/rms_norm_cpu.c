@@ -11,9 +11,7 @@
 
 #include <string.h>
 
-/* --- kernels
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- kernels ---------------------------------------------------------------------------------- */
 
 static pf_real inverse_rms(const pf_real *x, int64_t C, double eps) {
     double squares = 0;
@@ -55,9 +53,7 @@ void pf_rms_norm_grad_rows_cpu(const pf_rms_norm_grad_rows *k) {
     }
 }
 
-/* --- launchers
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- launchers -------------------------------------------------------------------------------- */
 
 /* Rows of `group` columns that the node's x has, and how many of them make a task. */
 static int64_t group_rows(const pf_value *x, int64_t rows, int64_t group) {
@@ -170,8 +166,7 @@ int64_t pf_rms_norm_grad_workspace(const pf_node *n, const int64_t *capacity, in
     return vectors * C * (int64_t)sizeof(pf_real);
 }
 
-/* --- the lists of kernels, fastest first
- * ----------------------------------------------------------------------------- */
+/* --- the lists of kernels, fastest first ------------------------------------------------------ */
 
 #define RUN(isa)                                                                                   \
     static peft_status run_##isa(pf_exec *x, const pf_node *n, peft_error *err) {                  \

@@ -65,7 +65,7 @@ void pf_adamw_update(pf_pool *pool, const pf_adamw *o, double grad_scale, int64_
     pf_pool_run(pool, (int)((n + BLOCK - 1) / BLOCK), update_task, &j);
 }
 
-/* --- passes over a block: fixed parts, put together in their order --------------------------- */
+/* --- passes over a block: fixed parts, put together in their order ---------------------------- */
 
 typedef struct pass {
     const pf_real *x;
