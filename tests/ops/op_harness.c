@@ -273,6 +273,8 @@ static int bench(int argc, char **argv, const op_case *cases, int n_cases) {
     for (int i = 1; i < argc; i++) {
         if (pf_streq(argv[i], "--threads") && i + 1 < argc)
             threads = (int)strtol(argv[++i], NULL, 10);
+        else if (pf_streq(argv[i], "--isa") && i + 1 < argc)
+            only = argv[++i];
         else if (argv[i][0] != '-')
             filter = argv[i];
     }
