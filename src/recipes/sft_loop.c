@@ -52,6 +52,8 @@ peft_status pf_sft_diverged(pf_sft *s, peft_status status, peft_error *err) {
     if (status == PEFT_E_FAILED) {
         return PF_FAIL(err, status, "step %lld: %s", (long long)s->step + 1, why);
     }
+    peft_error ignored; /* the run has a failure to report already */
+    if (pf_sft_write_report(s, why, &ignored) == PEFT_OK) pf_sft_say_curve(s);
     return PF_FAIL(err, status,
                    "step %lld: %s. Nothing was updated; %s. Try a smaller training.learning_rate "
                    "(now %g), a warmup, or "
@@ -141,7 +143,8 @@ double pf_sft_epoch(const pf_sft *s) {
 
 peft_status pf_sft_evaluate(pf_sft *s, peft_error *err) {
     if (s->evaluator == NULL) return PEFT_OK;
-    PF_TRY(pf_evaluator_run(s->evaluator, &s->evaluation, NULL, err));
+    pf_buf_clear(&s->predictions);
+    PF_TRY(pf_evaluator_run(s->evaluator, &s->evaluation, &s->predictions, err));
     watch_memory(s);
     const pf_evaluation *e = &s->evaluation;
     const double epoch = pf_sft_epoch(s);

@@ -41,6 +41,7 @@ struct pf_sft {
     bool evaluation_pending;  /* due after the last step and not done (a signal came first) */
     bool new_best;            /* and no checkpoint of it yet */
     pf_evaluation evaluation; /* the last one */
+    pf_buf predictions;       /* its answers, a JSON object a line */
 
     double loss_sum; /* of the steps since the last log line */
     int64_t loss_count;
@@ -90,5 +91,11 @@ void pf_sft_progress(pf_sft *s, const peft_step_report *r);
 peft_status pf_sft_write_result(pf_sft *s, peft_error *err);
 void pf_sft_say_result(const pf_sft *s);
 void pf_sft_release_parts(pf_sft *s);
+
+/* --- the words (sft_words.c) */
+/* What the loss curve shows and what to change, into s->diagnosis and report.html. diverged: the
+ * message that stopped the run, or NULL. */
+peft_status pf_sft_write_report(pf_sft *s, const char *diverged, peft_error *err);
+void pf_sft_say_curve(const pf_sft *s);
 
 #endif

@@ -2,11 +2,9 @@
 #include "recipes/sft_parts.h"
 
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "text/json.h"
-#include "train/report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,67 +33,6 @@ static peft_status write_prompts(pf_sft *s, peft_error *err) {
     return status;
 }
 
-static pf_curve_context curve_context(const pf_sft *s) {
-    const pf_training_cfg *t = &s->p.run.training;
-    const pf_adapter *ad = s->p.loaded.adapter;
-    pf_curve_context c = {
-        .learning_rate = t->learning_rate,
-        .num_train_epochs = pf_sft_epoch(s),
-        .max_grad_norm = t->max_grad_norm,
-        .warmup_steps = pf_schedule_warmup(t->warmup, t->warmup_ratio, s->p.total_steps),
-        .batch = t->per_device_train_batch_size * t->gradient_accumulation_steps,
-        .early_stopping = s->stops_early,
-        .load_best = t->load_best_model_at_end,
-    };
-    if (pf_streq(ad->method->name, "lora")) {
-        const pf_lora_cfg *lora = ad->cfg.method_cfg;
-        c.lora_r = lora->r;
-        c.lora_dropout = lora->dropout;
-    }
-    return c;
-}
-
-/* The text of a file of the run's folder for the report; NULL when it cannot be read. */
-static const char *text_of(pf_sft *s, const char *name) {
-    pf_buf text = {0};
-    const char *path = pf_run_dir_file(&s->dir, name);
-    const char *copy = NULL;
-    if (path != NULL && pf_read_file(&text, path, (size_t)1 << 20, NULL) == PEFT_OK) {
-        copy = pf_arena_strndup(&s->p.arena, pf_buf_str(&text), text.len);
-    }
-    pf_buf_free(&text);
-    return copy;
-}
-
-static peft_status write_report(pf_sft *s, peft_error *err) {
-    const pf_curve_context context = curve_context(s);
-    PF_TRY(pf_diagnose_state(&s->diagnosis, &s->p.arena, &s->state, &context, err));
-    char params[256];
-    pf_adapter_describe(s->p.loaded.adapter, params, sizeof params);
-    const pf_named_text facts[] = {
-        {"model", s->p.loaded.model->path},
-        {"method", s->p.loaded.adapter->method->name},
-        {"parameters", params},
-        {"device", pf_cpu_model()},
-    };
-    const pf_report_cfg cfg = {
-        .title = s->p.run.training.run_name != NULL ? s->p.run.training.run_name : s->dir.path,
-        .state = &s->state,
-        .diagnosis = &s->diagnosis,
-        .facts = facts,
-        .n_facts = (int)PF_COUNT(facts),
-        .config_text = text_of(s, "config.yaml"),
-        .environment_text = text_of(s, "environment.json")};
-    pf_buf html = {0};
-    peft_status status = pf_report_html(&html, &cfg, err);
-    if (status == PEFT_OK && !pf_buf_ok(&html))
-        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK)
-        status = pf_run_dir_put(&s->dir, "report.html", html.data, html.len, err);
-    pf_buf_free(&html);
-    return status;
-}
-
 peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     PF_TRY(pf_sft_update_state(s, err));
     const double seconds = pf_now() - s->started;
@@ -119,7 +56,7 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     PF_CHECK_ALLOC(path, err);
     PF_TRY(pf_trainer_state_write(&s->state, path, err));
     PF_TRY(write_prompts(s, err));
-    PF_TRY(write_report(s, err));
+    PF_TRY(pf_sft_write_report(s, NULL, err));
     pf_trackers_sync(&s->trackers);
     PF_TRY(pf_run_dir_mark_finished(&s->dir, err));
     PF_INFO("saved: %s", s->dir.path);
@@ -165,13 +102,13 @@ void pf_sft_say_result(const pf_sft *s) {
             pf_format_bytes((double)s->p.memory.total, planned, sizeof planned),
             pf_format_bytes((double)s->peak_anon, measured, sizeof measured));
     say_profile(s);
-    PF_INFO("the loss curve %s: %s", s->diagnosis.title, s->diagnosis.shows);
-    PF_INFO("what to do: %s", s->diagnosis.advice);
+    pf_sft_say_curve(s);
 }
 
 void pf_sft_release_parts(pf_sft *s) {
     pf_trackers_close(&s->trackers);
     pf_evaluator_free(s->evaluator);
+    pf_buf_free(&s->predictions);
     pf_batch_builder_free(s->builder);
     pf_loss_graph_release(&s->loss);
     pf_run_dir_close(&s->dir);

@@ -249,8 +249,11 @@ peft_status pf_checkpoint_save(const pf_checkpoint_save_cfg *cfg, peft_error *er
         goto out;
     }
     if (cfg->params != NULL) {
-        const char *when = pf_arena_printf(&w.arena, "%s is not written", w.name);
-        PF_TRY_OUT(pf_weights_check_finite(cfg->params, NULL, when != NULL ? when : w.name, err));
+        status = pf_weights_check_finite(cfg->params, NULL, err);
+        if (status != PEFT_OK) {
+            pf_fail_prefix(err, status, "%s is not written", w.name);
+            goto out;
+        }
     }
     PF_TRY_OUT(hidden_path(&w.arena, cfg->run_dir, "", w.name, &tmp_dir, err));
     w.tmp_dir = tmp_dir;

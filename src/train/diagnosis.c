@@ -138,7 +138,9 @@ static pf_finding judge(figures *f) {
     if (f->jump >= 0) return PF_FINDING_JUMPS;
     if (-fall > 0.05 * f->start && -fall > 3 * f->noise) return PF_FINDING_RISES;
     if (overfits(f)) return PF_FINDING_OVERFITS;
-    if (f->noise > 0.1 * f->level && fall < 4 * f->noise) return PF_FINDING_OSCILLATES;
+    double lr = f->ctx->learning_rate;
+    if (f->noise > 0.1 * f->level && fall < 4 * f->noise)
+        return lr > 0 && lr < 5e-5 ? PF_FINDING_FLAT : PF_FINDING_OSCILLATES;
     if (fall < 0.03 * f->start) return PF_FINDING_FLAT;
     return PF_FINDING_FALLS;
 }
@@ -286,6 +288,9 @@ static void say_flat(const figures *f, pf_buf *shows, pf_buf *advice) {
                             "shows what is supervised).");
         return;
     }
+    if (f->noise > 0.1 * f->level)
+        pf_buf_addf(shows, " It swings by about %.3g, which at this learning rate is the rows.",
+                    f->noise);
     pf_buf_adds(advice, "Rate: ");
     if (lr > 0 && f->ctx->lora_r > 0 && lr < 5e-5) {
         add_rate(advice, f, 10);

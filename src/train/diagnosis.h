@@ -18,8 +18,9 @@
  *   overfits     the last eval_loss is above the smallest by more than 0.02 of it, at least two
  *                evaluations (or one, then 0.05) after it, and the training loss did not rise since
  *   oscillates   the noise is above 0.1 of level, and start - end below 4 times the noise
- *   flat         start - end is below 0.03 of start
- *   falls        otherwise; "still" when the last quarter lowered it by more than 0.03 */
+ *   flat         start - end is below 0.03 of start; or it would oscillate, but the learning rate
+ * is known and below 5e-5: steps that small do not swing a loss, different rows do falls otherwise;
+ * "still" when the last quarter lowered it by more than 0.03 */
 #ifndef PF_DIAGNOSIS_H
 #define PF_DIAGNOSIS_H
 

@@ -53,23 +53,18 @@ static const char *value_name(double v) {
 }
 
 static peft_status name_nonfinite(const pf_params *ps, const pf_real *block, int64_t at,
-                                  const char *when, const char *what, const char *advice,
-                                  peft_error *err) {
+                                  const char *what, peft_error *err) {
     const pf_param *p = param_at(ps, at);
     int64_t in = at - p->offset;
-    return PF_FAIL(err, PEFT_E_DIVERGED, "%s: %s %s[%lld,%lld] is %s. %s", when, what, p->name,
+    return PF_FAIL(err, PEFT_E_DIVERGED, "%s %s[%lld,%lld] is %s", what, p->name,
                    (long long)(in / p->cols), (long long)(in % p->cols),
-                   value_name((double)block[at]), advice);
+                   value_name((double)block[at]));
 }
 
-#define LOWER_RATE                                                                                 \
-    "Try a lower training.learning_rate, a longer warmup, or training.max_grad_norm=1"
-
-peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, const char *when,
-                                    peft_error *err) {
+peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, peft_error *err) {
     int64_t at = pf_first_nonfinite(pool, params->block_len, params->data);
     if (at < 0) return PEFT_OK;
-    return name_nonfinite(params, params->data, at, when, "the weight", LOWER_RATE, err);
+    return name_nonfinite(params, params->data, at, "the weight", err);
 }
 
 static bool all_zero(const pf_param *p) {
@@ -93,18 +88,17 @@ static peft_status check_nonzero(const pf_optimizer *o, bool excepted, peft_erro
     if (dead == NULL) return PEFT_OK;
     if (n_dead == n) {
         return PF_FAIL(err, PEFT_E_FAILED,
-                       "step %lld: no gradient reaches %s, nor %s: nothing would be trained. Are "
+                       "no gradient reaches %s, nor %s: nothing would be trained. Are "
                        "all labels masked (data preview shows them), or is the loss constant?",
-                       (long long)o->t + 1, dead->name,
-                       n > 1 ? "any other trainable tensor" : "anything else");
+                       dead->name, n > 1 ? "any other trainable tensor" : "anything else");
     }
     char others[48] = "";
     if (n_dead > 1) snprintf(others, sizeof others, " (and of %d other tensors)", n_dead - 1);
     return PF_FAIL(err, PEFT_E_FAILED,
-                   "step %lld: the gradient of %s is zero throughout%s: it would never be trained. "
+                   "the gradient of %s is zero throughout%s: it would never be trained. "
                    "The model does not use it in this run; leave it out of target_modules or "
                    "modules_to_save",
-                   (long long)o->t + 1, dead->name, others);
+                   dead->name, others);
 }
 
 peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_optimizer_report *out,
@@ -113,12 +107,8 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
     double norm = sqrt(pf_sum_squares(pool, ps->block_len, ps->grad));
     if (!isfinite(norm)) {
         int64_t at = pf_first_nonfinite(pool, ps->block_len, ps->grad);
-        char when[64];
-        snprintf(when, sizeof when, "step %lld, stopped before the update", (long long)o->t + 1);
-        if (at >= 0)
-            return name_nonfinite(ps, ps->grad, at, when, "the gradient of", LOWER_RATE, err);
-        return PF_FAIL(err, PEFT_E_DIVERGED, "%s: the norm of the gradients overflows. %s", when,
-                       LOWER_RATE);
+        if (at >= 0) return name_nonfinite(ps, ps->grad, at, "the gradient of", err);
+        return PF_FAIL(err, PEFT_E_DIVERGED, "the norm of the gradients overflows");
     }
     if (!o->checked) PF_TRY(check_nonzero(o, false, err));
     bool look_again = o->moved && !o->checked_excepted;

@@ -2,6 +2,7 @@
  *
  * The gradient of a step is complete when pf_optimizer_step is called, and is left as it was (the
  * caller zeroes it for the next step). Nothing is changed when the step fails:
+ * (the messages name the tensor; step, advice and what is kept are the caller's to add)
  *   - PEFT_E_DIVERGED  a gradient is NaN or infinite; the message names the tensor and the element;
  *   - PEFT_E_FAILED    a tensor's gradient is zero throughout where it must not be. Asked once per
  *     tensor: at the first step, and for those that may be zero there (A while B is 0) at the first
@@ -53,10 +54,8 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
 peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_optimizer_report *out,
                               peft_error *err);
 
-/* PEFT_E_DIVERGED and the tensor's name where a weight is NaN or infinite. `when` begins the
- * message. */
-peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, const char *when,
-                                    peft_error *err);
+/* PEFT_E_DIVERGED and the tensor's name where a weight is NaN or infinite. */
+peft_status pf_weights_check_finite(const pf_params *params, pf_pool *pool, peft_error *err);
 
 /* Moments and step count, by the names of the parameters ("optimizer"). */
 pf_section pf_optimizer_section(pf_optimizer *o);

@@ -480,9 +480,7 @@ static void nonfinite_state_is_not_saved(void **state) {
         assert_int_equal(pf_checkpoint_save(&cfg, &err), PEFT_E_DIVERGED);
         assert_string_equal(
             err.message,
-            kind == 0 ? "checkpoint-2 is not written: the weight layer.lora_B.weight[1,1] is NaN. "
-                        "Try a lower training.learning_rate, a longer warmup, or "
-                        "training.max_grad_norm=1"
+            kind == 0 ? "checkpoint-2 is not written: the weight layer.lora_B.weight[1,1] is NaN"
             : kind == 1
                 ? "checkpoint-2 is not written: element 4 of "
                   "optimizer.exp_avg.layer.lora_B.weight is not finite. The earlier checkpoints "

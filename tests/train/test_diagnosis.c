@@ -147,6 +147,9 @@ static void oscillating(void **state) {
                                      .grad_norm = 3,
                                      .lr = 1e-3};
             expect(n, 0, &context, PF_FINDING_OSCILLATES, "two values in turn");
+            pf_curve_context slow = context;
+            slow.learning_rate = 1e-6;
+            expect(n, 0, &slow, PF_FINDING_FLAT, "different rows, at a rate that moves nothing");
         }
     }
 }

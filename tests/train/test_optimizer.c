@@ -141,11 +141,8 @@ static void nonfinite_gradients_stop_and_are_named(void **state) {
         for (int i = 0; i < 4; i++) set_grad(&s, i, 1);
         s.ps.items[2]->grad[7] = bad[k].value;
         assert_int_equal(pf_optimizer_step(&s.o, NULL, 1e-3, NULL, &s.err), PEFT_E_DIVERGED);
-        char want[512];
-        snprintf(want, sizeof want,
-                 "step 1, stopped before the update: the gradient of l1.lora_A[1,2] is %s. Try a "
-                 "lower training.learning_rate, a longer warmup, or training.max_grad_norm=1",
-                 bad[k].text);
+        char want[128];
+        snprintf(want, sizeof want, "the gradient of l1.lora_A[1,2] is %s", bad[k].text);
         assert_string_equal(s.err.message, want);
         assert_int_equal(s.o.t, 0);
         for (int64_t i = 0; i < s.ps.block_len; i++) {
@@ -161,7 +158,7 @@ static void dead_tensors_are_named(void **state) {
     begin(&s);
     set_grad(&s, 1, 1); /* B of layer 1 gets nothing; the A's are excepted */
     assert_int_equal(pf_optimizer_step(&s.o, NULL, 1e-3, NULL, &s.err), PEFT_E_FAILED);
-    assert_string_equal(s.err.message, "step 1: the gradient of l1.lora_B is zero throughout: it "
+    assert_string_equal(s.err.message, "the gradient of l1.lora_B is zero throughout: it "
                                        "would never be trained. The model does not use it in this "
                                        "run; leave it out of target_modules or modules_to_save");
     end(&s);
@@ -169,7 +166,7 @@ static void dead_tensors_are_named(void **state) {
     begin(&s);
     assert_int_equal(pf_optimizer_step(&s.o, NULL, 1e-3, NULL, &s.err), PEFT_E_FAILED);
     assert_string_equal(s.err.message,
-                        "step 1: no gradient reaches l0.lora_B, nor any other trainable tensor: "
+                        "no gradient reaches l0.lora_B, nor any other trainable tensor: "
                         "nothing would be trained. Are all labels masked (data preview shows "
                         "them), or is the loss constant?");
     end(&s);
@@ -186,7 +183,7 @@ static void excepted_tensors_are_asked_after_the_first_move(void **state) {
     assert_int_equal(pf_optimizer_step(&s.o, NULL, 1e-3, NULL, NULL), PEFT_OK);
     set_grad(&s, 0, 1);
     assert_int_equal(pf_optimizer_step(&s.o, NULL, 1e-3, NULL, &s.err), PEFT_E_FAILED);
-    assert_string_equal(s.err.message, "step 3: the gradient of l1.lora_A is zero throughout: it "
+    assert_string_equal(s.err.message, "the gradient of l1.lora_A is zero throughout: it "
                                        "would never be trained. The model does not use it in this "
                                        "run; leave it out of target_modules or modules_to_save");
     set_grad(&s, 2, 1);
@@ -202,12 +199,10 @@ static void nonfinite_weights_are_named(void **state) {
     (void)state;
     setup s;
     begin(&s);
-    assert_int_equal(pf_weights_check_finite(&s.ps, NULL, "checkpoint-5", NULL), PEFT_OK);
+    assert_int_equal(pf_weights_check_finite(&s.ps, NULL, NULL), PEFT_OK);
     s.ps.items[3]->data[14] = INFINITY;
-    assert_int_equal(pf_weights_check_finite(&s.ps, NULL, "checkpoint-5", &s.err), PEFT_E_DIVERGED);
-    assert_string_equal(s.err.message,
-                        "checkpoint-5: the weight l1.lora_B[2,4] is infinite. Try a lower "
-                        "training.learning_rate, a longer warmup, or training.max_grad_norm=1");
+    assert_int_equal(pf_weights_check_finite(&s.ps, NULL, &s.err), PEFT_E_DIVERGED);
+    assert_string_equal(s.err.message, "the weight l1.lora_B[2,4] is infinite");
     end(&s);
 }
 
