@@ -16,8 +16,8 @@ typedef struct pf_model_options { /* zero is the usual */
 
 peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,
                           peft_error *err);
-/* Shapes only, from a parsed config.json, which is taken over (also on failure); `name` stands for the
- * folder in messages. */
+/* Shapes only, from a parsed config.json, which is taken over (also on failure); `name` stands for
+ * the folder in messages. */
 peft_status pf_model_open_config(pf_model **out, struct json_t *config, const char *name,
                                  peft_error *err);
 void pf_model_close(pf_model *m);

@@ -110,7 +110,7 @@ static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_
     return PEFT_OK;
 }
 
-static peft_status start(pf_adapter *ad, bool with_training, peft_error *err) {
+peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err) {
     if (with_training) {
         if (ad->model->params != NULL) {
             return PF_FAIL(err, PEFT_E_STATE, "%s: another adapter of this model is being trained",
@@ -130,7 +130,7 @@ peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_c
     *out = NULL;
     PF_TRY(new_adapter(&ad, model, cfg, true, err));
     ad->params.seed = seed;
-    peft_status status = start(ad, with_training, err);
+    peft_status status = pf_adapter_seal(ad, with_training, err);
     if (status == PEFT_OK && !model->shapes_only) status = ad->method->init(ad, seed, err);
     if (status != PEFT_OK) {
         pf_adapter_close(ad);
@@ -142,14 +142,8 @@ peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_c
 }
 
 peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
-                                     bool with_training, peft_error *err) {
-    PF_TRY(new_adapter(out, model, cfg, false, err));
-    peft_status status = start(*out, with_training, err);
-    if (status != PEFT_OK) {
-        pf_adapter_close(*out);
-        *out = NULL;
-    }
-    return status;
+                                     peft_error *err) {
+    return new_adapter(out, model, cfg, false, err);
 }
 
 void pf_adapter_close(pf_adapter *ad) {

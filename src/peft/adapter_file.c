@@ -145,7 +145,7 @@ static peft_status copy_base_name(pf_adapter *ad, const json_t *c, const char *w
 /* cfg and everything in it live in `a`, which becomes the adapter's business once it is attached.
  */
 static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
-                             const char *where, pf_arena *a, bool with_training, peft_error *err) {
+                             const char *where, pf_arena *a, peft_error *err) {
     const pf_method *method;
     pf_peft_cfg cfg = {.given = true};
     PF_TRY(find_peft_type(c, where, &method, err));
@@ -153,18 +153,18 @@ static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir,
     PF_TRY(check_weight_file(a, dir, "adapter_model.safetensors", err));
     PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
     cfg.method = method->name;
-    peft_status status = pf_adapter_attach_loaded(out, model, &cfg, with_training, err);
+    peft_status status = pf_adapter_attach_loaded(out, model, &cfg, err);
     if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s", where);
     PF_TRY(copy_base_name(*out, c, where, err));
     return PEFT_OK;
 }
 
 static peft_status load_weights(pf_adapter *ad, pf_arena *a, const char *dir, const char *name,
-                                peft_error *err) {
+                                bool with_training, peft_error *err) {
     const char *path = pf_path_join(a, dir, name);
     PF_CHECK_ALLOC(path, err);
-    if (ad->model->shapes_only) return PEFT_OK;
-    PF_TRY(pf_adapter_load_tensors(ad, path, err));
+    if (ad->model->shapes_only) return pf_adapter_seal(ad, with_training, err);
+    PF_TRY(pf_adapter_load_tensors(ad, path, with_training, err));
     if (ad->method->ready != NULL) ad->method->ready(ad);
     return PEFT_OK;
 }
@@ -183,17 +183,17 @@ static peft_status open_folder(pf_adapter **out, pf_model *model, const char *di
                            dir);
         }
         const pf_peft_cfg full = {.method = "full", .given = true};
-        PF_TRY(pf_adapter_attach_loaded(out, model, &full, with_training, err));
-        return load_weights(*out, a, dir, "model.safetensors", err);
+        PF_TRY(pf_adapter_attach_loaded(out, model, &full, err));
+        return load_weights(*out, a, dir, "model.safetensors", with_training, err);
     }
     PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
     peft_status status = PEFT_OK;
     if (!json_is_object(c))
         status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
-    if (status == PEFT_OK) status = open_peft(out, model, dir, c, where, a, with_training, err);
+    if (status == PEFT_OK) status = open_peft(out, model, dir, c, where, a, err);
     json_decref(c);
     PF_TRY(status);
-    return load_weights(*out, a, dir, "adapter_model.safetensors", err);
+    return load_weights(*out, a, dir, "adapter_model.safetensors", with_training, err);
 }
 
 /* A path, or a hub name that is in the local cache. */

@@ -6,9 +6,10 @@
 #include "formats/stored_tensor.h"
 #include "peft/method.h"
 
-/* Puts the tensors of a file where they belong; `config` names the file that said what belongs
- * where. */
-peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error *err);
+/* Looks whether the tensors of a file are those of the adapter, one for one; then makes room for
+ * the weights and reads them. */
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,
+                                    peft_error *err);
 /* Writes all parameters as f32. */
 peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err);
 /* README.md of the folder. */

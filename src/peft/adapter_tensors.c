@@ -10,18 +10,21 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PREFIX   "base_model.model."
 #define MAX_TOLD 4
 
+enum { CHUNK = 4096 };
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct loader {
     pf_adapter *ad;
     const pf_safetensors *file;
-    bool *covered; /* per parameter */
+    const pf_stored_tensor **source; /* per parameter */
 } loader;
 
 /* What the adapter was trained on and what it is put on: the end of every message about sizes. */
@@ -111,6 +114,30 @@ static peft_status fail_nowhere(const loader *l, const pf_stored_tensor *t, peft
     return status;
 }
 
+/* Numbers [at, at + n) of a tensor, which may stand at any address. */
+static void read_stored(const pf_stored_tensor *t, int64_t at, int64_t n, float *out) {
+    const unsigned char *data = t->data;
+    pf_dtype_to_f32(t->dtype, data + (size_t)at * pf_dtype_info(t->dtype)->block_bytes, (size_t)n,
+                    out);
+}
+
+/* Row i of a stored matrix against the base's; the copy may be rounded to a shorter type. */
+static bool same_row(const pf_stored_tensor *t, const pf_weight *w, int64_t i) {
+    enum { PART = 256 };
+    float a[PART];
+    pf_real b[PART];
+    for (int64_t j = 0; j < w->cols; j += PART) {
+        const int64_t n = w->cols - j < PART ? w->cols - j : PART;
+        read_stored(t, i * w->cols + j, n, a);
+        pf_weight_read_tile(w, i, 1, j, n, b, n);
+        for (int64_t k = 0; k < n; k++) {
+            const double diff = fabs((double)a[k] - (double)b[k]);
+            if (!(diff <= 0.01 * fabs((double)b[k]) + 1e-6)) return false;
+        }
+    }
+    return true;
+}
+
 /* peft stores the frozen matrix of an embedding or head that LoRA acts on beside the update. It
  * must be the base's. */
 static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, bool *is_base,
@@ -134,46 +161,48 @@ static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, 
     }
     pf_weight stored;
     PF_TRY(pf_stored_weight(t, l->file->path, &stored, err));
-    enum { CHUNK = 256 };
-    pf_real a[CHUNK], b[CHUNK];
     for (int64_t i = 0; i < w->rows && !m->shapes_only; i++) {
-        for (int64_t j = 0; j < w->cols; j += CHUNK) {
-            int64_t n = w->cols - j < CHUNK ? w->cols - j : CHUNK;
-            pf_weight_read_tile(&stored, i, 1, j, n, a, n);
-            pf_weight_read_tile(w, i, 1, j, n, b, n);
-            for (int64_t k = 0; k < n; k++) {
-                /* the copy may be rounded to a shorter type */
-                if ((double)pf_rabs(a[k] - b[k]) <= 0.01 * (double)pf_rabs(b[k]) + 1e-6) continue;
-                return PF_FAIL(
-                    err, PEFT_E_UNSUPPORTED,
-                    "%s: %s holds another matrix than the base '%s' (row %lld differs): the "
-                    "adapter was made "
-                    "on a base with changed embeddings. Merge it with peft on that base first",
-                    l->file->path, t->name, m->name, (long long)i);
-            }
-        }
+        if (same_row(t, w, i)) continue;
+        return PF_FAIL(
+            err, PEFT_E_UNSUPPORTED,
+            "%s: %s holds another matrix than the base '%s' (row %lld differs): the adapter was "
+            "made on a base with changed embeddings. Merge it with peft on that base first",
+            l->file->path, t->name, m->name, (long long)i);
     }
     return PEFT_OK;
 }
 
-static peft_status load_tensor(loader *l, const pf_stored_tensor *t, peft_error *err) {
+/* Where does this tensor belong? */
+static peft_status place_tensor(loader *l, int index, peft_error *err) {
+    const pf_stored_tensor *t = &l->file->tensors[index];
     pf_param *p = find_param(l->ad, t->name);
+    pf_weight w;
     bool is_base;
     if (p == NULL) {
         PF_TRY(check_base_layer(l, t, &is_base, err));
         return is_base ? PEFT_OK : fail_nowhere(l, t, err);
     }
     if (!has_shape(t, p)) return fail_shape(l, t, p, err);
-    if (l->covered[p->index]) {
+    if (l->source[p->index] != NULL) {
         return PF_FAIL(err, PEFT_E_FORMAT,
                        "%s: tensor %s is there twice, under two spellings of its name",
                        l->file->path, t->name);
     }
-    pf_weight w;
-    PF_TRY(pf_stored_weight(t, l->file->path, &w, err));
-    pf_weight_read_tile(&w, 0, p->rows, 0, p->cols, p->data, p->cols);
-    l->covered[p->index] = true;
-    return PEFT_OK;
+    l->source[p->index] = t;
+    return pf_stored_weight(t, l->file->path, &w, err); /* of a type that can be read */
+}
+
+static void read_all(const loader *l) {
+    float wide[CHUNK];
+    for (int i = 0; i < l->ad->params.n; i++) {
+        const pf_param *p = l->ad->params.items[i];
+        const int64_t count = p->rows * p->cols;
+        for (int64_t at = 0; at < count; at += CHUNK) {
+            const int64_t n = count - at < CHUNK ? count - at : CHUNK;
+            read_stored(l->source[i], at, n, wide);
+            for (int64_t k = 0; k < n; k++) p->data[at + k] = wide[k];
+        }
+    }
 }
 
 static peft_status check_covered(const loader *l, peft_error *err) {
@@ -181,7 +210,7 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     int n = 0;
     pf_buf text = {0};
     for (int i = 0; i < ps->n; i++) {
-        if (l->covered[i]) continue;
+        if (l->source[i] != NULL) continue;
         if (n < MAX_TOLD) pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", ps->items[i]->name);
         n++;
     }
@@ -196,17 +225,24 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     return status;
 }
 
-peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error *err) {
+static peft_status load(loader *l, bool with_training, peft_error *err) {
+    PF_CHECK_ALLOC(l->source, err);
+    for (int i = 0; i < l->file->n_tensors; i++) PF_TRY(place_tensor(l, i, err));
+    PF_TRY(check_covered(l, err));
+    PF_TRY(
+        pf_adapter_seal(l->ad, with_training, err)); /* now that the sizes are known to be true */
+    read_all(l);
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,
+                                    peft_error *err) {
     pf_safetensors file = {0};
     PF_TRY(pf_safetensors_open(&file, path, err));
     loader l = {
-        .ad = ad, .file = &file, .covered = pf_calloc((size_t)ad->params.n + 1, sizeof(bool))};
-    peft_status status = PEFT_OK;
-    if (l.covered == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    for (int i = 0; i < file.n_tensors && status == PEFT_OK; i++)
-        status = load_tensor(&l, &file.tensors[i], err);
-    if (status == PEFT_OK) status = check_covered(&l, err);
-    pf_free(l.covered);
+        .ad = ad, .file = &file, .source = pf_calloc((size_t)ad->params.n + 1, sizeof *l.source)};
+    peft_status status = load(&l, with_training, err);
+    pf_free(l.source);
     pf_safetensors_close(&file);
     return status;
 }
@@ -216,7 +252,6 @@ peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, peft_error
 static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
                         peft_error *err) {
     (void)t;
-    enum { CHUNK = 4096 };
     float narrow[CHUNK];
     const pf_param *p = ((const pf_adapter *)ctx)->params.items[index];
     const int64_t count = p->rows * p->cols;

@@ -78,10 +78,11 @@ void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
 
 bool pf_adapter_has_dropout(const pf_adapter *ad); /* random masks are drawn in training */
 
-/* For adapter_file.c: attached and sealed, weights to be filled by the caller; names that match
- * nothing are let pass. */
+/* For adapter_file.c: attached and counted, nothing allocated for weights yet; names that match
+ * nothing are let pass. Once the file is known to fit, seal makes room for the weights. */
 peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
-                                     bool with_training, peft_error *err);
+                                     peft_error *err);
+peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err);
 
 /* --- merging: is the site's weight or bias another than the base's, and which numbers --- */
 bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "models/model_test.h"
 
 static pf_arena arena;
@@ -317,6 +318,22 @@ static void tells_of_unused_tensors(void **state) {
     pf_model_close(m);
 }
 
+/* No allocation that fails leaves memory behind. */
+static void survives_failing_allocations(void **state) {
+    (void)state;
+    bool opened = false;
+    for (int64_t n = 1; n < 2000 && !opened; n++) {
+        pf_model *m;
+        pf_alloc_fail_at(n);
+        opened = pf_model_open(&m, TEST_SOURCE_DIR "/tests/golden/parity/qwen3",
+                               &(pf_model_options){.dtype = PF_DTYPE_BF16}, NULL) == PEFT_OK;
+        pf_alloc_fail_at(0);
+        if (!opened) assert_null(m);
+        pf_model_close(m);
+    }
+    assert_true(opened);
+}
+
 static void opens_every_fixture(void **state) {
     (void)state;
     pf_strlist names = {0};
@@ -345,6 +362,7 @@ int main(void) {
         cmocka_unit_test(refuses_values),
         cmocka_unit_test(refuses_weights),
         cmocka_unit_test(tells_of_unused_tensors),
+        cmocka_unit_test(survives_failing_allocations),
         cmocka_unit_test(opens_every_fixture),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

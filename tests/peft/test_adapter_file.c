@@ -424,6 +424,25 @@ static void refuses_folders(void **state) {
     pf_model_close(m);
 }
 
+/* A rank that asks for more memory than any machine has is found wrong before memory is asked for.
+ */
+static void checks_sizes_before_making_room(void **state) {
+    (void)state;
+    pf_model *m = open_base(GOLDEN "/peft/base_untied");
+    tensor_list l = {.n = 0};
+    for (int i = 0; i < 2; i++) add_q(&l, i, 32, 32, 2);
+    assert_refused(
+        m,
+        adapter_folder("huge",
+                       "{\"peft_type\": \"LORA\", \"r\": 2, \"target_modules\": "
+                       "[\"q_proj\"], \"rank_pattern\": {\"1.self_attn.q_proj\": 65536}}",
+                       &l),
+        "%a/adapter_model.safetensors: "
+        "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight is [2,32], but "
+        "adapter_config.json gives this module rank 65536");
+    pf_model_close(m);
+}
+
 /* No allocation that fails leaves a model half attached or memory behind. */
 static void survives_failing_allocations(void **state) {
     (void)state;
@@ -457,6 +476,7 @@ int main(void) {
         cmocka_unit_test(compares_stored_embeddings),
         cmocka_unit_test(refuses_configs),
         cmocka_unit_test(refuses_folders),
+        cmocka_unit_test(checks_sizes_before_making_room),
         cmocka_unit_test(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
