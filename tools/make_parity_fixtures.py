@@ -590,7 +590,7 @@ PEFT_BASES = dict(
 )
 PEFT_ADAPTERS = [
     ("lora", "untied", dict(r=4, lora_alpha=12, target_modules=["q_proj", "v_proj"])),
-    ("rslora", "untied", dict(r=4, lora_alpha=12, use_rslora=True, target_modules=ALL)),
+    ("rslora", "untied", dict(r=4, lora_alpha=5, use_rslora=True, target_modules=ALL)),
     ("patterns", "untied", dict(r=4, lora_alpha=8, target_modules=ALL, rank_pattern={"q_proj": 2, r"layers\.1\.mlp\.\w+": 6, "v_proj": 3},
                                 alpha_pattern={"model.layers.0.self_attn.v_proj": 5, "(o|down)_proj": 32})),
     ("regex", "untied", dict(r=2, target_modules=r".*\.layers\.[01]\.(self_attn\.[qv]|mlp\.up)_proj")),
