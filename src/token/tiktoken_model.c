@@ -131,23 +131,36 @@ static size_t splits_of(const pf_vocab *v, pf_str s, split out[TOKEN_MAX]) {
     return n;
 }
 
-static peft_status make_merges(pf_tokenizer *t, const pf_token_input *in, peft_error *err) {
-    split splits[TOKEN_MAX];
-    size_t count = 0;
-    uint32_t rank = 0;
-    for (int32_t id = 0; id < t->vocab.n_ids; id++) {
-        pf_str s = pf_vocab_text(&t->vocab, id);
-        if (s.n > 1) count += splits_of(&t->vocab, s, splits);
-    }
-    PF_TRY(pf_bpe_reserve(&t->bpe, count + 1, err));
+static peft_status make_merges(pf_tokenizer *t, peft_error *err) {
+    split splits[TOKEN_MAX],
+        *all = NULL; /* all: of every token in turn, each list with a mark behind it */
+    uint32_t n_all = 0, cap = 0, rank = 0;
+    peft_status status = PEFT_OK;
     for (int32_t id = 0; id < t->vocab.n_ids; id++) {
         pf_str s = pf_vocab_text(&t->vocab, id);
         size_t n = s.n > 1 ? splits_of(&t->vocab, s, splits) : 0;
-        for (size_t i = 0; i < n; i++)
-            PF_TRY(pf_load_merge(t, rank++, (pf_str){s.p, splits[i].at},
-                                 (pf_str){s.p + splits[i].at, s.n - splits[i].at}, in->file, err));
+        if (n_all + n + 1 > cap) {
+            split *grown = pf_token_grown(all, &cap, n_all + n + 1, sizeof *all);
+            if (grown == NULL) {
+                status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory for merges");
+                goto out;
+            }
+            all = grown;
+        }
+        memcpy(all + n_all, splits, n * sizeof *all);
+        n_all += (uint32_t)n;
+        all[n_all++] = (split){-1, -1, 0};
     }
-    return PEFT_OK;
+    PF_TRY_OUT(pf_bpe_reserve(&t->bpe, n_all, err));
+    for (uint32_t i = 0, id = 0; i < n_all; i++) {
+        if (all[i].left < 0)
+            id++;
+        else
+            PF_TRY_OUT(pf_bpe_merge(&t->bpe, rank++, all[i].left, all[i].right, (int32_t)id, err));
+    }
+out:
+    pf_free(all);
+    return status;
 }
 
 static void add_json_string(pf_buf *b, const char *s) {
@@ -199,7 +212,7 @@ static peft_status tiktoken_load(pf_tokenizer *t, const pf_token_input *in, peft
     t->model = pf_token_model_find("BPE");
     pf_bpe_init(&t->bpe, &t->vocab);
     t->bpe.ignore_merges = true;
-    PF_TRY(make_merges(t, in, err));
+    PF_TRY(make_merges(t, err));
     PF_TRY(pf_bpe_finish(&t->bpe, err));
     pf_added_tokens_begin(&t->added, &t->vocab);
     bool listed = pf_tj_get(in->config->config, "added_tokens_decoder").v != NULL;

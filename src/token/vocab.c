@@ -27,27 +27,31 @@ void pf_vocab_release(pf_vocab *v) {
     memset(v, 0, sizeof *v);
 }
 
-static uint32_t *slot_of(const pf_vocab *v, const char *p, size_t n, bool literal) {
-    uint32_t mask = v->n_slots - 1, i = (uint32_t)pf_hash64(p, n, literal ? LITERAL : RAW) & mask;
+static pf_vocab_slot *slot_of(const pf_vocab *v, const char *p, size_t n, bool literal,
+                              uint32_t *tag) {
+    uint64_t hash = pf_hash64(p, n, literal ? LITERAL : RAW);
+    uint32_t mask = v->n_slots - 1, i = (uint32_t)hash & mask;
+    *tag = (uint32_t)(hash >> 32);
     for (;; i = (i + 1) & mask) {
-        uint32_t s = v->slots[i];
-        if (s == 0) return &v->slots[i];
-        const pf_vocab_entry *e = &v->entries[s - 1];
-        if (e->n == n && e->literal == literal && memcmp(v->blob + e->at, p, n) == 0)
-            return &v->slots[i];
+        pf_vocab_slot *s = &v->slots[i];
+        if (s->entry == 0) return s;
+        if (s->tag != *tag) continue;
+        const pf_vocab_entry *e = &v->entries[s->entry - 1];
+        if (e->n == n && e->literal == literal && memcmp(v->blob + e->at, p, n) == 0) return s;
     }
 }
 
 static peft_status grow_slots(pf_vocab *v, peft_error *err) {
-    uint32_t n = v->n_slots == 0 ? 1024 : v->n_slots * 2;
-    uint32_t *slots = pf_calloc(n, sizeof *slots);
+    uint32_t n = v->n_slots == 0 ? 1024 : v->n_slots * 2, tag;
+    pf_vocab_slot *slots = pf_calloc(n, sizeof *slots);
     if (slots == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for a vocabulary");
     pf_free(v->slots);
     v->slots = slots;
     v->n_slots = n;
     for (uint32_t i = 0; i < v->n; i++) {
         const pf_vocab_entry *e = &v->entries[i];
-        *slot_of(v, v->blob + e->at, e->n, e->literal) = i + 1;
+        pf_vocab_slot *s = slot_of(v, v->blob + e->at, e->n, e->literal, &tag);
+        *s = (pf_vocab_slot){i + 1, tag};
     }
     return PEFT_OK;
 }
@@ -57,9 +61,10 @@ static peft_status add(pf_vocab *v, const char *p, size_t n, bool literal, int64
     if (id < 0 || id > INT32_MAX - 1)
         return PF_FAIL(err, PEFT_E_FORMAT, "token id %lld is out of range", (long long)id);
     if (v->n >= v->n_slots / 2) PF_TRY(grow_slots(v, err));
-    uint32_t *slot = slot_of(v, p, n, literal);
-    if (*slot != 0) {
-        v->entries[*slot - 1].id = (int32_t)id;
+    uint32_t tag;
+    pf_vocab_slot *slot = slot_of(v, p, n, literal, &tag);
+    if (slot->entry != 0) {
+        v->entries[slot->entry - 1].id = (int32_t)id;
         return PEFT_OK;
     }
     PF_TOKEN_GROW(v->blob, v->blob_cap, (size_t)v->blob_n + n + 1, err);
@@ -68,7 +73,7 @@ static peft_status add(pf_vocab *v, const char *p, size_t n, bool literal, int64
     v->blob[v->blob_n + n] = 0;
     v->entries[v->n++] = (pf_vocab_entry){v->blob_n, (uint32_t)n, (int32_t)id, literal};
     v->blob_n += (uint32_t)n + 1;
-    *slot = v->n;
+    *slot = (pf_vocab_slot){v->n, tag};
     return PEFT_OK;
 }
 
@@ -107,8 +112,8 @@ peft_status pf_vocab_finish(pf_vocab *v, peft_error *err) {
 
 static int32_t look_up(const pf_vocab *v, const char *p, size_t n, bool literal) {
     if (v->n_slots == 0) return -1;
-    uint32_t s = *slot_of(v, p, n, literal);
-    return s == 0 ? -1 : v->entries[s - 1].id;
+    uint32_t tag, entry = slot_of(v, p, n, literal, &tag)->entry;
+    return entry == 0 ? -1 : v->entries[entry - 1].id;
 }
 
 int32_t pf_vocab_find(const pf_vocab *v, const char *bytes, size_t n) {

@@ -21,12 +21,17 @@ typedef struct pf_vocab_entry {
     bool literal;
 } pf_vocab_entry;
 
+typedef struct pf_vocab_slot {
+    uint32_t entry,
+        tag; /* entry + 1, 0 is free; bits of the hash, so that strangers cost one look */
+} pf_vocab_slot;
+
 typedef struct pf_vocab {
     char *blob;
     uint32_t blob_n, blob_cap;
     pf_vocab_entry *entries;
     uint32_t n, cap; /* distinct strings */
-    uint32_t *slots; /* entry + 1, 0 is free */
+    pf_vocab_slot *slots;
     uint32_t n_slots;
     int32_t *by_id; /* entry of each id, -1 for holes */
     int32_t n_ids;  /* largest id + 1 */
