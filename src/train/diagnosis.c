@@ -293,10 +293,12 @@ static void say_flat(const figures *f, pf_buf *shows, pf_buf *advice) {
                     f->noise);
     pf_buf_adds(advice, "Rate: ");
     if (lr > 0 && f->ctx->lora_r > 0 && lr < 5e-5) {
-        add_rate(advice, f, 10);
-        pf_buf_adds(advice, "; LoRA usually wants 1e-4 to 5e-4.");
+        pf_buf_addf(advice,
+                    "training.learning_rate=2e-4 (it is %.3g); LoRA usually wants 1e-4 to "
+                    "5e-4.",
+                    lr);
     } else {
-        add_rate(advice, f, 3);
+        add_rate(advice, f, lr > 0 && lr < 1e-6 ? 10 : 3);
         pf_buf_adds(advice, ".");
     }
     pf_buf_adds(advice, " Targets: train more of the model (peft.lora.target_modules=all-linear");

@@ -225,7 +225,7 @@ static void words_carry_the_figures(void **state) {
     assert_string_equal(d.title, "flat");
     assert_string_equal(
         d.advice,
-        "Rate: training.learning_rate=1e-05 (it is 1e-06); LoRA usually wants 1e-4 to 5e-4. "
+        "Rate: training.learning_rate=2e-4 (it is 1e-06); LoRA usually wants 1e-4 to 5e-4. "
         "Targets: train more of the model (peft.lora.target_modules=all-linear, peft.lora.r=16). "
         "Data: see with peft-toolkit data preview that the prompt holds what the target needs, and "
         "that the answer is what is supervised.");
