@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "formats/safetensors_shards.h"
 #include "formats/safetensors_write.h"
+#include "formats/hf_carry.h"
 #include "formats/hf_folder.h"
 #include "formats/tensor_source.h"
 #include "formats/zip_pt.h"
@@ -211,49 +212,12 @@ static peft_status write_config(const job *j, const char *from, const char *to, 
     return status;
 }
 
-static peft_status copy_file(const char *from, const char *to, peft_error *err) {
-    pf_mapping m;
-    PF_TRY(pf_map_file(&m, from, err));
-    peft_status status = pf_write_file(to, m.data != NULL ? m.data : (const void *)"", m.size, err);
-    pf_unmap_file(&m);
-    return status;
-}
-
-static bool is_carried(const char *name) {
-    static const char *const names[] = {
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.model",
-        "spiece.model",
-        "chat_template.jinja",
-        "chat_template.json",
-        "preprocessor_config.json",
-    };
-    for (size_t i = 0; i < PF_COUNT(names); i++) {
-        if (pf_streq(name, names[i])) return true;
-    }
-    return pf_ends_with(name, ".tiktoken");
-}
-
 static peft_status write_other_files(job *j, const char *dir, peft_error *err) {
-    const char *base = j->ad->model->path;
-    pf_strlist names;
-    PF_TRY(pf_list_dir(&names, &j->arena, base, err));
-    for (int i = 0; i < names.n; i++) {
-        const char *from = pf_path_join(&j->arena, base, names.items[i]);
-        const char *to = pf_path_join(&j->arena, dir, names.items[i]);
-        if (from == NULL || to == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-        if (pf_streq(names.items[i], "config.json"))
-            PF_TRY(write_config(j, from, to, err));
-        else if (is_carried(names.items[i]) && !pf_is_dir(from))
-            PF_TRY(copy_file(from, to, err));
-    }
-    return PEFT_OK;
+    const char *from = pf_path_join(&j->arena, j->ad->model->path, "config.json");
+    const char *to = pf_path_join(&j->arena, dir, "config.json");
+    if (from == NULL || to == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    PF_TRY(write_config(j, from, to, err));
+    return pf_hf_carry(j->ad->model->path, dir, err);
 }
 
 /* --- folder and file

@@ -15,8 +15,9 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
                                   .env = (const char *const *)environ};
     PF_TRY(pf_run_cfg_open(&p->run, &p->cfg, &p->arena, &source, NULL, 0, opt->purpose, err));
     if (opt->purpose == PF_RUN_ANY) return PEFT_OK;
-    for (int i = 0; i < p->cfg.notes.n; i++) PF_INFO("%s", p->cfg.notes.items[i]);
-    if (opt->with_training) {
+    if (!opt->with_training) {
+        for (int i = 0; i < p->cfg.notes.n; i++) PF_INFO("%s", p->cfg.notes.items[i]);
+    } else { /* the notes, and the services that are not active yet */
         static const char *const active[] = {"logging.csv"};
         pf_strlist lines;
         PF_TRY(

@@ -20,6 +20,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 
 static volatile sig_atomic_t stop_signal;
 
@@ -146,10 +147,14 @@ void pf_sft_close(pf_sft *s) {
 static peft_status stop_here(pf_sft *s, peft_error *err) {
     const int sig = stop_signal;
     if (s->step > 0 && s->saved_step != s->step) PF_TRY(pf_sft_save(s, err));
+    char saved[96] = "there is no checkpoint yet";
+    if (s->step > 0)
+        snprintf(saved, sizeof saved, "checkpoint-%lld is written, continue with --resume",
+                 (long long)s->step);
     return PF_FAIL(err, sig == SIGINT ? PEFT_E_INTERRUPTED : PEFT_E_TERMINATED,
-                   "stopped by %s after step %lld of %lld; continue with --resume",
+                   "stopped by %s after step %lld of %lld; %s",
                    sig == SIGINT ? "SIGINT" : "SIGTERM", (long long)s->step,
-                   (long long)s->p.total_steps);
+                   (long long)s->p.total_steps, saved);
 }
 
 peft_status pf_sft_run(const peft_run_options *opt, peft_error *err) {

@@ -13,9 +13,12 @@
 
 static peft_status save_adapter(void *ctx, pf_ckpt_writer *w, peft_error *err) {
     const pf_sft *s = ctx;
+    const bool is_adapter = s->p.loaded.adapter->method->peft_type != NULL;
     const char *path;
-    PF_TRY(pf_ckpt_file(w, "adapter_model.safetensors", &path, err));
-    PF_TRY(pf_ckpt_file(w, "adapter_config.json", &path, err));
+    PF_TRY(pf_ckpt_file(w, is_adapter ? "adapter_model.safetensors" : "model.safetensors", &path,
+                        err));
+    PF_TRY(pf_ckpt_file(w, is_adapter ? "adapter_config.json" : "config.json", &path, err));
+    PF_TRY(pf_ckpt_file(w, "README.md", &path, err));
     pf_arena a;
     pf_arena_init(&a, "checkpoint");
     const char *dir = pf_path_dir(&a, path);
