@@ -168,6 +168,15 @@ peft_status cli_parse(const cli_command *cmd, const cli_flag *flags, int n_flags
     return PEFT_OK;
 }
 
+peft_status cli_needs_config(const cli_command *cmd, const char *config, const cli_words *words,
+                             peft_error *err) {
+    if (config != NULL || words->n_overrides > 0) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_USAGE,
+                   "%s: name a configuration, for example peft-toolkit %s config.yaml; "
+                   "peft-toolkit init > config.yaml writes one",
+                   cmd->name, cmd->name);
+}
+
 int cli_fail(const peft_error *err) {
     for (const char *line = err->message; *line != '\0';) {
         size_t n = strcspn(line, "\n");
@@ -182,6 +191,8 @@ int cli_done(void) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     peft_error err = {0};
+    if (errno == EPIPE)
+        return peft_status_exit_code(PEFT_E_IO); /* "| head": nobody is left to tell */
     pf_fail_errno(&err, PEFT_E_IO, errno != 0 ? errno : EIO, "cannot write to stdout");
     return cli_fail(&err);
 }

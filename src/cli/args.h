@@ -49,6 +49,10 @@ typedef struct cli_words {
 peft_status cli_parse(const cli_command *cmd, const cli_flag *flags, int n_flags, int argc,
                       char **argv, cli_words *words, peft_error *err);
 
+/* A configuration comes from a file, or from overrides alone. */
+peft_status cli_needs_config(const cli_command *cmd, const char *config, const cli_words *words,
+                             peft_error *err);
+
 /* Prints "error: ..." to stderr and returns the status' exit code. */
 int cli_fail(const peft_error *err);
 /* Flushes stdout; a full disk or closed pipe there is an error too. */

@@ -24,24 +24,44 @@ const cli_command cmd_eval = {
     .run = run,
 };
 
-/* "metric=value": the number that follows "metric": in the flat JSON object of results. */
-static peft_status check_under(const char *rule, const char *json, peft_error *err) {
+static peft_status read_rule(const char *rule, int *name_len, double *least, peft_error *err) {
     const char *equals = strchr(rule, '=');
-    double least;
-    if (equals == NULL || !pf_parse_float(equals + 1, &least)) {
+    if (equals == NULL || equals == rule || !pf_parse_float(equals + 1, least)) {
         return PF_FAIL(err, PEFT_E_USAGE, "eval: --fail-under needs metric=value, not '%s'", rule);
     }
+    *name_len = (int)(equals - rule);
+    return PEFT_OK;
+}
+
+/* The keys of a flat JSON object of numbers. */
+static void list_keys(const char *json, char *out, size_t n) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (const char *p = strchr(json, '"'); p != NULL && used + 64 < n; p = strchr(p, '"')) {
+        size_t len = strcspn(++p, "\"");
+        used += (size_t)snprintf(out + used, n - used, "%s%.*s", used > 0 ? ", " : "",
+                                 (int)(len < 48 ? len : 48), p);
+        p += len + (p[len] == '"');
+    }
+}
+
+/* "metric=value": the number that follows "metric": in the flat JSON object of results. */
+static peft_status check_under(const char *rule, const char *json, peft_error *err) {
+    double least;
+    int n;
+    PF_TRY(read_rule(rule, &n, &least, err));
     char key[128];
-    snprintf(key, sizeof key, "\"%.*s\":", (int)(equals - rule), rule);
+    snprintf(key, sizeof key, "\"%.*s\":", n, rule);
     const char *at = strstr(json, key);
     if (at == NULL) {
-        return PF_FAIL(err, PEFT_E_USAGE, "eval: there is no metric named %.*s in %s",
-                       (int)(equals - rule), rule, json);
+        char known[512];
+        list_keys(json, known, sizeof known);
+        return PF_FAIL(err, PEFT_E_USAGE, "eval: there is no metric named %.*s; there are %s", n,
+                       rule, known);
     }
     double value = strtod(at + strlen(key), NULL);
     if (value >= least) return PEFT_OK;
-    return PF_FAIL(err, PEFT_E_FAILED, "%.*s is %g, below %g", (int)(equals - rule), rule, value,
-                   least);
+    return PF_FAIL(err, PEFT_E_FAILED, "%.*s is %g, below %g", n, rule, value, least);
 }
 
 static int run(int argc, char **argv) {
@@ -68,6 +88,12 @@ static int run(int argc, char **argv) {
     if (base && adapter != NULL) {
         pf_fail(&err, PEFT_E_USAGE, "eval: --base and --adapter exclude each other");
         return cli_fail(&err);
+    }
+    if (cli_needs_config(&cmd_eval, config, &words, &err) != PEFT_OK) return cli_fail(&err);
+    for (int i = 0; i < under.n; i++) { /* before the work, not after it */
+        double least;
+        int n;
+        if (read_rule(under.items[i], &n, &least, &err) != PEFT_OK) return cli_fail(&err);
     }
     peft_eval_options opt = {
         .run = {.config_path = config,

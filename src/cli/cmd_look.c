@@ -82,6 +82,7 @@ static int run_plan(int argc, char **argv) {
         return cli_fail(&err);
     if (words.help) return cli_done();
     if (config == NULL && words.n_files > 0) config = words.files[0];
+    if (cli_needs_config(&cmd_plan, config, &words, &err) != PEFT_OK) return cli_fail(&err);
     const peft_run_options opt = {
         .config_path = config, .overrides = words.overrides, .n_overrides = words.n_overrides};
     char *text = NULL;

@@ -87,6 +87,7 @@ static int run(int argc, char **argv) {
                 words.files[0]);
         return cli_fail(&err);
     }
+    if (cli_needs_config(&cmd_train, config, &words, &err) != PEFT_OK) return cli_fail(&err);
     peft_run_options opt = {.config_path = config,
                             .overrides = words.overrides,
                             .n_overrides = words.n_overrides,

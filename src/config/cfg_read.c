@@ -87,9 +87,17 @@ void pf_cfg_suggest(const pf_cfg *c, int parent, const char *name, char *out, si
     }
     pf_arena_mark mark = pf_arena_get_mark(c->arena);
     const char **near = PF_NEW_ARRAY(c->arena, const char *, c->n > 0 ? c->n : 1);
-    if (near == NULL || elsewhere(c, name, out, n)) return;
+    if (near == NULL) return;
     const bool dotted = strchr(name, '.') != NULL;
     int count = 0, best = nearest_neighbour(c, parent, name, near, &count);
+    /* "name" of a section that has "name_or_path" is that, whoever else has a "name" */
+    const size_t len = strlen(name);
+    const bool begins =
+        parent >= 0 && best >= 0 && pf_starts_with(near[best], name) && near[best][len] == '_';
+    if (!begins && elsewhere(c, name, out, n)) {
+        pf_arena_rewind(c->arena, mark);
+        return;
+    }
     if (best >= 0 && !dotted) {
         snprintf(out, n, "; did you mean %s%s%s?", parent >= 0 ? c->items[parent].path : "",
                  parent >= 0 ? "." : "", near[best]);

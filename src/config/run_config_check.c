@@ -50,7 +50,7 @@ static void check_model(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
     if (purpose != PF_RUN_ANY && is_empty(m->name_or_path) && is_empty(m->adapter_name_or_path))
         pf_cfg_complain(cfg, "model.name_or_path",
                         "is missing; it should name a folder with config.json, a tokenizer and "
-                        "*.safetensors, a .gguf file, or a hub name in the local cache");
+                        "*.safetensors, or a hub name in the local cache");
     if (m->tokenizer_name_or_path == NULL && m->name_or_path != NULL) {
         m->tokenizer_name_or_path = m->name_or_path;
         pf_cfg_derive(cfg, "model.tokenizer_name_or_path", "model.name_or_path");

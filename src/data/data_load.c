@@ -102,8 +102,9 @@ static peft_status load(pf_data *d, const pf_data_load_options *opt, peft_error 
         PF_TRY(pf_split_all(&d->test_set, &d->arena, &d->test, err));
     }
     if (d->train.n == 0 && d->test.n == 0)
-        return PF_FAIL(err, PEFT_E_CONFIG, "there are no rows: data.%s is not given",
-                       opt->test_only ? "test" : "train");
+        return PF_FAIL(err, PEFT_E_CONFIG, "there are no rows: data.%s is not given%s",
+                       opt->test_only ? "test" : "train",
+                       opt->test_only ? ", and data.test_size takes none of data.train" : "");
     return make_fingerprint(d, opt, err);
 }
 

@@ -229,7 +229,12 @@ static peft_status describe_file(json_t *root, const char *path, peft_error *err
 }
 
 peft_status pf_inspect(json_t **out, const char *path, peft_error *err) {
+    static const char *const endings[] = {".safetensors", ".json", ".gguf", ".pt", ".bin"};
     *out = NULL;
+    for (size_t i = 0; i < PF_COUNT(endings) && !pf_path_exists(path); i++) {
+        if (pf_ends_with(path, endings[i])) /* not the name of a model on the hub */
+            return PF_FAIL(err, PEFT_E_MISSING, "there is no file %s", path);
+    }
     json_t *root = json_object();
     PF_CHECK_ALLOC(root, err);
     bool file = pf_path_exists(path) && !pf_is_dir(path);

@@ -108,7 +108,7 @@ static peft_status fail_nowhere(const loader *l, const pf_stored_tensor *t, peft
     pf_buf_adds(&text, ". ");
     add_bases(&text, l->ad);
     pf_buf_adds(&text, ". Use the base that the adapter was trained on (model.name_or_path)");
-    peft_status status = PF_FAIL(err, PEFT_E_MISSING, "%s", pf_buf_str(&text));
+    peft_status status = PF_FAIL(err, PEFT_E_SHAPE, "%s", pf_buf_str(&text));
     pf_buf_free(&text);
     pf_free(names);
     return status;

@@ -19,7 +19,7 @@ static const golden cases[] = {
     /* nothing there */
     {"",
      "run.yaml: model.name_or_path is missing; it should name a folder with config.json, a "
-     "tokenizer and *.safetensors, a .gguf file, or a hub name in the local cache\n"
+     "tokenizer and *.safetensors, or a hub name in the local cache\n"
      "run.yaml: data has neither prompt and target nor text; they say what is learned from a row, "
      "for example prompt: \"Q: {question}\\nA:\" and target: \" {answer}\"\n"
      "run.yaml: data.train is missing; it should name a CSV, TSV, JSON or JSONL file"},
@@ -28,7 +28,7 @@ static const golden cases[] = {
      "training:\n"
      "run.yaml: model.name_or_path is missing; it should name a folder with config.json, a "
      "tokenizer "
-     "and *.safetensors, a .gguf file, or a hub name in the local cache\n"
+     "and *.safetensors, or a hub name in the local cache\n"
      "run.yaml: data has neither prompt and target nor text; they say what is learned from a row, "
      "for "
      "example prompt: \"Q: {question}\\nA:\" and target: \" {answer}\"\n"
