@@ -8,7 +8,8 @@ Needs torch, transformers 5, peft, safetensors. Never run by the build or the te
 Each folder of tests/golden/parity/ is one case: a tiny random model (config.json, model.safetensors), a LoRA adapter whose B
 is away from zero (adapter/), and
 
-    case.json              batches, optimizer, per-step loss, gradient norm and learning rate, figures of the switched-off feature
+    case.json              batches, optimizer, per-step loss, gradient norm and learning rate, greedy continuations of the first
+                           batch, figures of the switched-off feature
     expected.safetensors   logits of the first batch; grad.<name>: raw gradients of step 1; after.<name>: adapter after the steps
 
 A step has several samples of different length; Hugging Face computes them as one padded batch, the C engine as rows without
@@ -406,6 +407,21 @@ def step_loss(model, samples, alone):
     return total / count
 
 
+def greedy(model, samples, n_new=10, margin=2e-3):
+    """Greedy continuations without a cache; ended where two tokens are nearly as likely."""
+    out = []
+    for s in samples:
+        ids, new = list(s["ids"]), []
+        while len(new) < n_new:
+            top = torch.topk(model(input_ids=torch.tensor([ids])).logits[0, -1], 2)
+            if float(top.values[0] - top.values[1]) < margin:
+                break
+            new.append(int(top.indices[0]))
+            ids.append(new[-1])
+        out.append(new)
+    return out
+
+
 def make_batches(gen, lengths, per_step=4, steps=STEPS):
     def draw(lo, hi):
         return int(torch.randint(lo, hi + 1, (1,), generator=gen))
@@ -508,10 +524,14 @@ def make_case(c, out):
     model = load(folder, adapter=adapter)
     with torch.no_grad():
         logits = torch.cat(forward(model, batches[0], c["alone"]))
+        continuations = None if c["alone"] else greedy(model, batches[0])
         right = dict(logits=logits, losses=[float(step_loss(model, b, c["alone"])) for b in batches])
     info = dict(what=c["what"], method="full" if c["full"] else "lora", transformers=transformers.__version__, peft=peft.__version__,
                 torch=torch.__version__, trainable=trainable_line(model),
                 off=off_figures(c, folder, adapter, batches, right))
+    if continuations is not None:  # with the dynamic type a cache holds keys turned for shorter lengths
+        assert sum(map(len, continuations)) >= 20, (c["name"], continuations)
+        info["greedy"] = continuations
     tensors = dict(logits=logits)
     if c["logits_only"]:
         info["eval_losses"] = right["losses"]
