@@ -9,14 +9,12 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "ops/matmul/gemm.h"
+#include "ops/matmul/gemm_onednn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef PEFT_HAVE_ONEDNN
-#include <oneapi/dnnl/dnnl.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -74,37 +72,14 @@ static double peak(pf_isa isa) {
     return best;
 }
 
-#ifdef PEFT_HAVE_ONEDNN
-typedef struct slices {
-    const product *p;
-    int64_t cols;
-} slices;
-
-static void slice_task(void *ctx, int task, int worker) {
-    const slices *s = ctx;
-    const pf_gemm *g = &s->p->g;
-    (void)worker;
-    int64_t n0 = task * s->cols, n = g->n - n0 < s->cols ? g->n - n0 : s->cols;
-    const float *b = (const float *)g->b->data + (g->form == PF_GEMM_NT ? n0 * g->b->stride : n0);
-    dnnl_sgemm(g->form == PF_GEMM_TN ? 'T' : 'N', g->form == PF_GEMM_NT ? 'T' : 'N', g->m, n, g->k,
-               1, g->a, g->lda, b, g->b->stride, g->accumulate ? 1.0f : 0.0f, g->c + n0, g->ldc);
-}
-#endif
-
-static void run(const product *p) {
-    if (p->isa != NULL) {
-        pf_gemm_run(p->pool, p->isa, &p->g, p->workspace);
-        return;
-    }
-#ifdef PEFT_HAVE_ONEDNN
-    slices s = {p, 192};
-    while (p->g.n / s.cols > 64) s.cols *= 2;
-    pf_pool_run(p->pool, (int)((p->g.n + s.cols - 1) / s.cols), slice_task, &s);
-#endif
+static bool run(const product *p) {
+    if (p->isa == NULL) return pf_gemm_onednn_run(p->pool, &p->g, p->workspace, NULL) == PEFT_OK;
+    pf_gemm_run(p->pool, p->isa, &p->g, p->workspace);
+    return true;
 }
 
 static double rate(const product *p, double seconds) {
-    run(p);
+    if (!run(p)) return 0; /* built without oneDNN */
     double best = 1e30, start = pf_now();
     int runs = 0;
     do {
@@ -151,7 +126,8 @@ int main(int argc, char **argv) {
     float *a = pf_malloc((size_t)most_a * 4), *b = pf_malloc((size_t)most_b * 4);
     float *c = pf_malloc((size_t)most_c * 4);
     void *stored = pf_malloc((size_t)most_b * 4);
-    void *workspace = pf_aligned_malloc((size_t)pf_gemm_workspace(threads), 64);
+    int64_t room = pf_gemm_workspace(threads), other = pf_gemm_onednn_workspace(threads);
+    void *workspace = pf_aligned_malloc((size_t)(room > other ? room : other), 64);
     pf_pool *pool = NULL;
     if (a == NULL || b == NULL || c == NULL || stored == NULL || workspace == NULL ||
         pf_pool_new(&pool, threads, NULL) != PEFT_OK)
@@ -170,9 +146,7 @@ int main(int argc, char **argv) {
     if (pf_cpu_level() >= PF_ISA_AVX512) isas[n_isas++] = &pf_gemm_avx512;
     if (pf_cpu_level() >= PF_ISA_AVX2 && (all || n_isas == 0)) isas[n_isas++] = &pf_gemm_avx2;
     if (all || n_isas == 0) isas[n_isas++] = &pf_gemm_plain;
-#ifdef PEFT_HAVE_ONEDNN
-    if (type == PF_DTYPE_F32) isas[n_isas++] = NULL;
-#endif
+    isas[n_isas++] = NULL;
     printf("%-4s %5s %6s %6s", "form", "rows", "in", "out");
     for (int v = 0; v < n_isas; v++)
         printf(" %9s    %%", isas[v] != NULL ? isas[v]->name : "onednn");
@@ -197,6 +171,7 @@ int main(int argc, char **argv) {
                 printf("%-4s %5d %6d %6d", forms[f], (int)t, (int)in, (int)out);
                 for (int v = 0; v < n_isas; v++) {
                     product p = {g, isas[v], pool, workspace};
+                    if (isas[v] == NULL && f == 2) continue; /* not offered */
                     double gflops = rate(&p, seconds);
                     double top = isas[v] == &pf_gemm_avx2 || peak512 == 0 ? peak256 : peak512;
                     printf(" %9.1f %4.0f", gflops, 100 * gflops / (top * threads));

@@ -1,6 +1,7 @@
 /* linear_cpu.c - launchers of linear, linear_grad_x and linear_grad_w on the CPU: each is one
  * product of gemm.h, for any instruction set. */
 #include "ops/matmul/gemm.h"
+#include "ops/matmul/gemm_onednn.h"
 #include "ops/matmul/linear_kernels.h"
 #include "ops/op_util.h"
 
@@ -24,41 +25,49 @@ int64_t pf_linear_grad_workspace(const pf_node *n, const int64_t *capacity, int 
 }
 
 /* x, w, bias -> y */
+static pf_gemm forward(const pf_exec *x, const pf_node *n, const pf_weight *w, void *scratch) {
+    return (pf_gemm){.form = PF_GEMM_NT,
+                     .m = pf_exec_rows(x, n->in[0]),
+                     .n = w->rows,
+                     .k = w->cols,
+                     .a = pf_exec_data(x, n->in[0]),
+                     .lda = w->cols,
+                     .b = w,
+                     .c = pf_exec_data(x, n->out[0]),
+                     .ldc = w->rows,
+                     .alpha = 1,
+                     .bias = n->in[2] != NULL ? pf_op_vector(x, n->in[2], scratch) : NULL};
+}
+
 static peft_status run(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
-    const pf_value *bias = n->in[2];
     const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    unsigned char *scratch = x->workspace + pf_gemm_workspace(pf_pool_workers(pf_exec_pool(x)));
-    pf_gemm g = {.form = PF_GEMM_NT,
-                 .m = pf_exec_rows(x, n->in[0]),
-                 .n = w.rows,
-                 .k = w.cols,
-                 .a = pf_exec_data(x, n->in[0]),
-                 .lda = w.cols,
-                 .b = &w,
-                 .c = pf_exec_data(x, n->out[0]),
-                 .ldc = w.rows,
-                 .alpha = 1};
-    if (bias != NULL) g.bias = pf_op_vector(x, bias, (pf_real *)(void *)scratch);
+    const pf_gemm g =
+        forward(x, n, &w, x->workspace + pf_gemm_workspace(pf_pool_workers(pf_exec_pool(x))));
     pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
     return PEFT_OK;
 }
 
 /* dy, w, acc -> dx */
+static pf_gemm backward(const pf_exec *x, const pf_node *n, const pf_weight *w) {
+    const pf_real *acc = pf_exec_data(x, n->in[2]);
+    const pf_gemm g = {.form = PF_GEMM_NN,
+                       .m = pf_exec_rows(x, n->in[0]),
+                       .n = w->cols,
+                       .k = w->rows,
+                       .a = pf_exec_data(x, n->in[0]),
+                       .lda = w->rows,
+                       .b = w,
+                       .c = pf_exec_data(x, n->out[0]),
+                       .ldc = w->cols,
+                       .alpha = 1,
+                       .accumulate = acc != NULL};
+    if (acc != NULL && acc != g.c) memcpy(g.c, acc, (size_t)(g.m * g.n) * sizeof *acc);
+    return g;
+}
+
 static peft_status run_grad_x(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
     const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const pf_real *acc = pf_exec_data(x, n->in[2]);
-    pf_gemm g = {.form = PF_GEMM_NN,
-                 .m = pf_exec_rows(x, n->in[0]),
-                 .n = w.cols,
-                 .k = w.rows,
-                 .a = pf_exec_data(x, n->in[0]),
-                 .lda = w.rows,
-                 .b = &w,
-                 .c = pf_exec_data(x, n->out[0]),
-                 .ldc = w.cols,
-                 .alpha = 1,
-                 .accumulate = acc != NULL};
-    if (acc != NULL && acc != g.c) memcpy(g.c, acc, (size_t)(g.m * g.n) * sizeof *acc);
+    const pf_gemm g = backward(x, n, &w);
     pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
     return PEFT_OK;
 }
@@ -105,13 +114,46 @@ RUN(avx2, &pf_gemm_avx2)
 RUN(avx512, &pf_gemm_avx512)
 #endif
 
+#ifndef PF_DOUBLE
+static bool can_onednn(const pf_node *n) {
+    (void)n;
+    return pf_gemm_onednn_wanted();
+}
+
+static int64_t room_onednn(const pf_node *n, const int64_t *capacity, int n_workers) {
+    (void)capacity;
+    return pf_gemm_onednn_workspace(n_workers) +
+           (n->in[2] != NULL ? pf_op_vector_scratch(n->in[2]) : 0);
+}
+
+static peft_status run_onednn(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    const int64_t room = pf_gemm_onednn_workspace(pf_pool_workers(pf_exec_pool(x)));
+    const pf_gemm g = forward(x, n, &w, x->workspace + room);
+    return pf_gemm_onednn_run(pf_exec_pool(x), &g, x->workspace, err);
+}
+
+static peft_status run_grad_x_onednn(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    const pf_gemm g = backward(x, n, &w);
+    return pf_gemm_onednn_run(pf_exec_pool(x), &g, x->workspace, err);
+}
+#endif
+
 // clang-format off
+#ifdef PF_DOUBLE
+#define ONEDNN(fn)
+#else
+#define ONEDNN(fn) {.backend = "cpu", .name = "onednn", .can = can_onednn, .run = fn##_onednn, .workspace = room_onednn},
+#endif
 const pf_kernel_row pf_linear_kernel_rows[] = {
+    ONEDNN(run)
     PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_plain},
     {0},
 };
 const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
+    ONEDNN(run_grad_x)
     PF_FAST_KERNELS(run_grad_x, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_x_plain},
     {0},
