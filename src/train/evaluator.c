@@ -48,7 +48,10 @@ static peft_status make_generator(pf_evaluator *ev, peft_error *err) {
     for (int64_t i = 0; i < ev->n; i++) {
         if (example_at(ev, i)->n_prompt > longest) longest = example_at(ev, i)->n_prompt;
     }
-    const pf_generator_options go = {.max_sequences = o->batch_size,
+    /* no more slots than there are rows: a KV cache that nobody fills would be planned for nothing
+     */
+    const pf_generator_options go = {.max_sequences =
+                                         o->batch_size < ev->n ? o->batch_size : (int)ev->n,
                                      .max_length = longest + o->max_new_tokens,
                                      .adapters = o->adapters,
                                      .fuse = o->fuse};

@@ -30,4 +30,4 @@ measure() { # name, overrides
 }
 measure usual
 measure checkpointing training.gradient_checkpointing=true
-measure half_the_tokens training.tokens_per_batch=1024
+measure half_the_tokens training.tokens_per_batch=512
