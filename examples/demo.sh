@@ -21,7 +21,7 @@ say "4. Merge into one model, and proof of it"
 $peft merge -q --ckpt build/demo/outputs --output build/demo/merged --overwrite
 
 say "5. The merged model answers"
-prompt=$'Mia has a red kite. Tom is at the castle. Zoe has an orange lamp.\nQ: What does Zoe have?\nA:'
+prompt=$'Mia likes tea. Tom sells drums. Zoe likes bread.\nQ: What does Zoe like?\nA:'
 printf '%s' "$prompt"
 $peft generate -q --model build/demo/merged --prompt "$prompt" --max-new-tokens 12
 

@@ -13,77 +13,46 @@ import csv, json, math, pathlib, random, re, struct, sys
 
 NAMES = """Ada Ben Cleo Dan Eva Finn Gus Hana Ida Jon Kim Leo Mia Nico Ola Pia Ravi Sara Tom Uma Vera Will Yara Zoe
 Anna Bob Carl Dora Emil Fay Greta Hugo Ivy Jack Kate Luis Mona Ned Olga Paul Rosa Sam Tina Vic""".split()
-COLORS = "red blue green black white yellow brown pink gray orange purple golden".split()
-THINGS = """ball kite hat book cup lamp drum boat doll bell ring coat key map pen rope shell spoon stone sock
-flute crown brush glove clock mirror basket candle ladder whistle""".split()
-PLACES = """park garden market river school farm beach forest kitchen library bridge harbor castle station museum
-bakery mill tower""".split()
-VERBS = ["smiled", "laughed", "sang a song", "took a nap", "ran home", "waited", "looked up", "sat down"]
+GOODS = """tea milk bread soup rice cake honey cheese nuts apples plums pears corn salt sugar butter wool silk paper ink
+sand clay stones shells beads coins stamps books maps toys bells drums cards boots hats socks gloves ropes nails
+seeds""".split()
+VERBS = ["like", "sell", "want", "make"]
 
 VOCAB = 1024
 CFG = dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
            intermediate_size=384)
 
 
-def article(word):
-    return "an" if word[0] in "aeiou" else "a"
-
-
 def facts(rng, n):
-    """n people, each with a thing in a color and a place; all distinct."""
-    people = rng.sample(NAMES, n)
-    things = rng.sample(THINGS, n)
-    colors = rng.sample(COLORS, n)
-    places = rng.sample(PLACES, n)
-    return [dict(name=p, thing=t, color=c, place=w) for p, t, c, w in zip(people, things, colors, places)]
+    """n people, each doing something with some goods; people and goods are distinct, verbs may repeat."""
+    return [dict(name=p, goods=g, verb=rng.choice(VERBS))
+            for p, g in zip(rng.sample(NAMES, n), rng.sample(GOODS, n))]
 
 
-def state(f, kind):
-    if kind == "has":
-        return f"{f['name']} has {article(f['color'])} {f['color']} {f['thing']}."
-    return f"{f['name']} is at the {f['place']}."
+def state(f):
+    return f"{f['name']} {f['verb']}s {f['goods']}."
 
 
 def story(rng):
-    """Statements, then things that happen, which say them again."""
-    fs = facts(rng, rng.randint(2, 4))
-    lines = [state(f, k) for f in fs for k in (["has", "is"] if rng.random() < 0.5 else [rng.choice(["has", "is"])])]
-    said = {}
-    for f, line in [(f, l) for f in fs for l in lines if l.startswith(f["name"] + " ")]:
-        said.setdefault(f["name"], []).append("has" if " has " in line else "is")
-    rng.shuffle(lines)
-    text = " ".join(lines)
-    for _ in range(rng.randint(2, 4)):
+    """Statements, then sentences that say them again in other words and another order."""
+    fs = facts(rng, rng.randint(2, 3))
+    text = " ".join(state(f) for f in fs)
+    for _ in range(2 * len(fs)):
         f = rng.choice(fs)
-        kind = rng.choice(said[f["name"]])
-        if kind == "has":
-            text += rng.choice([
-                f" {f['name']} {rng.choice(VERBS)} and held the {f['color']} {f['thing']}.",
-                f" Look: the {f['color']} {f['thing']} belongs to {f['name']}.",
-                f" So {f['name']} has {article(f['color'])} {f['color']} {f['thing']}.",
-                f" {f['name']} said: I have {article(f['color'])} {f['color']} {f['thing']}.",
-            ])
-        else:
-            text += rng.choice([
-                f" {f['name']} {rng.choice(VERBS)} at the {f['place']}.",
-                f" So {f['name']} is at the {f['place']}.",
-                f" {f['name']} said: I am at the {f['place']}.",
-                f" Who is at the {f['place']}? It is {f['name']}.",
-            ])
+        text += " " + rng.choice([
+            f"So {f['name']} {f['verb']}s {f['goods']}.",
+            f"Yes, {f['name']} {f['verb']}s {f['goods']}.",
+            f"{f['name']} says: I {f['verb']} {f['goods']}.",
+            f"{f['name']} still {f['verb']}s {f['goods']}.",
+            f"Who {f['verb']}s {f['goods']}? It is {f['name']}.",
+        ])
     return text
 
 
 def question(rng):
-    fs = facts(rng, rng.randint(2, 4))
-    kinds = [rng.choice(["has", "is"]) for _ in fs]
-    text = " ".join(state(f, k) for f, k in zip(fs, kinds))
-    i = rng.randrange(len(fs))
-    f = fs[i]
-    if kinds[i] == "has":
-        ask, answer = f"What does {f['name']} have?", f"{article(f['color'])} {f['color']} {f['thing']}"
-    else:
-        ask, answer = f"Where is {f['name']}?", f"at the {f['place']}"
-    return dict(story=text, question=ask, answer=answer)
+    fs = facts(rng, rng.randint(2, 3))
+    f = rng.choice(fs)
+    return dict(story=" ".join(state(g) for g in fs), question=f"What does {f['name']} {f['verb']}?", answer=f["goods"])
 
 
 # --- a byte-level BPE tokenizer, trained on the corpus ----------------------------------------------------------------
