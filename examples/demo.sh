@@ -11,7 +11,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 say "1. The base model on 200 questions that nobody has trained on"
 $peft eval -q "$config" --base | tee build/demo/base.json
 
-say "2. LoRA, three epochs over 2,000 questions"
+say "2. LoRA, ten epochs over 1,600 questions"
 $peft train --config "$config" --overwrite
 
 say "3. Base and adapter on the same 200 questions"
@@ -21,7 +21,7 @@ say "4. Merge into one model, and proof of it"
 $peft merge -q --ckpt build/demo/outputs --output build/demo/merged --overwrite
 
 say "5. The merged model answers"
-prompt=$'Mia likes tea. Tom sells drums. Zoe likes bread.\nQ: What does Zoe like?\nA:'
+prompt=$'Q: What comes before 580?\nA:'
 printf '%s' "$prompt"
 $peft generate -q --model build/demo/merged --prompt "$prompt" --max-new-tokens 12
 

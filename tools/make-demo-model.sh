@@ -18,7 +18,7 @@ training:
   lr_scheduler_type: cosine
   warmup_steps: 50
   weight_decay: 0.01
-  num_train_epochs: 2
+  num_train_epochs: 1
   logging_steps: 25
   eval_steps: 300
   save_strategy: "no"

@@ -2,57 +2,35 @@
 """Makes what the bundled example starts from, with the standard library alone:
 
   tools/make_demo.py OUT   writes  OUT/init/     a LLaMA model of 0.9 M random weights with its tokenizer
-                                   OUT/corpus.jsonl, OUT/corpus-test.jsonl   short stories to pretrain it on
-                                   OUT/train.csv, OUT/test.csv               questions about stories
+                                   OUT/corpus.jsonl, OUT/corpus-test.jsonl   counting, to pretrain it on
+                                   OUT/train.csv, OUT/test.csv               questions about numbers
 
 tools/make-demo-model.sh trains the base model on the corpus with the program itself (peft.method: full); the result is
-examples/demo/base. A story states who has what; some go on and say it again. The base so learns to look things up in what
-it has read, and never sees a question. The questions' stories are new: no row of test.csv shares its story with training.
+examples/demo/base. The base has seen people count, up and down, and never a question. The adapter is trained on questions
+about some numbers ("What comes after 417?") and asked about others: every question of test.csv is new to it.
 """
 import csv, json, math, pathlib, random, re, struct, sys
 
-NAMES = """Ada Ben Cleo Dan Eva Finn Gus Hana Ida Jon Kim Leo Mia Nico Ola Pia Ravi Sara Tom Uma Vera Will Yara Zoe
-Anna Bob Carl Dora Emil Fay Greta Hugo Ivy Jack Kate Luis Mona Ned Olga Paul Rosa Sam Tina Vic""".split()
-GOODS = """tea milk bread soup rice cake honey cheese nuts apples plums pears corn salt sugar butter wool silk paper ink
-sand clay stones shells beads coins stamps books maps toys bells drums cards boots hats socks gloves ropes nails
-seeds""".split()
-VERBS = ["like", "sell", "want", "make"]
-
-VOCAB = 1024
+VOCAB = 384
 CFG = dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
            intermediate_size=384)
+LOW, HIGH = 100, 999
 
 
-def facts(rng, n):
-    """n people, each doing something with some goods; people and goods are distinct, verbs may repeat."""
-    return [dict(name=p, goods=g, verb=rng.choice(VERBS))
-            for p, g in zip(rng.sample(NAMES, n), rng.sample(GOODS, n))]
+def counting(rng):
+    """Somebody counts, up or down: 417 418 419 ..."""
+    n = rng.randint(4, 10)
+    first = rng.randint(LOW, HIGH - n)
+    numbers = list(range(first, first + n))
+    return " ".join(map(str, numbers if rng.random() < 0.5 else numbers[::-1]))
 
 
-def state(f):
-    return f"{f['name']} {f['verb']}s {f['goods']}."
-
-
-def story(rng):
-    """Statements, then sentences that say them again in other words and another order."""
-    fs = facts(rng, rng.randint(2, 3))
-    text = " ".join(state(f) for f in fs)
-    for _ in range(2 * len(fs)):
-        f = rng.choice(fs)
-        text += " " + rng.choice([
-            f"So {f['name']} {f['verb']}s {f['goods']}.",
-            f"Yes, {f['name']} {f['verb']}s {f['goods']}.",
-            f"{f['name']} says: I {f['verb']} {f['goods']}.",
-            f"{f['name']} still {f['verb']}s {f['goods']}.",
-            f"Who {f['verb']}s {f['goods']}? It is {f['name']}.",
-        ])
-    return text
-
-
-def question(rng):
-    fs = facts(rng, rng.randint(2, 3))
-    f = rng.choice(fs)
-    return dict(story=" ".join(state(g) for g in fs), question=f"What does {f['name']} {f['verb']}?", answer=f["goods"])
+def questions(rng):
+    """Every question there is, in random order."""
+    rows = [dict(question=f"What comes after {n}?", answer=n + 1) for n in range(LOW, HIGH)]
+    rows += [dict(question=f"What comes before {n}?", answer=n - 1) for n in range(LOW + 1, HIGH + 1)]
+    rng.shuffle(rows)
+    return rows
 
 
 # --- a byte-level BPE tokenizer, trained on the corpus ----------------------------------------------------------------
@@ -81,6 +59,8 @@ def train_tokenizer(texts):
     while len(vocab) < VOCAB:
         pairs = {}
         for w, parts in split.items():
+            if any(c.isdigit() for c in w):
+                continue  # a digit is a token: numbers are read digit by digit
             for a, b in zip(parts, parts[1:]):
                 pairs[a, b] = pairs.get((a, b), 0) + words[w]
         if not pairs:
@@ -155,26 +135,21 @@ def main():
     init = out / "init"
     init.mkdir(parents=True, exist_ok=True)
     rng = random.Random(1)
-    corpus = [story(rng) for _ in range(60000)]
+    corpus = [counting(rng) for _ in range(30000)]
     with (out / "corpus.jsonl").open("w") as f:
         f.writelines(json.dumps({"text": t}) + "\n" for t in corpus[:-500])
     with (out / "corpus-test.jsonl").open("w") as f:
         f.writelines(json.dumps({"text": t}) + "\n" for t in corpus[-500:])
-    tokenizer = train_tokenizer(corpus[:4000])
+    rows = questions(rng)
+    tokenizer = train_tokenizer([f"Q: {r['question']}\nA: {r['answer']}" for r in rows])
     (init / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")) + "\n")
     (init / "tokenizer_config.json").write_text(json.dumps(
         dict(tokenizer_class="PreTrainedTokenizerFast", bos_token="<|end|>", eos_token="<|end|>",
              model_max_length=256), indent=2) + "\n")
     write_model(init, rng)
-    rows, seen = [], set()
-    while len(rows) < 2200:
-        row = question(rng)
-        if row["story"] not in seen:
-            seen.add(row["story"])
-            rows.append(row)
-    for name, part in (("train.csv", rows[:2000]), ("test.csv", rows[2000:])):
+    for name, part in (("train.csv", rows[:-200]), ("test.csv", rows[-200:])):
         with (out / name).open("w", newline="") as f:
-            w = csv.DictWriter(f, ["story", "question", "answer"], lineterminator="\n")
+            w = csv.DictWriter(f, ["question", "answer"], lineterminator="\n")
             w.writeheader()
             w.writerows(part)
 
