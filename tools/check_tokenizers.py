@@ -2,7 +2,7 @@
 """Compares our tokenizers with Hugging Face's `tokenizers` (and SentencePiece), text by text.
 
     cmake --build build/release --target bench_tokenize_lines
-    /work/oracle/venv/bin/python tools/check_tokenizers.py [--shared ../shared] [--only NAME ...] [--speed]
+    python3 tools/check_tokenizers.py [--shared ../shared] [--only NAME ...] [--speed]
 
 For every tokenizer: all text fields of all data sets, and more than 2,000 strings made to hurt. Compared are the ids with
 and without special tokens, byte offsets, decoding with and without special tokens, and decoding as a stream. One line a

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizers/: small tokenizers of our own and what Hugging Face's `tokenizers` says about texts.
 
-    /work/oracle/venv/bin/python tools/make_tokenizer_goldens.py [--shared ../shared]
+    python3 tools/make_tokenizer_goldens.py [--shared ../shared]
 
   <name>/          a tokenizer as a model folder holds it, a few KB, trained here on the sentences below
   cases.json       per folder: texts with ids, ids without special tokens, byte offsets of those, and both ways to decode

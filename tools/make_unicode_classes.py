@@ -5,7 +5,7 @@ The engines inside `tokenizers` (Oniguruma, Rust's std, the regex crate, unicode
 different versions of Unicode, and PCRE2 and utf8proc follow others again. So every code point is put to the library itself:
 this asks about all 1,114,112 of them, in about two minutes.
 
-    /work/oracle/venv/bin/python tools/make_unicode_classes.py > src/token/unicode_class_table.c
+    python3 tools/make_unicode_classes.py > src/token/unicode_class_table.c
 """
 import sys
 import unicodedata

@@ -38,8 +38,8 @@ void pf_op_read_row(const pf_exec *x, const pf_value *v, int64_t row, pf_real *d
 bool pf_can_avx2(const pf_node *n);
 bool pf_can_avx512(const pf_node *n);
 
-/* The first rows of a list of kernels whose launchers are fn##_avx512 and fn##_avx2; none in the double build. `room` is
- * their workspace; NULL: the op's. */
+/* The first rows of a list of kernels whose launchers are fn##_avx512 and fn##_avx2; none in the
+ * double build. `room` is their workspace; NULL: the op's. */
 // clang-format off
 #ifdef PF_DOUBLE
 #define PF_FAST_KERNELS(fn, room)

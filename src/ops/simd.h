@@ -52,7 +52,9 @@ static inline pf_vf pf_v_mul(pf_vf a, pf_vf b) {
 static inline pf_vf pf_v_div(pf_vf a, pf_vf b) {
     return _mm512_div_ps(a, b);
 }
-static inline pf_vf pf_v_sqrt(pf_vf a) { return _mm512_sqrt_ps(a); }
+static inline pf_vf pf_v_sqrt(pf_vf a) {
+    return _mm512_sqrt_ps(a);
+}
 static inline pf_vf pf_v_fma(pf_vf a, pf_vf b, pf_vf c) {
     return _mm512_fmadd_ps(a, b, c);
 } /* a b + c */
@@ -148,7 +150,9 @@ static inline pf_vf pf_v_mul(pf_vf a, pf_vf b) {
 static inline pf_vf pf_v_div(pf_vf a, pf_vf b) {
     return _mm256_div_ps(a, b);
 }
-static inline pf_vf pf_v_sqrt(pf_vf a) { return _mm256_sqrt_ps(a); }
+static inline pf_vf pf_v_sqrt(pf_vf a) {
+    return _mm256_sqrt_ps(a);
+}
 static inline pf_vf pf_v_fma(pf_vf a, pf_vf b, pf_vf c) {
     return _mm256_fmadd_ps(a, b, c);
 }

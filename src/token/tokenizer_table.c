@@ -17,7 +17,7 @@
 #undef PF_TOKEN_MODEL
 #undef PF_TOKEN_SOURCE
 
-#define PF_NORMALIZER(name)    &pf_normalizer_##name,
+#define PF_NORMALIZER(name) &pf_normalizer_##name,
 #define PF_PRETOKENIZER(name)
 #define PF_POSTPROCESSOR(name)
 #define PF_DECODER(name)
@@ -63,13 +63,23 @@ const pf_token_source *const pf_token_sources[] = {
 };
 const int pf_token_n_sources = (int)PF_COUNT(pf_token_sources);
 
-#define FIND(table)                                                                          \
+#define FIND(table)                                                                                \
     for (size_t i = 0; i < PF_COUNT(table); i++)                                                   \
         if (strcmp((table)[i]->name, name) == 0) return (table)[i];                                \
     return NULL
 
-const pf_normalizer_kind *pf_normalizer_find(const char *name) { FIND(normalizers); }
-const pf_pretokenizer_kind *pf_pretokenizer_find(const char *name) { FIND(pretokenizers); }
-const pf_postprocessor_kind *pf_postprocessor_find(const char *name) { FIND(postprocessors); }
-const pf_decoder_kind *pf_decoder_find(const char *name) { FIND(decoders); }
-const pf_token_model_kind *pf_token_model_find(const char *name) { FIND(models); }
+const pf_normalizer_kind *pf_normalizer_find(const char *name) {
+    FIND(normalizers);
+}
+const pf_pretokenizer_kind *pf_pretokenizer_find(const char *name) {
+    FIND(pretokenizers);
+}
+const pf_postprocessor_kind *pf_postprocessor_find(const char *name) {
+    FIND(postprocessors);
+}
+const pf_decoder_kind *pf_decoder_find(const char *name) {
+    FIND(decoders);
+}
+const pf_token_model_kind *pf_token_model_find(const char *name) {
+    FIND(models);
+}
