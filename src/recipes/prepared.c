@@ -19,7 +19,7 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
         for (int i = 0; i < p->cfg.notes.n; i++) PF_INFO("%s", p->cfg.notes.items[i]);
     } else { /* the notes, and the services that are not active yet */
         static const char *const active[] = {"logging.csv"};
-        pf_strlist lines;
+        pf_strlist lines = {0};
         PF_TRY(
             pf_run_cfg_notes(&p->run, &p->cfg, active, PF_COUNT(active), &p->arena, &lines, err));
         for (int i = 0; i < lines.n; i++) PF_INFO("%s", lines.items[i]);
