@@ -42,16 +42,18 @@ done
 # --- a second signal ends at once, whatever the step is doing
 {
     head -1 qa.csv
-    for i in $(seq 60); do tail -n +2 qa.csv; done
+    for i in $(seq 600); do tail -n +2 qa.csv; done
 } >many.csv
 rm -rf out
 env --default-signal=INT "$PEFT" train config.yaml data.train=many.csv '~data.test_size' \
     training.max_steps=20000 '~training.eval_steps' '~training.load_best_model_at_end' \
-    training.per_device_train_batch_size=3000 >stdout 2>log &
+    training.per_device_train_batch_size=38400 >stdout 2>log &
 pid=$!
 wait_for out/train.log $pid || fail "the long step did not start"
 sleep 0.5
+# a signal that is still pending swallows the next one: leave time between them, far less than a step takes
 kill -INT $pid
+sleep 0.1
 kill -INT $pid
 sleep 0.1
 kill -INT $pid 2>/dev/null
@@ -69,7 +71,8 @@ interrupted() { # a run that was killed after checkpoint-30
     cp -r stopped out
 }
 rm -rf out
-"$PEFT" train config.yaml >stdout 2>log &
+# all checkpoints are kept: how far the run gets before it is killed must not decide which are there
+"$PEFT" train config.yaml training.save_total_limit=0 >stdout 2>log &
 pid=$!
 wait_for out/checkpoint-30 $pid || fail "the run ended before checkpoint-30"
 kill -9 $pid
