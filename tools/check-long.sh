@@ -29,7 +29,7 @@ part() { # name, command...: runs it, keeps its output, notes how it ended
 
 release() { cmake --preset release -Wno-dev && cmake --build build/release; }
 script() { # of tests/, run as ctest runs it
-    PEFT=$root/build/release/peft-toolkit MAKE_MODEL=$root/build/release/tests/make_model SOURCE_DIR=$root \
+    PEFT=$root/build/release/peft-toolkit MAKE_MODEL=$root/build/release/make_model SOURCE_DIR=$root \
         SHARED_DIR=$root/../shared bash "tests/$1"
 }
 tests_with() { PEFT_ISA=$1 ctest --test-dir build/release --output-on-failure -j "$jobs" | tee "$logs/isa_$1.full" | tail -n 40 |
@@ -54,7 +54,7 @@ memcheck() {
     done
     local scratch
     scratch=$(mktemp -d)
-    build/release/tests/make_model "$scratch/tiny" && cp tests/cli/common/config.yaml tests/cli/common/qa.csv "$scratch" &&
+    build/release/make_model "$scratch/tiny" && cp tests/cli/common/config.yaml tests/cli/common/qa.csv "$scratch" &&
         (cd "$scratch" && PEFT_ISA=avx2 valgrind -q --error-exitcode=99 --leak-check=full \
             --errors-for-leak-kinds=definite "$root/build/release/peft-toolkit" train config.yaml \
             data.test_size=4 training.eval_steps=2 training.save_steps=2 training.num_threads=2)

@@ -92,7 +92,7 @@ static int write_inputs(void) {
     if (n < 0) return 1;
     own[n] = '\0';
     *strrchr(own, '/') = '\0';
-    snprintf(text, sizeof text, "%s/make_model %s/tiny", own, folder);
+    snprintf(text, sizeof text, "%s/../make_model %s/tiny", own, folder);
     return system(text);
 }
 
