@@ -1,4 +1,5 @@
-/* parity_train.h - a fixture of tests/golden/parity, and 20 optimizer steps compared with it. */
+/* parity_train.h - a fixture of tests/golden/parity (or of a folder beside it that is made alike),
+ * and 20 optimizer steps compared with it. */
 #ifndef PARITY_TRAIN_H
 #define PARITY_TRAIN_H
 
@@ -16,7 +17,7 @@
 #define SMALL_CUT 40
 
 typedef struct fixture {
-    const char *name;
+    const char *topic, *name; /* tests/golden/<topic>/<name> */
     pf_backend *backend;
     pf_arena arena;
     json_t *info;
@@ -40,7 +41,7 @@ typedef struct how { /* ways to run one step that must not change what it comput
 /* ---- fixtures -------------------------------------------------------------------------------- */
 
 static inline const char *fixture_path(fixture *f, const char *file) {
-    return pf_arena_printf(&f->arena, GOLDEN "/parity/%s/%s", f->name, file);
+    return pf_arena_printf(&f->arena, GOLDEN "/%s/%s/%s", f->topic, f->name, file);
 }
 
 /* Weights elsewhere, losses only. */
@@ -102,9 +103,11 @@ static inline void open_model(fixture *f) {
     memcpy(f->before, f->adapter->params.data, bytes);
 }
 
-static inline void open_fixture(fixture *f, const char *name, pf_backend *backend) {
+static inline void open_fixture_of(fixture *f, const char *topic, const char *name,
+                                   pf_backend *backend) {
     peft_error err = {0};
     memset(f, 0, sizeof *f);
+    f->topic = topic;
     f->name = name;
     f->backend = backend;
     pf_arena_init(&f->arena, "fixture");
@@ -113,6 +116,10 @@ static inline void open_fixture(fixture *f, const char *name, pf_backend *backen
         OK(pf_safetensors_open(&f->expected, fixture_path(f, "expected.safetensors"), &err));
     read_batches(f);
     open_model(f);
+}
+
+static inline void open_fixture(fixture *f, const char *name, pf_backend *backend) {
+    open_fixture_of(f, "parity", name, backend);
 }
 
 static inline void close_fixture(fixture *f) {
