@@ -83,6 +83,11 @@ peft_status peft_data_preview(const peft_run_options *opt, int64_t first, int64_
 PEFT_API
 peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text, peft_error *err);
 
+/* "data tokens": every training row (or test row) as {"input_ids": [...], "labels": [...]} on a
+ * line of its own, in the order of the file; what data.input_ids reads. */
+PEFT_API
+peft_status peft_data_tokens(const peft_run_options *opt, bool test, char **jsonl, peft_error *err);
+
 /* What a configuration key means, or a whole section; NULL: every key, as in docs/config.md. */
 PEFT_API
 peft_status peft_config_explain(const char *key, char **text, peft_error *err);

@@ -142,6 +142,21 @@ peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text,
     return give_text(&out, status, text, err);
 }
 
+peft_status peft_data_tokens(const peft_run_options *opt, bool test, char **jsonl,
+                             peft_error *err) {
+    const pf_prepare_options prepare = prepare_options(opt, PF_RUN_TRAIN);
+    pf_prepared p;
+    *jsonl = NULL;
+    PF_TRY(pf_prepare(&p, &prepare, err));
+    pf_buf out = {0};
+    peft_status status = test && p.data.test.n == 0
+                             ? PF_FAIL(err, PEFT_E_CONFIG,
+                                       "there are no test rows: give data.test or data.test_size")
+                             : pf_data_tokens_jsonl(test ? &p.data.test : &p.data.train, &out, err);
+    pf_prepared_release(&p);
+    return give_text(&out, status, jsonl, err);
+}
+
 /* The configuration alone, for looking at keys. */
 static peft_status with_config(const peft_run_options *opt, const char *key, bool explain,
                                pf_buf *out, peft_error *err) {

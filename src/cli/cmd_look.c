@@ -26,11 +26,12 @@ const cli_command cmd_plan = {
 
 const cli_command cmd_data = {
     .name = "data",
-    .usage =
-        "data preview|stats [--config] CONFIG.yaml [key.path=value ...] [--first N] [--count N]",
+    .usage = "data preview|stats|tokens [--config] CONFIG.yaml [key.path=value ...] [--first N] "
+             "[--count N]",
     .what = "what the model will see: rendered text, tokens, mask; figures of the set",
     .examples = "  peft-toolkit data preview config.yaml\n"
-                "  peft-toolkit data stats config.yaml --json\n",
+                "  peft-toolkit data stats config.yaml --json\n"
+                "  peft-toolkit data tokens config.yaml > rows.jsonl\n",
     .max_files = 2,
     .overrides = true,
     .run = run_data,
@@ -91,13 +92,14 @@ static int run_plan(int argc, char **argv) {
 
 static int run_data(int argc, char **argv) {
     const char *config = NULL;
-    bool json = false;
+    bool json = false, test = false;
     int64_t first = 0, count = 3;
     const cli_flag flags[] = {
         {"config", 'c', CLI_STR, &config, "FILE", "the configuration"},
         {"first", 0, CLI_INT, &first, "N", "preview: start at this row (from 0)"},
         {"count", 'n', CLI_INT, &count, "N", "preview: how many rows; default 3"},
         {"json", 0, CLI_BOOL, &json, NULL, "JSON, one object per row"},
+        {"test", 0, CLI_BOOL, &test, NULL, "tokens: the test rows, not the training rows"},
     };
     peft_error err = {0};
     cli_words words;
@@ -114,7 +116,10 @@ static int run_data(int argc, char **argv) {
     }
     if (strcmp(verb, "stats") == 0)
         return print_text(peft_data_stats(&opt, json, &text, &err), &text, &err);
-    pf_fail(&err, PEFT_E_USAGE, "data: say 'data preview' or 'data stats', not '%s'", verb);
+    if (strcmp(verb, "tokens") == 0)
+        return print_text(peft_data_tokens(&opt, test, &text, &err), &text, &err);
+    pf_fail(&err, PEFT_E_USAGE, "data: say 'data preview', 'data stats' or 'data tokens', not '%s'",
+            verb);
     return cli_fail(&err);
 }
 

@@ -53,6 +53,8 @@ static const pf_cfg_row data_rows[] = {
     PF_CFG_STR(pf_data_cfg, prompt, NULL, "template of the prompt, with columns in braces: \"Q: {question}\\nA:\""),
     PF_CFG_STR(pf_data_cfg, target, NULL, "template of what follows the prompt; only this is learned", .aliases = "completion"),
     PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned"),
+    PF_CFG_STR(pf_data_cfg, input_ids, NULL, "column with the token ids of rows that are tokens already, in place of prompt and target; without padding"),
+    PF_CFG_STR(pf_data_cfg, labels, NULL, "column with a label for each of these ids: the id itself, or -100 where it is not learned; default: labels where the rows have it, else every token is learned"),
     PF_CFG_FLOAT(pf_data_cfg, test_size, 0, 0, 1e12, "rows of train kept apart to evaluate on: a share below 1, or a count", .flags = PF_CFG_UNSET, .aliases = "val_size val_set_size"),
     PF_CFG_BOOL(pf_data_cfg, shuffle, true, "a new order of the training rows in each epoch, from training.data_seed"),
     PF_CFG_ENUM(pf_data_cfg, format, "auto", "auto csv tsv json jsonl text", "of the files; text: every line is a row with the column text; auto: by their names, else by what is in them"),

@@ -56,7 +56,8 @@ typedef struct pf_data_cfg {
     const char *train, *test;    /* files */
     const char *prompt, *target; /* templates: "Q: {question}\nA:" */
     const char *text; /* template of plain text without a prompt; every token is a target */
-    double test_size; /* below 1 a share, else a count; 0: none */
+    const char *input_ids, *labels; /* columns of rows that are tokens already */
+    double test_size;               /* below 1 a share, else a count; 0: none */
     bool shuffle;
     const char *format;     /* auto csv tsv json jsonl text */
     const char *delimiter;  /* one character; NULL: guessed */

@@ -112,6 +112,21 @@ static void check_data(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
     if ((d->prompt == NULL) != (d->target == NULL) && d->text == NULL)
         pf_cfg_complain(cfg, d->prompt != NULL ? "data.prompt" : "data.target",
                         "is given without data.%s", d->prompt != NULL ? "target" : "prompt");
+    if (d->input_ids != NULL && (d->prompt != NULL || d->target != NULL || d->text != NULL))
+        pf_cfg_complain(cfg, "data.input_ids",
+                        "is given and so is data.%s; rows are either text or tokens",
+                        d->prompt != NULL   ? "prompt"
+                        : d->target != NULL ? "target"
+                                            : "text");
+    if (d->labels != NULL && d->input_ids == NULL)
+        pf_cfg_complain(cfg, "data.labels",
+                        "is given without data.input_ids; labels belong to rows of token ids");
+    if (d->input_ids != NULL)
+        for (int i = 0; i < 2; i++) {
+            const char *path = i == 0 ? "data.add_bos" : "data.add_eos";
+            if (pf_cfg_given(cfg, path))
+                pf_cfg_note(cfg, "%s changes nothing: data.input_ids says every token", path);
+        }
     static const char *const templates[3] = {"data.prompt", "data.target", "data.text"};
     const char *const texts[3] = {d->prompt, d->target, d->text};
     for (int i = 1; i < 3; i++)
@@ -119,7 +134,7 @@ static void check_data(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
             pf_cfg_complain(cfg, templates[i],
                             "has no column in it, so all rows would be the same; write {column}");
     if (purpose != PF_RUN_TRAIN && purpose != PF_RUN_EVAL) return;
-    if (d->prompt == NULL && d->target == NULL && d->text == NULL)
+    if (d->prompt == NULL && d->target == NULL && d->text == NULL && d->input_ids == NULL)
         pf_cfg_complain(
             cfg, "data",
             "has neither prompt and target nor text; they say what is learned from a row, "
@@ -242,9 +257,12 @@ static void check_evaluation(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpos
         e->generate = prompts ? "true" : "false";
         pf_cfg_derive(cfg, "evaluation.generate",
                       prompts ? "data.prompt is given" : "data.prompt is not given");
-    } else if (is(e->generate, "true") && !prompts && run->data.text != NULL) {
+    } else if (is(e->generate, "true") && !prompts &&
+               (run->data.text != NULL || run->data.input_ids != NULL)) {
         pf_cfg_complain(cfg, "evaluation.generate",
-                        "is true, but data.text has no prompt that could be continued");
+                        run->data.text != NULL
+                            ? "is true, but data.text has no prompt that could be continued"
+                            : "is true, but rows of data.input_ids have no text to compare with");
     }
 
     if (t->eval_strategy == NULL) {

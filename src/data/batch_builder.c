@@ -40,13 +40,24 @@ struct pf_batch_builder {
     int32_t *row_labels;           /* (max_tokens + 1) entries of each row, then where they go */
 };
 
+static int32_t end_label(const pf_sample *s) {
+    return s->end_label > 0 ? s->end_label : s->n_tokens;
+}
+
+static bool is_label(const pf_sample *s, int32_t k) {
+    return s->weights == NULL || s->weights[k] != 0;
+}
+
 int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
     if (keep_tail) return s->n_tokens;
-    return s->first_label < s->n_tokens ? s->n_tokens - 1 : 0;
+    return s->first_label < end_label(s) ? end_label(s) - 1 : 0;
 }
 
 static int32_t sample_labels(const pf_sample *s) {
-    return s->first_label < s->n_tokens ? s->n_tokens - s->first_label : 0;
+    int32_t n = 0, end = end_label(s);
+    if (s->weights == NULL) return s->first_label < end ? end - s->first_label : 0;
+    for (int32_t k = s->first_label; k < end; k++) n += s->weights[k] != 0;
+    return n;
 }
 
 peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_options *opt,
@@ -183,10 +194,10 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
     for (int32_t i = 0; i < n; i++) {
         const pf_sample *s = &samples[i];
         int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
-        if (s->n_tokens < 1 || s->first_label < 1)
+        if (s->n_tokens < 1 || s->first_label < 1 || s->end_label > s->n_tokens)
             return PF_FAIL(err, PEFT_E_SHAPE,
-                           "batch builder: sample %d has %d tokens and its first label at %d",
-                           s->index, s->n_tokens, s->first_label);
+                           "batch builder: sample %d has %d tokens and labels from %d to %d",
+                           s->index, s->n_tokens, s->first_label, end_label(s));
         if (rows > bb->opt.max_tokens || labels > bb->opt.max_labels)
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch builder: sample %d needs %d rows and %d labels, a micro-batch "
@@ -197,7 +208,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
         if (s->weights == NULL)
             bb->figures.label_weight += labels;
         else
-            for (int32_t k = s->first_label; k < s->n_tokens; k++)
+            for (int32_t k = s->first_label; k < end_label(s); k++)
                 bb->figures.label_weight += (double)s->weights[k];
     }
     bool share =
@@ -278,8 +289,8 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
             bb->path_row[d] = row;
             bb->row_labels[row] = 0;
         }
-        for (int32_t k = s->first_label; k < s->n_tokens; k++)
-            bb->row_labels[bb->path_row[k - 1]]++;
+        for (int32_t k = s->first_label; k < end_label(s); k++)
+            bb->row_labels[bb->path_row[k - 1]] += is_label(s, k);
     }
 }
 
@@ -317,7 +328,8 @@ static void place_labels(pf_batch_builder *bb, int32_t m) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
         int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
         for (int32_t d = shared; d < length; d++) bb->path_row[d] = row++;
-        for (int32_t k = s->first_label; k < s->n_tokens; k++) {
+        for (int32_t k = s->first_label; k < end_label(s); k++) {
+            if (!is_label(s, k)) continue;
             int32_t e = bb->row_labels[bb->path_row[k - 1]]++;
             bb->label_row[e] = bb->path_row[k - 1];
             bb->label_target[e] = s->tokens[k];

@@ -13,8 +13,9 @@
  * larger than the budget is spread over several micro-batches, each sample where it adds the fewest
  * rows; rows of its prefixes are then computed once in each.
  *
- * The row of a sample's last token predicts nothing and is seen by nobody, so it is not computed,
- * nor is a sample without labels; keep_tail asks for all rows (heads that read the last one).
+ * The row of a sample's last target and those behind it predict nothing and are seen by nobody, so
+ * they are not computed, nor is a sample without labels; keep_tail asks for all rows (heads that
+ * read the last one).
  *
  * Everything is allocated by new; begin and get allocate nothing. Not thread-safe. */
 #ifndef PF_BATCH_BUILDER_H
@@ -27,8 +28,10 @@
 typedef struct pf_sample {
     const int32_t *tokens; /* borrowed until the next begin */
     int32_t n_tokens;
-    int32_t first_label;  /* tokens [first_label, n_tokens) are targets; at least 1 */
-    const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1 */
+    int32_t first_label;  /* tokens [first_label, end_label) are targets; at least 1 */
+    int32_t end_label;    /* 0: n_tokens */
+    const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1. A token of
+                             weight 0 is no target: no entry is made for it */
     int32_t index;        /* of the sample in the step: key of its random masks and labels */
 } pf_sample;
 

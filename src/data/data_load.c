@@ -23,6 +23,7 @@ static pf_dataset_options options_of(const pf_data_load_options *opt) {
         .prompt = d->prompt,
         .target = d->target,
         .text = d->text,
+        .tokens = {.ids = d->input_ids, .labels = d->labels, .vocab = opt->vocab},
         .encode = {.tokenizer = opt->tokenizer,
                    .add_bos = pf_streq(d->add_bos, "true")    ? PF_BOS_ALWAYS
                               : pf_streq(d->add_bos, "false") ? PF_BOS_NEVER
@@ -73,7 +74,8 @@ static peft_status make_fingerprint(pf_data *d, const pf_data_load_options *opt,
 }
 
 static void warn_without_eos(const pf_data_load_options *opt) {
-    if (opt->data->add_eos && pf_tokenizer_special(opt->tokenizer).eos < 0)
+    if (opt->data->input_ids == NULL && opt->data->add_eos &&
+        pf_tokenizer_special(opt->tokenizer).eos < 0)
         PF_WARN("%s names no end-of-sequence token: none is learned, and generation will not know "
                 "where to stop (data.add_eos=false says that this is meant)",
                 pf_tokenizer_source(opt->tokenizer));

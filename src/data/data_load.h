@@ -21,6 +21,7 @@ typedef struct pf_data_load_options {
     const pf_training_cfg *training; /* max_length, packing, data_seed */
     const pf_tokenizer *tokenizer;
     int64_t max_positions; /* the model's; 0: unknown */
+    int64_t vocab;         /* the model's; 0: unknown */
     pf_pool *pool;         /* threads that tokenize; NULL: in place */
     bool test_only;        /* do not read data.train unless the test rows come from it */
 } pf_data_load_options;

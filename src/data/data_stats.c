@@ -19,13 +19,31 @@ static int by_hash(const void *a, const void *b) {
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
+/* Sets made from tokens have no text: their examples are compared by the bytes of their ids. */
+static pf_str tokens_of(const pf_dataset *ds, int64_t i, int32_t from, int32_t to) {
+    const int32_t *ids = ds->tokens + ds->examples[i].first;
+    return (pf_str){(const char *)(ids + from), (size_t)(to - from) * sizeof *ids};
+}
+
+static pf_str prompt_of(const pf_dataset *ds, int64_t i) {
+    return ds->from_tokens ? tokens_of(ds, i, 0, ds->examples[i].n_prompt)
+                           : pf_dataset_prompt(ds, i);
+}
+
+static pf_str target_of(const pf_dataset *ds, int64_t i) {
+    const pf_example *e = &ds->examples[i];
+    return ds->from_tokens ? tokens_of(ds, i, e->n_prompt, e->n_tokens) : pf_dataset_target(ds, i);
+}
+
 static pf_str whole_text(const pf_dataset *ds, int64_t i) {
+    if (ds->from_tokens) return tokens_of(ds, i, 0, ds->examples[i].n_tokens);
     return (pf_str){ds->text + ds->examples[i].text, ds->examples[i].n_text};
 }
 
 /* The whole text also has to be cut at one place to be the same example. */
 static uint64_t text_seed(const pf_dataset *ds, int64_t i, bool prompt) {
-    return prompt ? 1 : 2 + ds->examples[i].n_prompt_text;
+    const pf_example *e = &ds->examples[i];
+    return prompt ? 1 : 2 + (ds->from_tokens ? (size_t)e->n_prompt : e->n_prompt_text);
 }
 
 /* The view's texts (or prompts), sorted, so that equal ones stand together in the order of the
@@ -38,7 +56,7 @@ static keyed *sorted_texts(const pf_data_view *v, bool prompt, peft_error *err) 
     }
     for (int64_t i = 0; i < v->n; i++) {
         int64_t e = v->index[i];
-        pf_str text = prompt ? pf_dataset_prompt(v->set, e) : whole_text(v->set, e);
+        pf_str text = prompt ? prompt_of(v->set, e) : whole_text(v->set, e);
         all[i] = (keyed){pf_hash64(text.p, text.n, text_seed(v->set, e, prompt)), text, i};
     }
     qsort(all, (size_t)v->n, sizeof *all, by_hash);
@@ -73,8 +91,8 @@ static peft_status count_repeats(const pf_data_view *v, pf_view_stats *s, peft_e
     if (prompts == NULL) return PEFT_E_NOMEM;
     for (int64_t i = 0, first = 0; i < v->n; i++) {
         if (!same(&prompts[i], &prompts[first])) first = i;
-        pf_str a = pf_dataset_target(v->set, v->index[prompts[i].at]);
-        pf_str b = pf_dataset_target(v->set, v->index[prompts[first].at]);
+        pf_str a = target_of(v->set, v->index[prompts[i].at]);
+        pf_str b = target_of(v->set, v->index[prompts[first].at]);
         s->contradictory += !pf_str_eq(a, b);
     }
     pf_free(prompts);

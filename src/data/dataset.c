@@ -10,8 +10,19 @@ static int32_t first_label(const pf_example *e) {
     return e->n_prompt > 1 ? e->n_prompt : 1;
 }
 
+static int32_t end_label(const pf_example *e) {
+    return e->end_label > 0 ? e->end_label : e->n_tokens;
+}
+
 int32_t pf_example_supervised(const pf_example *e) {
-    return e->n_tokens > first_label(e) ? e->n_tokens - first_label(e) : 0;
+    if (e->flags & PF_EXAMPLE_GAPS) return e->n_learned;
+    return end_label(e) > first_label(e) ? end_label(e) - first_label(e) : 0;
+}
+
+bool pf_dataset_learns(const pf_dataset *ds, int64_t i, int32_t k) {
+    const pf_example *e = &ds->examples[i];
+    if (k < first_label(e) || k >= end_label(e)) return false;
+    return (e->flags & PF_EXAMPLE_GAPS) == 0 || ds->weights[e->first + k] != 0;
 }
 
 pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index) {
@@ -19,6 +30,8 @@ pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index) {
     return (pf_sample){.tokens = ds->tokens + e->first,
                        .n_tokens = e->n_tokens,
                        .first_label = first_label(e),
+                       .end_label = e->end_label,
+                       .weights = e->flags & PF_EXAMPLE_GAPS ? ds->weights + e->first : NULL,
                        .index = index};
 }
 
@@ -32,9 +45,19 @@ pf_str pf_dataset_target(const pf_dataset *ds, int64_t i) {
     return (pf_str){ds->text + e->text + e->n_prompt_text, e->n_text - e->n_prompt_text};
 }
 
+peft_status pf_dataset_text(const pf_dataset *ds, int64_t i, const pf_tokenizer *t, pf_buf *out,
+                            peft_error *err) {
+    const pf_example *e = &ds->examples[i];
+    if (ds->from_tokens)
+        return pf_tokenizer_decode(t, ds->tokens + e->first, (size_t)e->n_tokens, false, out, err);
+    pf_buf_add(out, ds->text + e->text, e->n_text);
+    return PEFT_OK;
+}
+
 void pf_dataset_release(pf_dataset *ds) {
     if (ds == NULL) return;
     pf_free(ds->tokens);
+    pf_free(ds->weights);
     pf_free(ds->examples);
     pf_free(ds->text);
     pf_arena_release(&ds->arena);

@@ -14,6 +14,7 @@
 #include "data/batch_builder.h"
 #include "data/example.h"
 #include "data/reader.h"
+#include "data/token_row.h"
 
 typedef enum pf_overlength {
     PF_OVERLENGTH_ERROR,
@@ -25,6 +26,7 @@ typedef struct pf_dataset_options {
     pf_reader_options reader;
     const char *prompt, *target; /* templates */
     const char *text;            /* template of plain text, in place of both */
+    pf_token_columns tokens;     /* rows that are tokens already, in place of all three */
     pf_encode_options encode;
     int64_t max_length;    /* training.max_length; 0: none */
     int64_t max_positions; /* the model's; 0: none */
@@ -35,14 +37,17 @@ typedef struct pf_dataset_options {
 
 enum {                       /* flags of an example */
        PF_EXAMPLE_SPLIT = 1, /* a token would have straddled the boundary: tokenized in two parts */
-       PF_EXAMPLE_TRUNCATED = 2,   /* its end was cut off */
-       PF_EXAMPLE_EMPTY_TARGET = 4 /* nothing to learn but the end of the sequence */
+       PF_EXAMPLE_TRUNCATED = 2,    /* its end was cut off */
+       PF_EXAMPLE_EMPTY_TARGET = 4, /* nothing to learn but the end of the sequence */
+       PF_EXAMPLE_GAPS = 8 /* between its first and its last learned token are some that are not */
 };
 
 typedef struct pf_example {
-    int64_t first;    /* of its tokens in pf_dataset.tokens */
-    int32_t n_tokens; /* BOS and EOS included */
-    int32_t n_prompt; /* leading tokens that are not learned: what generation starts from */
+    int64_t first;     /* of its tokens in pf_dataset.tokens */
+    int32_t n_tokens;  /* BOS and EOS included */
+    int32_t n_prompt;  /* leading tokens that are not learned: what generation starts from */
+    int32_t end_label; /* tokens from here on are not learned either; 0: all are */
+    int32_t n_learned; /* with PF_EXAMPLE_GAPS: how many are, pf_dataset.weights says which */
     int64_t row, line;
     size_t text, n_text,
         n_prompt_text; /* in pf_dataset.text: prompt and target, one after the other */
@@ -66,11 +71,13 @@ typedef struct pf_dataset {
     const char *format; /* name of the reader */
     int32_t *tokens;
     int64_t n_tokens;
+    float *weights;       /* (n_tokens) 1 where a token is learned; NULL: no example has gaps */
     pf_example *examples; /* in the order of the file */
     int64_t n;
     char *text;
     size_t n_text;
-    bool plain_text; /* made with a text template */
+    bool plain_text;  /* made with a text template */
+    bool from_tokens; /* the file has tokens: there is no text */
     pf_data_counts counts;
     char file_sha256[PF_SHA256_HEX];
     char fingerprint[PF_SHA256_HEX]; /* of the file, templates, tokenizer and options: all that
@@ -86,8 +93,14 @@ void pf_dataset_release(pf_dataset *ds);
 pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index);
 /* Tokens with a label: what the example adds to a step's denominator. */
 int32_t pf_example_supervised(const pf_example *e);
+/* Texts; of a set made from tokens, empty. */
 pf_str pf_dataset_prompt(const pf_dataset *ds, int64_t i);
 pf_str pf_dataset_target(const pf_dataset *ds, int64_t i);
+/* What a person would read: prompt and target, or where there is no text the tokens decoded. */
+peft_status pf_dataset_text(const pf_dataset *ds, int64_t i, const pf_tokenizer *t, pf_buf *out,
+                            peft_error *err);
+/* Is token k of the example learned? */
+bool pf_dataset_learns(const pf_dataset *ds, int64_t i, int32_t k);
 
 /* Some examples of a data set, in an order: the training rows, the test rows. */
 typedef struct pf_data_view {

@@ -1,4 +1,5 @@
-/* dataset_load.c - file -> rendered rows -> tokens -> the examples that are kept.
+/* dataset_load.c - file -> rendered rows -> tokens -> the examples that are kept. Rows that are
+ * tokens already skip the middle.
  *
  * Three passes: read and render row by row; tokenize in blocks of rows, each block into memory of
  * its own; join the blocks in order while the length rules are applied. Only the second one uses
@@ -19,6 +20,7 @@ typedef struct row { /* rendered, then tokenized */
     int64_t row, line;
     size_t text, n_text, n_prompt_text;
     pf_encoded encoded;
+    pf_token_row given; /* rows that are tokens already */
 } row;
 
 typedef struct loader {
@@ -28,6 +30,7 @@ typedef struct loader {
     pf_buf rows; /* row[] */
     pf_buf *ids; /* per block, int32_t[] */
     int n_blocks;
+    pf_buf learned; /* rows that are tokens already: one byte per token; their ids are ids[0] */
     pthread_mutex_t lock; /* of the two below */
     int failed;           /* first block with an error; n_blocks: none */
     peft_error error;
@@ -61,12 +64,29 @@ static peft_status render(loader *l, pf_template *first, pf_template *second, co
     return PEFT_OK;
 }
 
+static peft_status take_tokens(loader *l, const char *labels, const pf_record *r, peft_error *err) {
+    row one = {.row = r->row, .line = r->line};
+    PF_TRY(pf_token_row_read(&l->opt->tokens, labels, r, &l->ids[0], &l->learned, &one.given, err));
+    one.encoded = (pf_encoded){.n_tokens = one.given.n_tokens, .n_prompt = one.given.first_label};
+    pf_buf_add(&l->rows, &one, sizeof one);
+    if (!pf_buf_ok(&l->rows))
+        return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
+                       (long long)r->row);
+    return PEFT_OK;
+}
+
 static peft_status read_rows(loader *l, const char *path, peft_error *err) {
     const pf_dataset_options *opt = l->opt;
     pf_dataset *ds = l->ds;
-    pf_template first, second;
+    pf_template first = {0}, second = {0};
+    const char *labels = NULL;
     ds->plain_text = opt->text != NULL;
-    if (ds->plain_text) {
+    ds->from_tokens = opt->tokens.ids != NULL;
+    if (ds->from_tokens) {
+        l->n_blocks = 1;
+        l->ids = pf_calloc(1, sizeof *l->ids);
+        PF_CHECK_ALLOC(l->ids, err);
+    } else if (ds->plain_text) {
         PF_TRY(pf_template_compile(&first, &ds->arena, "data.text", opt->text, err));
     } else {
         PF_TRY(pf_template_compile(&first, &ds->arena, "data.prompt",
@@ -83,7 +103,9 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
         if (opt->max_rows > 0 && f.rows == opt->max_rows) break;
         status = pf_data_file_next(&f, &r, &more, err);
         if (status != PEFT_OK || !more) break;
-        status = render(l, &first, ds->plain_text ? NULL : &second, &r, err);
+        if (ds->from_tokens && f.rows == 1) labels = pf_token_labels_column(&opt->tokens, &r);
+        status = ds->from_tokens ? take_tokens(l, labels, &r, err)
+                                 : render(l, &first, ds->plain_text ? NULL : &second, &r, err);
         if (status != PEFT_OK) break;
     }
     ds->counts.rows = f.rows;
@@ -126,6 +148,7 @@ static void encode_block(void *ctx, int block, int worker) {
 }
 
 static peft_status encode_rows(loader *l, peft_error *err) {
+    if (l->ds->from_tokens) return PEFT_OK;
     l->n_blocks = (int)((count_rows(l) + BLOCK - 1) / BLOCK);
     l->ids = pf_calloc((size_t)l->n_blocks, sizeof *l->ids);
     PF_CHECK_ALLOC(l->ids, err);
@@ -179,7 +202,21 @@ static peft_status measure(loader *l, peft_error *err) {
     return PEFT_OK;
 }
 
-static void keep(loader *l, const row *r, const int32_t *ids, bool truncate) {
+/* Which tokens of a row are learned, where the file said so. */
+static void take_labels(pf_example *e, pf_token_row given, const unsigned char *learned,
+                        float *weights) {
+    if (e->n_tokens < given.n_tokens) given = pf_token_row_cut(&given, learned, e->n_tokens);
+    e->n_prompt = given.first_label;
+    e->end_label = given.end_label;
+    e->n_learned =
+        given.n_learned - (given.first_label == 0); /* nothing predicts the first token */
+    if (given.end_label - given.first_label > given.n_learned) e->flags |= PF_EXAMPLE_GAPS;
+    if (weights != NULL)
+        for (int32_t i = 0; i < e->n_tokens; i++) weights[i] = (float)learned[i];
+}
+
+static void keep(loader *l, const row *r, const int32_t *ids, const unsigned char *learned,
+                 bool truncate) {
     pf_dataset *ds = l->ds;
     pf_data_counts *c = &ds->counts;
     pf_example e = {.first = ds->n_tokens,
@@ -193,7 +230,10 @@ static void keep(loader *l, const row *r, const int32_t *ids, bool truncate) {
     if (e.n_prompt > e.n_tokens) e.n_prompt = e.n_tokens;
     if (r->encoded.split) e.flags |= PF_EXAMPLE_SPLIT;
     if (truncate) e.flags |= PF_EXAMPLE_TRUNCATED;
-    if (r->n_text == r->n_prompt_text) e.flags |= PF_EXAMPLE_EMPTY_TARGET;
+    if (learned != NULL)
+        take_labels(&e, r->given, learned, ds->weights == NULL ? NULL : ds->weights + ds->n_tokens);
+    else if (r->n_text == r->n_prompt_text)
+        e.flags |= PF_EXAMPLE_EMPTY_TARGET;
     int32_t supervised = pf_example_supervised(&e);
     if (supervised == 0) {
         c->without_labels++;
@@ -210,27 +250,42 @@ static void keep(loader *l, const row *r, const int32_t *ids, bool truncate) {
     if (e.n_tokens > c->max_tokens) c->max_tokens = e.n_tokens;
 }
 
+static bool has_gaps(const loader *l) {
+    const row *rows = rows_of(l);
+    for (int64_t i = 0; i < count_rows(l); i++) {
+        const pf_token_row *t = &rows[i].given;
+        if (t->end_label - t->first_label > t->n_learned) return true;
+    }
+    return false;
+}
+
 static peft_status join(loader *l, peft_error *err) {
     pf_dataset *ds = l->ds;
     pf_data_counts *c = &ds->counts;
     const row *rows = rows_of(l);
     size_t bytes = 0;
     for (int b = 0; b < l->n_blocks; b++) bytes += l->ids[b].len;
+    const bool gaps = ds->from_tokens && has_gaps(l); /* else labels go by position alone */
     ds->tokens = pf_malloc(bytes > 0 ? bytes : 1);
     ds->examples = pf_calloc((size_t)c->rows, sizeof *ds->examples);
-    if (ds->tokens == NULL || ds->examples == NULL)
+    if (gaps) ds->weights = pf_malloc(l->learned.len * sizeof *ds->weights);
+    if (ds->tokens == NULL || ds->examples == NULL || (gaps && ds->weights == NULL))
         return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory for %zu tokens", ds->path,
                        bytes / sizeof *ds->tokens);
     const int32_t *ids = NULL;
+    const unsigned char *learned =
+        ds->from_tokens ? (const unsigned char *)pf_buf_str(&l->learned) : NULL;
     for (int64_t i = 0; i < c->rows; i++) {
-        if (i % BLOCK == 0) ids = (const int32_t *)(const void *)l->ids[i / BLOCK].data;
+        if (i % BLOCK == 0 && i / BLOCK < l->n_blocks)
+            ids = (const int32_t *)(const void *)l->ids[i / BLOCK].data;
         const row *r = &rows[i];
         bool over = c->limit > 0 && r->encoded.n_tokens > c->limit;
         if (over && l->opt->overlength == PF_OVERLENGTH_DROP)
             c->dropped++;
         else
-            keep(l, r, ids, over);
+            keep(l, r, ids, learned, over);
         ids += r->encoded.n_tokens;
+        if (learned != NULL) learned += r->encoded.n_tokens;
     }
     if (ds->n > 0) return PEFT_OK;
     if (c->dropped == c->rows)
@@ -270,6 +325,10 @@ static peft_status fingerprint(loader *l, peft_error *err) {
     add_text(h, "prompt", opt->prompt);
     add_text(h, "target", opt->target);
     add_text(h, "text", opt->text);
+    if (opt->tokens.ids != NULL) { /* only then: other sets keep the hash they always had */
+        add_text(h, "input_ids", opt->tokens.ids);
+        add_text(h, "labels", opt->tokens.labels);
+    }
     add_text(h, "tokenizer", pf_tokenizer_fingerprint(opt->encode.tokenizer));
     char line[160];
     snprintf(line, sizeof line, "%d %d bos %d eos %d limit %lld %d rows %lld",
@@ -298,6 +357,7 @@ peft_status pf_dataset_load(pf_dataset *ds, const char *path, const pf_dataset_o
     if (status == PEFT_OK) status = fingerprint(&l, err);
     for (int b = 0; b < l.n_blocks && l.ids != NULL; b++) pf_buf_free(&l.ids[b]);
     pf_free(l.ids);
+    pf_buf_free(&l.learned);
     pf_buf_free(&l.rows);
     pthread_mutex_destroy(&l.lock);
     if (status == PEFT_OK) {

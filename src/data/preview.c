@@ -16,6 +16,14 @@ static void add_block(pf_buf *out, const char *title, pf_str text) {
     if (text.n == 0 || text.p[text.n - 1] != '\n') pf_buf_addc(out, '\n');
 }
 
+/* In `piece`, until it is used again. */
+static pf_str decoded(const pf_data_view *v, const pf_tokenizer *t, int64_t at, pf_buf *piece) {
+    pf_buf_clear(piece);
+    pf_dataset_text(v->set, v->index[at], t, piece,
+                    NULL); /* fails when out of memory: seen below */
+    return (pf_str){pf_buf_str(piece), piece->len};
+}
+
 static void add_text(const pf_data_view *v, const pf_tokenizer *t, int64_t at, pf_buf *piece,
                      pf_buf *out) {
     const pf_dataset *ds = v->set;
@@ -26,11 +34,16 @@ static void add_text(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
                 e->flags & PF_EXAMPLE_SPLIT ? ", split between prompt and target" : "",
                 e->flags & PF_EXAMPLE_TRUNCATED ? ", its end was cut off" : "",
                 e->flags & PF_EXAMPLE_EMPTY_TARGET ? ", nothing to learn but the end" : "");
-    if (!ds->plain_text) add_block(out, "prompt", pf_dataset_prompt(ds, v->index[at]));
-    add_block(out, ds->plain_text ? "text" : "target", pf_dataset_target(ds, v->index[at]));
+    if (ds->from_tokens) {
+        add_block(out, "decoded", decoded(v, t, at, piece));
+    } else {
+        if (!ds->plain_text) add_block(out, "prompt", pf_dataset_prompt(ds, v->index[at]));
+        add_block(out, ds->plain_text ? "text" : "target", pf_dataset_target(ds, v->index[at]));
+    }
     pf_buf_adds(out, "--- tokens\n");
     for (int32_t i = 0; i < s.n_tokens; i++) {
-        pf_buf_addf(out, "%6d %c %7d  ", i, i >= s.first_label ? '*' : ' ', s.tokens[i]);
+        pf_buf_addf(out, "%6d %c %7d  ", i, pf_dataset_learns(ds, v->index[at], i) ? '*' : ' ',
+                    s.tokens[i]);
         add_piece(t, s.tokens[i], piece, out);
         pf_buf_addc(out, '\n');
     }
@@ -46,13 +59,15 @@ static void add_json(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
     const pf_example *e = &ds->examples[v->index[at]];
     pf_sample s = pf_dataset_sample(ds, v->index[at], 0);
     pf_str prompt = pf_dataset_prompt(ds, v->index[at]),
-           target = pf_dataset_target(ds, v->index[at]);
+           target =
+               ds->from_tokens ? decoded(v, t, at, piece) : pf_dataset_target(ds, v->index[at]);
+    const bool whole = ds->plain_text || ds->from_tokens;
     pf_buf_addf(out, "{\"row\": %lld, \"line\": %lld", (long long)e->row, (long long)e->line);
-    if (!ds->plain_text) {
+    if (!whole) {
         pf_buf_adds(out, ", \"prompt\": ");
         pf_json_add_str(out, prompt.p, prompt.n, 0);
     }
-    pf_buf_addf(out, ", \"%s\": ", ds->plain_text ? "text" : "target");
+    pf_buf_addf(out, ", \"%s\": ", whole ? "text" : "target");
     pf_json_add_str(out, target.p, target.n, 0);
     pf_buf_addf(out, ", \"n_tokens\": %d, \"n_prompt\": %d, \"n_learned\": %d, \"split\": %s",
                 e->n_tokens, e->n_prompt, pf_example_supervised(e),
@@ -61,7 +76,7 @@ static void add_json(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
     for (int32_t i = 0; i < s.n_tokens; i++) {
         pf_buf_addf(out, "%s{\"id\": %d, \"piece\": ", i > 0 ? ", " : "", s.tokens[i]);
         add_piece(t, s.tokens[i], piece, out);
-        pf_buf_addf(out, ", \"label\": %s}", truth(i >= s.first_label));
+        pf_buf_addf(out, ", \"label\": %s}", truth(pf_dataset_learns(ds, v->index[at], i)));
     }
     pf_buf_adds(out, "]}\n");
 }
@@ -80,6 +95,24 @@ static peft_status preview(const pf_data_view *v, const pf_tokenizer *t, int64_t
     pf_buf_free(&piece);
     if (!ok) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for the preview");
     return PEFT_OK;
+}
+
+static void add_ints(const pf_data_view *v, const pf_tokenizer *t, int64_t at, pf_buf *piece,
+                     pf_buf *out) {
+    (void)t, (void)piece;
+    pf_sample s = pf_dataset_sample(v->set, v->index[at], 0);
+    pf_buf_adds(out, "{\"input_ids\": [");
+    for (int32_t i = 0; i < s.n_tokens; i++)
+        pf_buf_addf(out, "%s%d", i > 0 ? ", " : "", s.tokens[i]);
+    pf_buf_adds(out, "], \"labels\": [");
+    for (int32_t i = 0; i < s.n_tokens; i++)
+        pf_buf_addf(out, "%s%d", i > 0 ? ", " : "",
+                    pf_dataset_learns(v->set, v->index[at], i) ? s.tokens[i] : -100);
+    pf_buf_adds(out, "]}\n");
+}
+
+peft_status pf_data_tokens_jsonl(const pf_data_view *view, pf_buf *out, peft_error *err) {
+    return preview(view, NULL, 0, view->n, add_ints, out, err);
 }
 
 peft_status pf_data_preview_text(const pf_data_view *view, const pf_tokenizer *t, int64_t first,

@@ -13,4 +13,8 @@ peft_status pf_data_preview_text(const pf_data_view *view, const pf_tokenizer *t
 peft_status pf_data_preview_json(const pf_data_view *view, const pf_tokenizer *t, int64_t first,
                                  int64_t n, pf_buf *out, peft_error *err);
 
+/* Every example of the view as {"input_ids": [...], "labels": [...]}, one per line: labels are the
+ * ids that are learned, -100 elsewhere. What data.input_ids reads, and other trainers too. */
+peft_status pf_data_tokens_jsonl(const pf_data_view *view, pf_buf *out, peft_error *err);
+
 #endif

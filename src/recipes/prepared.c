@@ -57,6 +57,7 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .training = &p->run.training,
                                   .tokenizer = p->loaded.tokenizer,
                                   .max_positions = p->loaded.model->max_positions,
+                                  .vocab = p->loaded.model->vocab,
                                   .pool = p->loaded.backend->pool};
 }
 
@@ -133,7 +134,9 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .limit = (int64_t)t->memory_limit,
         .params_bytes = 4 * ad->params.block_len * (int64_t)sizeof(pf_real),
         .data_bytes = (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
-                      (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text),
+                      (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text) +
+                      (p->data.train_set.weights != NULL ? p->data.train_set.n_tokens * 4 : 0) +
+                      (p->data.test_set.weights != NULL ? p->data.test_set.n_tokens * 4 : 0),
     };
     PF_TRY(evaluation_bytes(p, &p->request.eval_bytes, err));
     return pf_memory_plan_make(&p->memory, &p->request, err);

@@ -16,19 +16,18 @@
 static peft_status write_prompts(pf_sft *s, peft_error *err) {
     const pf_data_view *v = s->p.data.test.n > 0 ? &s->p.data.test : &s->p.data.train;
     pf_buf out = {0}, text = {0};
-    for (int64_t i = 0; i < v->n && i < SAMPLE_PROMPTS; i++) {
-        const pf_str prompt = pf_dataset_prompt(v->set, v->index[i]),
-                     target = pf_dataset_target(v->set, v->index[i]);
+    peft_status status = PEFT_OK;
+    for (int64_t i = 0; i < v->n && i < SAMPLE_PROMPTS && status == PEFT_OK; i++) {
         pf_buf_clear(&text);
-        pf_buf_add(&text, prompt.p, prompt.n);
-        pf_buf_add(&text, target.p, target.n);
+        status = pf_dataset_text(v->set, v->index[i], s->p.loaded.tokenizer, &text, err);
         pf_json_add_str(&out, pf_buf_str(&text), text.len, 0);
         pf_buf_addc(&out, '\n');
     }
     const char *path = pf_run_dir_file(&s->dir, "prompts.jsonl");
-    peft_status status = path != NULL && pf_buf_ok(&out) && pf_buf_ok(&text)
-                             ? pf_write_file(path, pf_buf_str(&out), out.len, err)
-                             : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK)
+        status = path != NULL && pf_buf_ok(&out) && pf_buf_ok(&text)
+                     ? pf_write_file(path, pf_buf_str(&out), out.len, err)
+                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     pf_buf_free(&out);
     pf_buf_free(&text);
     return status;

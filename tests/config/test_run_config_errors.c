@@ -136,6 +136,16 @@ static const golden cases[] = {
      "for example prompt: \"Q: {question}\\nA:\" and target: \" {answer}\""},
     {BASE "data: {train: t.csv, prompt: \"{q}\"}\n",
      "run.yaml:2:30: data.prompt is given without data.target"},
+    {"model: {name_or_path: m}\ndata: {train: t.csv, text: \"{q}\", input_ids: ids}\n",
+     "run.yaml:2:46: data.input_ids is given and so is data.text; rows are either text or tokens"},
+    {"model: {name_or_path: m}\ndata: {train: t.csv, text: \"{q}\", labels: x}\n",
+     "run.yaml:2:43: data.labels is given without data.input_ids; labels belong to rows of token "
+     "ids"},
+    {"model: {name_or_path: m}\ndata: {train: t.csv, test: t.csv, input_ids: x}\nevaluation: "
+     "{generate: "
+     "true}\n",
+     "run.yaml:3:24: evaluation.generate is true, but rows of data.input_ids have no text to "
+     "compare with"},
     {BASE "data: {train: t.csv, prompt: \"{q}\", target: \"{a}\", text: \"{b}\"}\n",
      "run.yaml:2:58: data.text is given and so is data.prompt; plain text has no prompt and "
      "target"},

@@ -47,13 +47,19 @@ static void make_step(step *s, draw *d) {
             memcpy(s->tokens[i], from->tokens, sizeof(int32_t) * (size_t)copied);
         }
         for (int32_t k = copied; k < length; k++) s->tokens[i][k] = below(d, symbols);
-        for (int32_t k = 0; k < length; k++) s->weights[i][k] = (float)(1 + below(d, 8));
+        for (int32_t k = 0; k < length; k++) s->weights[i][k] = (float)below(d, 8);
         s->samples[i] = (pf_sample){.tokens = s->tokens[i],
                                     .n_tokens = length,
                                     .first_label = 1 + below(d, length),
                                     .weights = below(d, 2) ? s->weights[i] : NULL,
                                     .index = i};
+        if (below(d, 3) == 0) s->samples[i].end_label = 1 + below(d, length);
     }
+}
+
+static bool is_target(const pf_sample *s, int32_t k) {
+    int32_t end = s->end_label > 0 ? s->end_label : s->n_tokens;
+    return k >= s->first_label && k < end && (s->weights == NULL || s->weights[k] > 0);
 }
 
 /* Rows that ids 0..n-1 of a sample take when every common prefix is held once: the number of
@@ -111,7 +117,7 @@ static int64_t check_step(pf_batch_builder *bb, const step *s, const pf_batch_bu
         for (int32_t e = 0; e < b.n_labels; e++) {
             int32_t row = b.label_row[e], k = b.pos[row] + 1;
             const pf_sample *sample = &s->samples[b.label_sample[e]];
-            assert_true(k >= sample->first_label && k < sample->n_tokens);
+            assert_true(is_target(sample, k));
             assert_int_equal(b.label_target[e], sample->tokens[k]);
             assert_true(b.label_weight[e] == (sample->weights ? sample->weights[k] : 1.0f));
             assert_true(sees(&b, row, sample));
@@ -142,7 +148,7 @@ static int64_t check_step(pf_batch_builder *bb, const step *s, const pf_batch_bu
     for (int32_t i = 0; i < s->n; i++) {
         plain += pf_sample_rows(&s->samples[i], opt->keep_tail);
         for (int32_t k = 0; k < s->samples[i].n_tokens; k++) {
-            bool target = k >= s->samples[i].first_label;
+            bool target = is_target(&s->samples[i], k);
             assert_int_equal(labels[i][k], target);
             if (!target) continue;
             expected++;

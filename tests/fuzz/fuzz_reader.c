@@ -1,7 +1,9 @@
 /* fuzz_reader.c - any bytes as a data file: records or a message, with every reader. The first byte
  * picks the reader. */
 #include "data/reader.h"
+#include "data/token_row.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +37,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 sum += (unsigned char)r.fields[i].value.p[k];
         }
         if (sum == (size_t)-1) abort();
+        if (r.n < 2) continue;
+        char ids[32], labels[32]; /* the same values as rows of tokens */
+        snprintf(ids, sizeof ids, "%.*s", (int)r.fields[0].name.n, r.fields[0].name.p);
+        snprintf(labels, sizeof labels, "%.*s", (int)r.fields[1].name.n, r.fields[1].name.p);
+        const pf_token_columns columns = {.ids = ids, .labels = labels, .vocab = 1000};
+        pf_buf tokens = {0}, learned = {0};
+        pf_token_row t;
+        if (pf_token_row_read(&columns, labels, &r, &tokens, &learned, &t, &err) == PEFT_OK) {
+            if (t.n_tokens < 1 || learned.len != (size_t)t.n_tokens || t.end_label > t.n_tokens)
+                abort();
+        }
+        pf_buf_free(&tokens);
+        pf_buf_free(&learned);
     }
     pf_data_file_close(&f);
     return 0;
