@@ -1,15 +1,19 @@
 /* gemm_bench.c - GFLOP/s of the dense products at the shapes of small language models, beside the
  * multiply-add rate of a loop that lives in registers ("peak") and beside oneDNN.
  *
- *   gemm_bench [--seconds S] [--threads N] [--type f32|bf16|f16] [--form nt|nn|tn] [--all]
+ *   gemm_bench [--seconds S] [--threads N] [--type f32|bf16|f16] [--form nt|nn|tn] [--rows M]
+ * [--all]
  *
- * Without --all only AVX-512 (or the best there is) and oneDNN are timed. One table row per
- * product: the best of several runs; % of peak is for one thread of the same instruction set. */
+ * Without --all only AVX-512 (or the best there is), oneDNN and the narrow products that this
+ * processor is made for are timed. One table row per product: the best of several runs; % is of the
+ * f32 peak of as many cores in the same instruction set (narrow products: of AVX-512 or what there
+ * is), so a narrow product may pass 100. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "ops/matmul/gemm.h"
 #include "ops/matmul/gemm_onednn.h"
+#include "ops/matmul/narrow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +25,8 @@
 
 typedef struct product {
     pf_gemm g;
-    const pf_gemm_isa *isa; /* NULL: oneDNN */
+    const pf_gemm_isa *isa; /* NULL: oneDNN, or: */
+    const pf_narrow_isa *narrow;
     pf_pool *pool;
     void *workspace;
 } product;
@@ -73,6 +78,10 @@ static double peak(pf_isa isa) {
 }
 
 static bool run(const product *p) {
+    if (p->narrow != NULL) {
+        pf_narrow_run(p->pool, p->narrow, &p->g, p->workspace);
+        return true;
+    }
     if (p->isa == NULL) return pf_gemm_onednn_run(p->pool, &p->g, p->workspace, NULL) == PEFT_OK;
     pf_gemm_run(p->pool, p->isa, &p->g, p->workspace);
     return true;
@@ -127,10 +136,13 @@ int main(int argc, char **argv) {
     float *c = pf_malloc((size_t)most_c * 4);
     void *stored = pf_malloc((size_t)most_b * 4);
     int64_t room = pf_gemm_workspace(threads), other = pf_gemm_onednn_workspace(threads);
+    room = room > other ? room : other;
+    other = pf_narrow_workspace(PF_NARROW_ROWS, 49152, threads);
     void *workspace = pf_aligned_malloc((size_t)(room > other ? room : other), 64);
+    float *scales = pf_malloc(49152 * sizeof *scales);
     pf_pool *pool = NULL;
     if (a == NULL || b == NULL || c == NULL || stored == NULL || workspace == NULL ||
-        pf_pool_new(&pool, threads, NULL) != PEFT_OK)
+        scales == NULL || pf_pool_new(&pool, threads, NULL) != PEFT_OK)
         return fprintf(stderr, "gemm_bench: out of memory\n"), 6;
     for (int64_t i = 0; i < most_a; i++) a[i] = (float)(i % 17) * 0.01f;
     for (int64_t i = 0; i < most_b; i++) b[i] = (float)(i % 13) * 0.01f;
@@ -150,6 +162,14 @@ int main(int argc, char **argv) {
     printf("%-4s %5s %6s %6s", "form", "rows", "in", "out");
     for (int v = 0; v < n_isas; v++)
         printf(" %9s    %%", isas[v] != NULL ? isas[v]->name : "onednn");
+    const pf_narrow_isa *narrow[2];
+    int n_narrow = 0;
+    for (int t = PF_COMPUTE_BF16; t <= PF_COMPUTE_INT8; t++) {
+        narrow[n_narrow] = pf_narrow_best((pf_compute)t);
+        if (narrow[n_narrow] == NULL) continue;
+        printf(" %9s    %%", pf_compute_name((pf_compute)t));
+        n_narrow++;
+    }
     printf("\n");
     for (int f = 0; f < 3; f++) {
         if (only_form >= 0 ? f != only_form : !all && f == 2) continue;
@@ -160,6 +180,8 @@ int main(int argc, char **argv) {
                 if (out > 20000 && (t > 256 || !head)) continue;
                 pf_weight w = pf_weight_of("w", type, stored, out, in);
                 pf_weight x = pf_gemm_dense(b, t, in, in);
+                pf_weight_row_scales(&w, 0, out, scales);
+                w.row_scale = scales;
                 pf_gemm g = {.form = (pf_gemm_form)f, .a = a, .c = c, .alpha = 1};
                 if (f == PF_GEMM_NT)
                     g.m = t, g.n = out, g.k = in, g.lda = in, g.b = &w, g.ldc = out;
@@ -170,10 +192,15 @@ int main(int argc, char **argv) {
                     g.accumulate = true;
                 printf("%-4s %5d %6d %6d", forms[f], (int)t, (int)in, (int)out);
                 for (int v = 0; v < n_isas; v++) {
-                    product p = {g, isas[v], pool, workspace};
+                    product p = {g, isas[v], NULL, pool, workspace};
                     if (isas[v] == NULL && f == 2) continue; /* not offered */
                     double gflops = rate(&p, seconds);
                     double top = isas[v] == &pf_gemm_avx2 || peak512 == 0 ? peak256 : peak512;
+                    printf(" %9.1f %4.0f", gflops, 100 * gflops / (top * threads));
+                }
+                for (int v = 0; v < n_narrow && f != 2; v++) {
+                    product p = {g, NULL, narrow[v], pool, workspace};
+                    double gflops = rate(&p, seconds), top = peak512 > 0 ? peak512 : peak256;
                     printf(" %9.1f %4.0f", gflops, 100 * gflops / (top * threads));
                 }
                 printf("\n");
@@ -186,6 +213,7 @@ int main(int argc, char **argv) {
     pf_free(b);
     pf_free(c);
     pf_free(stored);
+    pf_free(scales);
     pf_free(workspace);
     return 0;
 }

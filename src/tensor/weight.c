@@ -29,6 +29,7 @@ pf_weight pf_weight_slice_rows(const pf_weight *w, int64_t first, int64_t n) {
     PF_ASSERT(first >= 0 && n >= 0 && first <= w->rows && n <= w->rows - first);
     pf_weight v = *w;
     v.rows = n;
+    if (w->row_scale != NULL) v.row_scale = w->row_scale + first;
     if (w->transposed) {
         int block = pf_dtype_info(w->dtype)->block;
         PF_ASSERT(first % block == 0 && n % block == 0);
@@ -46,7 +47,32 @@ pf_weight pf_weight_transpose(const pf_weight *w) {
     v.rows = w->cols;
     v.cols = w->rows;
     v.transposed = !w->transposed;
+    v.row_scale = NULL;
     return v;
+}
+
+void pf_weight_row_scales(const pf_weight *w, int64_t first, int64_t n, float *scale) {
+    for (int64_t i = 0; i < n; i++) {
+        pf_real top[8] = {0}, odd[8] = {0}, tile[STRETCH];
+        for (int64_t j = 0; j < w->cols; j += STRETCH) {
+            const int64_t m = w->cols - j < STRETCH ? w->cols - j : STRETCH;
+            memset(tile, 0, sizeof tile);
+            pf_weight_read_tile(w, first + i, 1, j, m, tile, m);
+            for (int64_t c = 0; c < m; c += 8) { /* eight chains: one would wait for itself */
+                for (int l = 0; l < 8; l++) {
+                    const pf_real a = tile[c + l] < 0 ? -tile[c + l] : tile[c + l];
+                    top[l] = a > top[l] ? a : top[l];
+                    odd[l] += a - a; /* 0, or NaN where a number is not finite */
+                }
+            }
+        }
+        pf_real most = 0, not_finite = 0;
+        for (int l = 0; l < 8; l++) {
+            most = top[l] > most ? top[l] : most;
+            not_finite += odd[l];
+        }
+        scale[i] = (float)(most + not_finite) / 127;
+    }
 }
 
 size_t pf_weight_bytes(const pf_weight *w) {

@@ -24,6 +24,7 @@ typedef struct pf_weight {
     int64_t stride;          /* elements between stored rows */
     bool transposed;         /* stored as [cols, rows] (GPT-2's Conv1D) */
     const int32_t *row_perm; /* see above; NULL is the identity; borrowed */
+    const float *row_scale;  /* (rows) pf_weight_row_scales, for int8 products; NULL; borrowed */
 } pf_weight;
 
 /* A contiguous [rows, cols] matrix; a vector has rows 1. */
@@ -33,6 +34,9 @@ pf_weight pf_weight_of(const char *name, pf_dtype dtype, const void *data, int64
  */
 pf_weight pf_weight_slice_rows(const pf_weight *w, int64_t first, int64_t n);
 pf_weight pf_weight_transpose(const pf_weight *w);
+/* max |w| / 127 of rows [first, first + n) of the view: the step of an 8-bit integer. Any thread.
+ */
+void pf_weight_row_scales(const pf_weight *w, int64_t first, int64_t n, float *scale);
 size_t pf_weight_bytes(const pf_weight *w); /* as stored */
 
 /* Rows [row0, row0 + n_rows), columns [col0, col0 + n_cols) into dst[i * ld + j]. Any thread. */
