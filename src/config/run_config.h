@@ -86,7 +86,7 @@ typedef struct pf_training_cfg {
     double max_grad_norm; /* 0: no clipping */
     const char *optim;    /* adamw_torch */
     bool fp16, bf16;
-    const char *compute; /* auto f32 bf16 int8; see pf_run_cfg_compute */
+    const char *compute; /* f32 bf16 int8 auto; see pf_run_cfg_compute */
     bool gradient_checkpointing;
     /* A number of steps; below 1 a share of all steps. */
     double logging_steps, eval_steps, save_steps;
@@ -204,10 +204,10 @@ peft_status pf_run_cfg_open(pf_run_cfg *run, pf_cfg *cfg, pf_arena *a, const pf_
 peft_status pf_run_cfg_notes(const pf_run_cfg *run, const pf_cfg *cfg, const char *const *active,
                              int n_active, pf_arena *a, pf_strlist *out, peft_error *err);
 
-/* f32, bf16 or int8: training.compute, and under auto what fp16 and bf16 ask for where this machine
- * is faster with it
- * (`fast_bf16`). `line` receives the sentence to print, or "". */
-const char *pf_run_cfg_compute(const pf_run_cfg *run, bool fast_bf16, char *line, size_t n);
+/* The types of arithmetic that the run may take, blanks between them: what training.compute says;
+ * where it says nothing, "f32 bf16" under training.bf16. The machine chooses among several
+ * (train/compute_choice.h). `line` receives a sentence to print, or "". */
+const char *pf_run_cfg_compute(const pf_run_cfg *run, char *line, size_t n);
 
 /* Is bigger better? By name: not where it ends in loss or perplexity. */
 bool pf_metric_greater_is_better(const char *metric);

@@ -213,8 +213,8 @@ static void check_precision(pf_run_cfg *run, pf_cfg *cfg) {
     if (t->fp16 && t->bf16 && !settle(cfg, "training.fp16", "training.bf16"))
         pf_cfg_complain(cfg, "training.bf16", "is true and so is fp16; one of them");
     const char *low = t->fp16 ? "training.fp16" : "training.bf16";
-    if ((t->fp16 || t->bf16) && !is(t->compute, "auto") && !settle(cfg, "training.compute", low) &&
-        !(t->bf16 && is(t->compute, "bf16")))
+    if ((t->fp16 || t->bf16) && pf_cfg_given(cfg, "training.compute") && !is(t->compute, "auto") &&
+        !is(t->compute, t->bf16 ? "bf16" : "f32") && !settle(cfg, "training.compute", low))
         pf_cfg_complain(cfg, "training.compute", "is %s and %s is true; one of them", t->compute,
                         low);
 }

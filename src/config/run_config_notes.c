@@ -57,20 +57,13 @@ peft_status pf_run_cfg_notes(const pf_run_cfg *run, const pf_cfg *cfg, const cha
     return PEFT_OK;
 }
 
-const char *pf_run_cfg_compute(const pf_run_cfg *run, bool fast_bf16, char *line, size_t n) {
+const char *pf_run_cfg_compute(const pf_run_cfg *run, char *line, size_t n) {
     const pf_training_cfg *t = &run->training;
     line[0] = 0;
-    if (strcmp(t->compute, "auto") != 0) return t->compute;
-    if (t->fp16) {
+    if (strcmp(t->compute, "auto") == 0) return "f32 bf16 int8";
+    if (t->fp16)
         snprintf(line, n,
                  "training.fp16: this run computes in f32; on a CPU half precision would be "
                  "slower and lose range");
-        return "f32";
-    }
-    if (t->bf16 && !fast_bf16) {
-        snprintf(line, n,
-                 "training.bf16: this run computes in f32; this CPU is not faster in bfloat16");
-        return "f32";
-    }
-    return t->bf16 ? "bf16" : "f32";
+    return t->bf16 && strcmp(t->compute, "f32") == 0 ? "f32 bf16" : t->compute;
 }

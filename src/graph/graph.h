@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "graph/batch.h"
 #include "graph/param.h"
+#include "tensor/compute.h"
 #include "tensor/weight.h"
 
 #include <stdbool.h>
@@ -52,6 +53,7 @@ struct pf_value {
     int64_t cols;
     pf_node *producer;       /* ACT only */
     const pf_weight *weight; /* WEIGHT */
+    const float *row_scale;  /* WEIGHT: pf_weight_row_scales, for products in int8; else NULL */
     pf_param *param;         /* PARAM, GRAD */
     pf_real *external;       /* STATE, INPUT: where the numbers are; may be set after building */
     bool needs_grad;         /* something trainable lies above it */
@@ -141,7 +143,8 @@ struct pf_graph {
     const char *scope; /* prefix of names given from now on */
     int block;         /* block of nodes emitted from now on */
     pf_phase phase;
-    pf_params *params; /* whose gradients are wanted; NULL: inference */
+    pf_compute compute; /* of products with frozen weights that are emitted from now on */
+    pf_params *params;  /* whose gradients are wanted; NULL: inference */
 };
 
 peft_status pf_graph_new(pf_graph **out, const pf_op *const *ops, peft_error *err);

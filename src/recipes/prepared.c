@@ -23,9 +23,6 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
         PF_TRY(
             pf_run_cfg_notes(&p->run, &p->cfg, active, PF_COUNT(active), &p->arena, &lines, err));
         for (int i = 0; i < lines.n; i++) PF_INFO("%s", lines.items[i]);
-        char line[512];
-        pf_run_cfg_compute(&p->run, false, line, sizeof line);
-        if (line[0] != '\0') PF_INFO("%s", line);
     }
     return PEFT_OK;
 }
@@ -128,6 +125,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .n_workers = p->loaded.backend->n_workers,
         .checkpointing = t->gradient_checkpointing,
         .fuse = t->fuse,
+        .compute = p->compute.type,
         .longest = longest_of(&p->data.train),
         .step_tokens = t->tokens_per_batch > step_tokens ? t->tokens_per_batch : step_tokens,
         .tokens_per_batch = t->tokens_per_batch,
@@ -172,10 +170,20 @@ pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters)
     };
 }
 
+static peft_status choose_compute(pf_prepared *p, peft_error *err) {
+    char line[512];
+    const char *words = pf_run_cfg_compute(&p->run, line, sizeof line);
+    if (line[0] != '\0') PF_INFO("%s", line);
+    PF_TRY(pf_compute_choose(&p->compute, words, p->loaded.model, p->loaded.backend->pool, err));
+    if (p->compute.note[0] != '\0') PF_INFO("%s", p->compute.note);
+    return PEFT_OK;
+}
+
 static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     PF_TRY(read_config(p, opt, err));
     PF_TRY(open_model(p, opt, err));
     if (opt->with_data) PF_TRY(read_data(p, opt, err));
+    if (opt->with_training) PF_TRY(choose_compute(p, err));
     if (opt->with_data && opt->with_training) {
         p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
         PF_TRY(plan_steps(p, err));

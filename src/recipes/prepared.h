@@ -7,6 +7,7 @@
 #include "config/run_config.h"
 #include "data/data_load.h"
 #include "recipes/loaded.h"
+#include "train/compute_choice.h"
 #include "train/evaluator.h"
 #include "train/memory_plan.h"
 
@@ -29,7 +30,8 @@ typedef struct pf_prepared {
     pf_data data; /* data.test.n is 0 without test data */
     pf_step_plan *steps;
     int64_t total_steps, steps_per_epoch;
-    bool dropout; /* random masks are active in training */
+    pf_compute_choice compute; /* of training; evaluation is in f32 */
+    bool dropout;              /* random masks are active in training */
     pf_memory_request request;
     pf_memory_plan memory;
     uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */

@@ -34,8 +34,9 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err) {
     peft_status status = pf_buf_ok(&table) ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     if (status == PEFT_OK) say_lines(pf_buf_str(&table));
     pf_buf_free(&table);
-    PF_INFO("device: %s, %d threads, %s, f32 arithmetic", pf_cpu_model(),
-            s->p.loaded.backend->n_workers, pf_isa_name(pf_cpu_level()));
+    PF_INFO("device: %s, %d threads, %s, %s arithmetic", pf_cpu_model(),
+            s->p.loaded.backend->n_workers, pf_isa_name(pf_cpu_level()),
+            pf_compute_name(s->p.compute.type));
     return status;
 }
 
@@ -46,6 +47,7 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
                                       .adapters = true,
                                       .policy = m->policy,
                                       .fuse = s->p.run.training.fuse,
+                                      .compute = s->p.compute.type,
                                       .max_tokens = m->max_tokens,
                                       .max_labels = m->max_labels};
     PF_TRY(pf_loss_graph_init(&s->loss, s->p.loaded.model, s->p.loaded.backend, &lg, err));
@@ -164,7 +166,7 @@ peft_status pf_sft_write_environment(pf_sft *s, peft_error *err) {
     const pf_named_text more[] = {
         {"device", s->p.loaded.backend->name},
         {"isa", pf_isa_name(pf_cpu_level())},
-        {"compute", "f32"},
+        {"compute", pf_compute_name(s->p.compute.type)},
         {"tokens_per_batch", tokens},
         {"saved_for_backward", pf_save_policy_name(s->p.memory.policy)},
     };

@@ -84,6 +84,7 @@ static peft_status save_loop(void *ctx, pf_ckpt_writer *w, peft_error *err) {
     PF_TRY(pf_ckpt_put_real(w, "loss_sum", s->loss_sum, err));
     PF_TRY(pf_ckpt_put_real(w, "total_loss", s->total_loss, err));
     PF_TRY(pf_ckpt_put_text(w, "isa", pf_isa_name(pf_cpu_level()), err));
+    PF_TRY(pf_ckpt_put_text(w, "compute", pf_compute_name(s->p.compute.type), err));
     PF_TRY(pf_ckpt_put_text(w, "data", s->p.data.fingerprint, err));
     return pf_ckpt_put_text(w, "tokenizer", pf_tokenizer_fingerprint(s->p.loaded.tokenizer), err);
 }
@@ -222,14 +223,18 @@ peft_status pf_sft_restore_best(pf_sft *s, peft_error *err) {
  */
 
 /* What was chosen when the checkpoint was made is chosen again: the instruction set of the kernels,
- * the token budget, what is recomputed. Anything else could change bits. */
+ * the type of arithmetic, the token budget, what is recomputed. Anything else could change bits. */
 static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
     pf_sft *s = ctx;
     int64_t tokens, policy;
-    const char *isa;
+    const char *isa, *compute;
     PF_TRY(pf_ckpt_get_int(r, "max_tokens", &tokens, err));
     PF_TRY(pf_ckpt_get_int(r, "save_policy", &policy, err));
     PF_TRY(pf_ckpt_get_text(r, "isa", &s->p.arena, &isa, err));
+    PF_TRY(pf_ckpt_get_text(r, "compute", &s->p.arena, &compute, err));
+    if (!pf_compute_by_name(compute, &s->p.compute.type))
+        return PF_FAIL(err, PEFT_E_FORMAT, "the checkpoint's arithmetic \"%.20s\" is unknown",
+                       compute);
     for (pf_isa level = PF_ISA_SCALAR; level <= PF_ISA_AVX512; level++) {
         if (pf_streq(isa, pf_isa_name(level))) pf_cpu_force(level);
     }

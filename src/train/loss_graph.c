@@ -1,6 +1,7 @@
 /* loss_graph.c - see loss_graph.h. */
 #include "train/loss_graph.h"
 
+#include "ops/matmul/linear.h"
 #include "ops/op_table.h"
 
 #include <string.h>
@@ -9,6 +10,7 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
                          const pf_loss_graph_options *opt, peft_error *err) {
     PF_TRY(pf_graph_new(&lg->graph, pf_op_table, err));
     if (opt->training) lg->graph->params = model->params;
+    lg->graph->compute = opt->compute;
     pf_build b = {.graph = lg->graph,
                   .mode = opt->training ? PF_BUILD_TRAIN : PF_BUILD_EVAL,
                   .adapters = opt->adapters};
@@ -28,7 +30,7 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
         [PF_SPACE_TOKENS] = opt->max_tokens, [PF_SPACE_LABELS] = opt->max_labels};
     PF_TRY(pf_exec_new(&lg->exec, lg->graph, be, capacity, err));
     lg->exec->training = opt->training;
-    return PEFT_OK;
+    return be->pool != NULL ? pf_linear_prepare(lg->graph, be->pool, err) : PEFT_OK;
 }
 
 peft_status pf_loss_graph_init(pf_loss_graph *lg, pf_model *model, pf_backend *be,

@@ -16,6 +16,7 @@ typedef struct pf_loss_graph_options {
     pf_save_policy policy; /* what is saved for the backward pass */
     bool fuse;
     int64_t max_tokens, max_labels;
+    pf_compute compute; /* of products with frozen weights */
 } pf_loss_graph_options;
 
 typedef struct pf_loss_graph {

@@ -21,6 +21,7 @@ static peft_status plan_graph(const pf_memory_request *rq, pf_backend *null, int
                                        .adapters = true,
                                        .policy = policy,
                                        .fuse = rq->fuse,
+                                       .compute = rq->compute,
                                        .max_tokens = max_tokens,
                                        .max_labels = max_tokens};
     PF_TRY(pf_loss_graph_init(&lg, rq->model, null, &opt, err));

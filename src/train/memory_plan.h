@@ -20,6 +20,7 @@ typedef struct pf_memory_request {
     int n_workers;      /* threads that will compute */
     bool checkpointing; /* training.gradient_checkpointing */
     bool fuse;
+    pf_compute compute;       /* of products with frozen weights */
     int64_t longest;          /* tokens of the longest sample */
     int64_t step_tokens;      /* most tokens of a step */
     int64_t tokens_per_batch; /* asked for; 0: automatic */

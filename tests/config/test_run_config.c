@@ -101,7 +101,7 @@ static void check_canonical(const fixture *f) {
         "distributed is not active yet: this run has one rank, so an optimizer step "
         "sees 4 x 8 = 32 samples, not 64 as with 2 ranks");
     char line[256];
-    assert_string_equal(pf_run_cfg_compute(r, true, line, sizeof line), "f32");
+    assert_string_equal(pf_run_cfg_compute(r, line, sizeof line), "f32");
     assert_string_equal(line,
                         "training.fp16: this run computes in f32; on a CPU half precision would "
                         "be slower and lose range");
@@ -227,11 +227,8 @@ static void test_overrides(void **state) {
     for (size_t i = 0; i < PF_COUNT(notes); i++) assert_string_equal(f.notes.items[i], notes[i]);
     assert_string_equal(where(&f, "training.warmup_ratio"), "training.warmup_steps is given");
     char line[256];
-    assert_string_equal(pf_run_cfg_compute(&f.run, true, line, sizeof line), "bf16");
+    assert_string_equal(pf_run_cfg_compute(&f.run, line, sizeof line), "f32 bf16");
     assert_string_equal(line, "");
-    assert_string_equal(pf_run_cfg_compute(&f.run, false, line, sizeof line), "f32");
-    assert_string_equal(
-        line, "training.bf16: this run computes in f32; this CPU is not faster in bfloat16");
     drop(&f);
 
     /* all of the canonical file's services taken away: nothing is left to say */
@@ -263,7 +260,7 @@ static void test_derived(void **state) {
     assert_false(f.run.peft.given || f.run.distributed.given);
     assert_int_equal(f.notes.n, 0);
     char line[64];
-    assert_string_equal(pf_run_cfg_compute(&f.run, true, line, sizeof line), "f32");
+    assert_string_equal(pf_run_cfg_compute(&f.run, line, sizeof line), "f32");
     drop(&f);
 
     load(&f, NULL, QA, NULL, 0);

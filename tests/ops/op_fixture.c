@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "ops/embed/embed.h"
+#include "ops/matmul/linear.h"
 #include "ops/op_table.h"
 
 #include <setjmp.h>
@@ -126,6 +127,7 @@ op_fixture *op_fixture_new(const op_case *c, op_way way) {
 
     must(pf_graph_new(&f->g, pf_op_table, &err), &err);
     f->g->params = way.forward_only ? NULL : &f->params;
+    f->g->compute = c->compute;
     f->g->block = 0; /* so that PF_SAVE_CHECKPOINT recomputes */
     must(c->build(f, &f->root, &err), &err);
     f->root->result = true;
@@ -148,6 +150,9 @@ op_fixture *op_fixture_new(const op_case *c, op_way way) {
     int64_t capacity[PF_SPACE_COUNT] = {
         [PF_SPACE_TOKENS] = b->n_tokens, [PF_SPACE_LABELS] = b->n_labels};
     must(pf_exec_new(&f->exec, f->g, f->backend, capacity, &err), &err);
+#ifndef PF_DOUBLE
+    must(pf_linear_prepare(f->g, f->backend->pool, &err), &err);
+#endif
     must(pf_exec_bind(f->exec, b, &err), &err);
     f->exec->check_finite = !c->only_bench;
     f->exec->training = true;

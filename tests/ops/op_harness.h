@@ -55,11 +55,12 @@ struct op_case {
     const op_batch_spec *batch;
     /* Emits the op under test; the value that it returns in *root is what the loss is made of. */
     peft_status (*build)(op_fixture *f, pf_value **root, peft_error *err);
-    const void *args; /* for build, see op_args */
-    double tol;       /* fast against reference: largest difference by largest number; 0: 1e-5 */
-    double grad_tol;  /* central differences, likewise; 0: 1e-6 */
-    int n_fused;      /* how often fusion rules should fire */
-    bool only_bench;  /* too big for a test */
+    const void *args;   /* for build, see op_args */
+    double tol;         /* fast against reference: largest difference by largest number; 0: 1e-5 */
+    double grad_tol;    /* central differences, likewise; 0: 1e-6 */
+    int n_fused;        /* how often fusion rules should fire */
+    bool only_bench;    /* too big for a test */
+    pf_compute compute; /* of products with frozen weights; with a tol that fits it */
     /* Writes what the root should be; NULL: none. Rows as in the fixture's batch. */
     void (*oracle)(const op_fixture *f, pf_real *root);
 };

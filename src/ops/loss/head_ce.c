@@ -1,17 +1,18 @@
 /* head_ce.c - the ops head_ce and head_ce_grad: shapes and gradients; see head_ce.h. */
 #include "ops/loss/head_ce.h"
 #include "ops/loss/head_ce_kernels.h"
+#include "ops/matmul/linear_kernels.h"
 #include "ops/op_util.h"
 
 peft_status pf_head_ce(pf_graph *g, const char *name, pf_value *h, pf_value *w, pf_value *bias,
                        pf_value *a, pf_value *b, const pf_head_ce_args *args, pf_value **nll,
                        pf_value **correct, peft_error *err) {
-    const pf_head_ce_args plain = {.scale = 1};
+    pf_head_ce_args all = args != NULL ? *args : (pf_head_ce_args){.scale = 1};
+    all.compute = pf_linear_compute(g, w);
     pf_value *in[PF_HEAD_INPUTS] = {h, w, bias, a, b};
     pf_node *n;
     *nll = *correct = NULL;
-    PF_TRY(pf_graph_emit(g, "head_ce", name, args != NULL ? args : &plain, in, PF_HEAD_INPUTS, &n,
-                         err));
+    PF_TRY(pf_graph_emit(g, "head_ce", name, &all, in, PF_HEAD_INPUTS, &n, err));
     *nll = n->out[PF_HEAD_NLL];
     *correct = n->out[PF_HEAD_CORRECT];
     return PEFT_OK;
@@ -75,8 +76,8 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
         return pf_grad_give(ad, h, dh, err);
     }
     const pf_head_ce_args *f = n->args;
-    const pf_head_ce_grad_args args = {f->scale, f->dropout, f->seed, f->mask_key,
-                                       pf_grad_wanted(h)};
+    const pf_head_ce_grad_args args = {f->scale,    f->dropout,        f->seed,
+                                       f->mask_key, pf_grad_wanted(h), f->compute};
     pf_value *in[PF_HEAD_GRAD_INPUTS] = {0};
     for (int i = PF_HEAD_W; i <= PF_HEAD_B; i++) {
         in[i] = n->in[i];

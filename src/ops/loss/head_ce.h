@@ -17,6 +17,7 @@ typedef struct pf_head_ce_args {
     double dropout; /* as lowrank.h; the mask of an entry is that of its token row */
     uint64_t seed;
     uint32_t mask_key;
+    pf_compute compute; /* of the products with W; set by pf_head_ce */
 } pf_head_ce_args;
 
 /* h (T, C) -> (E, C): row label_row[e]; the gradient adds entries to rows in entry order */

@@ -8,6 +8,7 @@
 #include "ops/loss/head_ce.h"
 #include "ops/loss/head_ce_kernels.h"
 #include "ops/matmul/linear_kernels.h"
+#include "ops/matmul/narrow.h"
 #include "ops/op_util.h"
 
 #include <string.h>
@@ -51,6 +52,7 @@ typedef struct job {
     int64_t E, C, V, r;
     const pf_real *h; /* (E, C) */
     pf_weight w;
+    pf_compute compute; /* of products with w */
     const pf_real *bias, *a, *b;
     pf_real scale, keep_scale; /* of the low-rank part; 1 / (1 - p) */
     bool masked;
@@ -78,26 +80,45 @@ static int64_t chunk_of(int64_t entries) {
     return pf_min_i64(pf_max_i64(entries, 1), PF_HEAD_ENTRIES);
 }
 
-static int64_t room_for(const pf_node *n, const int64_t *capacity, int n_workers) {
+/* Of products: those with W may be narrow, those of the low-rank part are not. */
+static int64_t product_room(const pf_node *n, pf_compute compute, int64_t chunk, int n_workers) {
+    const int64_t bytes = pf_gemm_workspace(n_workers);
+    const int64_t C = n->in[PF_HEAD_W]->cols, V = n->in[PF_HEAD_W]->rows;
+#ifndef PF_DOUBLE
+    if (compute != PF_COMPUTE_F32) {
+        const int64_t terms = pf_max_i64(C, pf_min_i64(V, PF_HEAD_TILE));
+        return pf_max_i64(bytes, pf_narrow_workspace(chunk, terms, n_workers));
+    }
+#endif
+    (void)C;
+    (void)V;
+    (void)chunk;
+    (void)compute;
+    return bytes;
+}
+
+static int64_t room_for(const pf_node *n, const int64_t *capacity, int n_workers,
+                        pf_compute compute) {
     const int64_t chunk = chunk_of(capacity[PF_SPACE_LABELS]), V = n->in[PF_HEAD_W]->rows;
     const int64_t r = n->in[PF_HEAD_A] != NULL ? n->in[PF_HEAD_A]->rows : 0;
     const int64_t real = (int64_t)sizeof(pf_real);
-    return pf_gemm_workspace(n_workers) + align64(chunk * pf_min_i64(V, PF_HEAD_TILE) * real) +
+    return product_room(n, compute, chunk, n_workers) +
+           align64(chunk * pf_min_i64(V, PF_HEAD_TILE) * real) +
            align64(chunk * (int64_t)sizeof(state)) + 2 * align64(chunk * r * real) +
            align64(chunk * pf_dropout_bytes(n->in[PF_HEAD_W]->cols)) +
            (n->in[PF_HEAD_BIAS] != NULL ? pf_op_vector_scratch(n->in[PF_HEAD_BIAS]) : 0);
 }
 
 int64_t pf_head_ce_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
-    return room_for(n, capacity, n_workers);
+    return room_for(n, capacity, n_workers, ((const pf_head_ce_args *)n->args)->compute);
 }
 
 int64_t pf_head_ce_grad_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
-    return room_for(n, capacity, n_workers);
+    return room_for(n, capacity, n_workers, ((const pf_head_ce_grad_args *)n->args)->compute);
 }
 
 static void job_init(job *j, pf_exec *x, const pf_node *n, const pf_head_isa *isa, double scale,
-                     double dropout, uint64_t seed, uint32_t mask_key) {
+                     double dropout, uint64_t seed, uint32_t mask_key, pf_compute compute) {
     const int64_t real = (int64_t)sizeof(pf_real);
     *j = (job){.exec = x,
                .isa = isa,
@@ -106,6 +127,7 @@ static void job_init(job *j, pf_exec *x, const pf_node *n, const pf_head_isa *is
                .V = n->in[PF_HEAD_W]->rows,
                .h = pf_exec_data(x, n->in[PF_HEAD_H]),
                .w = pf_linear_matrix(x, n->in[PF_HEAD_W]),
+               .compute = compute,
                .a = pf_exec_data(x, n->in[PF_HEAD_A]),
                .b = pf_exec_data(x, n->in[PF_HEAD_B]),
                .scale = (pf_real)scale,
@@ -120,7 +142,7 @@ static void job_init(job *j, pf_exec *x, const pf_node *n, const pf_head_isa *is
     const int64_t chunk = chunk_of(j->E);
     unsigned char *room = x->workspace;
     j->gemm_room = room;
-    room += pf_gemm_workspace(pf_pool_workers(pf_exec_pool(x)));
+    room += product_room(n, compute, chunk, pf_pool_workers(pf_exec_pool(x)));
     j->z = (pf_real *)(void *)room;
     room += align64(chunk * pf_min_i64(j->V, PF_HEAD_TILE) * real);
     j->states = (state *)(void *)room;
@@ -154,6 +176,32 @@ static void product(const job *j, pf_gemm g) {
     pf_gemm_run(pf_exec_pool(j->exec), j->isa->lowrank->gemm, &g, j->gemm_room);
 }
 
+/* With a tile of the base weight. */
+static void base_product(const job *j, pf_gemm g) {
+#ifndef PF_DOUBLE
+    if (j->compute != PF_COMPUTE_F32) {
+        pf_narrow_run(pf_exec_pool(j->exec), pf_narrow_isa_for(j->compute), &g, j->gemm_room);
+        return;
+    }
+#endif
+    product(j, g);
+}
+
+/* dh (chunk, C) (+)= z (rows [v0, v0 + tile) of W) */
+static void add_base(const job *j, const pf_weight *tile, bool accumulate, pf_real *dh) {
+    base_product(j, (pf_gemm){.form = PF_GEMM_NN,
+                              .m = j->n_entries,
+                              .n = j->C,
+                              .k = j->n_tile,
+                              .a = j->z,
+                              .lda = j->n_tile,
+                              .b = tile,
+                              .c = dh,
+                              .ldc = j->C,
+                              .alpha = 1,
+                              .accumulate = accumulate});
+}
+
 /* Of these entries of the chunk: masks, and S = drop(h) Aᵀ. */
 static void project_task(void *ctx, int task, int worker) {
     (void)worker;
@@ -183,17 +231,17 @@ static void project_task(void *ctx, int task, int worker) {
 /* z = h Wᵀ (+ bias) (+ scale S Bᵀ) for the chunk and the tile at hand */
 static void logits(const job *j) {
     const pf_weight tile = pf_weight_slice_rows(&j->w, j->v0, j->n_tile);
-    product(j, (pf_gemm){.form = PF_GEMM_NT,
-                         .m = j->n_entries,
-                         .n = j->n_tile,
-                         .k = j->C,
-                         .a = j->h + j->e0 * j->C,
-                         .lda = j->C,
-                         .b = &tile,
-                         .c = j->z,
-                         .ldc = j->n_tile,
-                         .alpha = 1,
-                         .bias = j->bias != NULL ? j->bias + j->v0 : NULL});
+    base_product(j, (pf_gemm){.form = PF_GEMM_NT,
+                              .m = j->n_entries,
+                              .n = j->n_tile,
+                              .k = j->C,
+                              .a = j->h + j->e0 * j->C,
+                              .lda = j->C,
+                              .b = &tile,
+                              .c = j->z,
+                              .ldc = j->n_tile,
+                              .alpha = 1,
+                              .bias = j->bias != NULL ? j->bias + j->v0 : NULL});
     if (j->a == NULL) return;
     const pf_weight b = pf_gemm_dense(j->b + j->v0 * j->r, j->n_tile, j->r, j->r);
     product(j, (pf_gemm){.form = PF_GEMM_NT,
@@ -261,7 +309,7 @@ static void finish_task(void *ctx, int task, int worker) {
 static peft_status run(pf_exec *x, const pf_node *n, const pf_head_isa *isa, peft_error *err) {
     const pf_head_ce_args *args = n->args;
     job j;
-    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key);
+    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->compute);
     PF_TRY(check_targets(&j, err));
     j.nll = pf_exec_data(x, n->out[PF_HEAD_NLL]);
     j.correct = pf_exec_data(x, n->out[PF_HEAD_CORRECT]);
@@ -276,17 +324,7 @@ static peft_status run(pf_exec *x, const pf_node *n, const pf_head_isa *isa, pef
             by_entries(&j, softmax_task);
             if (j.unit == NULL) continue;
             const pf_weight tile = pf_weight_slice_rows(&j.w, j.v0, j.n_tile);
-            product(&j, (pf_gemm){.form = PF_GEMM_NN, /* u += e^(z - m) W */
-                                  .m = j.n_entries,
-                                  .n = j.C,
-                                  .k = j.n_tile,
-                                  .a = j.z,
-                                  .lda = j.n_tile,
-                                  .b = &tile,
-                                  .c = j.unit + j.e0 * j.C,
-                                  .ldc = j.C,
-                                  .alpha = 1,
-                                  .accumulate = j.v0 > 0});
+            add_base(&j, &tile, j.v0 > 0, j.unit + j.e0 * j.C); /* u += e^(z - m) W */
         }
         j.n_tile = pf_min_i64(PF_HEAD_TILE, j.V); /* length of z's rows as room */
         by_entries(&j, finish_task);
@@ -407,7 +445,7 @@ static peft_status run_grad(pf_exec *x, const pf_node *n, const pf_head_isa *isa
     pf_real *da = pf_exec_data(x, n->in[PF_HEAD_GRAD_DA]);
     pf_real *db = pf_exec_data(x, n->in[PF_HEAD_GRAD_DB]);
     job j;
-    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key);
+    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->compute);
     PF_TRY(check_targets(&j, err));
     j.dnll = pf_exec_data(x, n->in[PF_HEAD_GRAD_DNLL]);
     j.saved_lse = pf_exec_data(x, n->in[PF_HEAD_GRAD_LSE]);
@@ -422,7 +460,7 @@ static peft_status run_grad(pf_exec *x, const pf_node *n, const pf_head_isa *isa
             logits(&j);
             by_entries(&j, gradient_task);
             const pf_weight tile = pf_weight_slice_rows(&j.w, j.v0, j.n_tile);
-            if (dh != NULL) add_over_tile(&j, &tile, 1, acc != NULL || j.v0 > 0, dh_here);
+            if (dh != NULL) add_base(&j, &tile, acc != NULL || j.v0 > 0, dh_here);
             if (dw != NULL)
                 add_over_entries(&j, j.z, j.n_tile, j.h + j.e0 * j.C, j.C, 1, dw + j.v0 * j.C);
             if (j.dbias != NULL)

@@ -8,7 +8,7 @@
 
 /* Entries and rows of the vocabulary whose logits exist at one time. The results do not depend on
  * the first; the sums run over tiles of the second, so it is a constant. */
-enum { PF_HEAD_ENTRIES = 512, PF_HEAD_TILE = 1024 };
+enum { PF_HEAD_ENTRIES = 1024, PF_HEAD_TILE = 1024 };
 
 typedef struct pf_head_isa {
     const pf_lowrank_isa *lowrank;
@@ -47,6 +47,7 @@ typedef struct pf_head_ce_grad_args {
     uint64_t seed;
     uint32_t mask_key;
     bool want_dh;
+    pf_compute compute;
 } pf_head_ce_grad_args;
 
 extern const pf_kernel_row pf_head_ce_kernel_rows[];

@@ -120,7 +120,7 @@ static peft_status fuse(pf_graph *g, int i, bool *done, peft_error *err) {
     pf_value *out[1] = {add->out[0]};
     pf_node *old[2] = {linear, add};
     *done = true;
-    return pf_fusion_replace(g, "linear", NULL, in, 3, out, 1, old, 2, add, err);
+    return pf_fusion_replace(g, "linear", linear->args, in, 3, out, 1, old, 2, add, err);
 }
 
 static const pf_kernel_row kernels[] = {{.backend = "cpu", .name = "reference", .run = run}, {0}};

@@ -1,14 +1,57 @@
 /* linear.c - the ops linear, linear_grad_x and linear_grad_w: shapes and gradients; see linear.h.
  * The arithmetic is gemm.c's, the launchers are in linear_cpu.c. */
 #include "ops/matmul/linear.h"
+
+#include "base/str.h"
 #include "ops/matmul/linear_kernels.h"
 #include "ops/op_util.h"
 
 peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, pf_value *bias,
                       pf_value **y, peft_error *err) {
     pf_value *in[3] = {x, w, bias};
-    return pf_op_emit(g, "linear", name, NULL, in, 3, y, err);
+    const pf_linear_args args = {pf_linear_compute(g, w)};
+    return pf_op_emit(g, "linear", name, &args, in, 3, y, err);
 }
+
+#ifndef PF_DOUBLE
+typedef struct scales {
+    const pf_weight *w;
+    float *scale;
+} scales;
+
+enum { ROWS_A_TASK = 64 };
+
+static void scales_task(void *ctx, int task, int worker) {
+    (void)worker;
+    const scales *s = ctx;
+    const int64_t first = (int64_t)task * ROWS_A_TASK;
+    pf_weight_row_scales(s->w, first, pf_min_i64(ROWS_A_TASK, s->w->rows - first),
+                         s->scale + first);
+}
+
+/* The ops whose second input is a matrix for narrow products. */
+static bool multiplies(const pf_node *n) {
+    static const char *const names[] = {"linear", "linear_grad_x", "head_ce", "head_ce_grad"};
+    for (size_t i = 0; i < PF_COUNT(names); i++) {
+        if (pf_streq(n->op->name, names[i])) return true;
+    }
+    return false;
+}
+
+peft_status pf_linear_prepare(pf_graph *g, pf_pool *pool, peft_error *err) {
+    if (g->compute != PF_COMPUTE_INT8) return PEFT_OK;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (!multiplies(g->nodes[i])) continue;
+        pf_value *w = g->nodes[i]->in[1];
+        if (w->kind != PF_VALUE_WEIGHT || w->row_scale != NULL) continue;
+        scales s = {w->weight, PF_NEW_ARRAY(&g->arena, float, w->rows)};
+        PF_CHECK_ALLOC(s.scale, err);
+        pf_pool_run(pool, (int)pf_ceil_div(w->rows, ROWS_A_TASK), scales_task, &s);
+        w->row_scale = s.scale;
+    }
+    return PEFT_OK;
+}
+#endif
 
 static peft_status check_matrix(const pf_value *v, const char *name, peft_error *err) {
     if (v->space == PF_SPACE_NONE) return PEFT_OK;
@@ -46,7 +89,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     }
     if (!pf_grad_wanted(x)) return PEFT_OK;
     pf_value *dx, *in[3] = {dy, w, pf_grad_take(ad, x)};
-    PF_TRY(pf_op_emit(g, "linear_grad_x", n->name, NULL, in, 3, &dx, err));
+    PF_TRY(pf_op_emit(g, "linear_grad_x", n->name, n->args, in, 3, &dx, err));
     return pf_grad_give(ad, x, dx, err);
 }
 
@@ -95,6 +138,7 @@ static pf_cost grad_w_cost(const pf_node *n, const int64_t *rows) {
 const pf_op pf_op_linear = {
     .name = "linear",
     .what = "y = x Wᵀ (+ bias)",
+    .args_size = sizeof(pf_linear_args),
     .shape = shape,
     .vjp = vjp,
     .workspace = pf_linear_workspace,
@@ -105,6 +149,7 @@ const pf_op pf_op_linear = {
 const pf_op pf_op_linear_grad_x = {
     .name = "linear_grad_x",
     .what = "dx = dy W (+ acc)",
+    .args_size = sizeof(pf_linear_args),
     .shape = grad_x_shape,
     .workspace = pf_linear_grad_workspace,
     .cost = cost,

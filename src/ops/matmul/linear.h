@@ -5,17 +5,23 @@
  *   linear_grad_w  dW += dyᵀ x                   only when W is a PARAM
  *   add_bias, bias_grad                          y = x + b;  db += column sums of dy, rows in order
  *
+ * With a frozen weight the first two are computed in graph->compute (narrow.h), with a trained one
+ * always in f32.
+ *
  * A row of y depends on that row of x alone and is computed by the same operations in the same
  * order wherever it stands: how a step is cut into batches cannot change a bit of the forward pass.
  */
 #ifndef PF_LINEAR_H
 #define PF_LINEAR_H
 
+#include "base/pool.h"
 #include "graph/graph.h"
 
 /* x (R, in), w (out, in), bias (1, out) or NULL -> y (R, out) */
 peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, pf_value *bias,
                       pf_value **y, peft_error *err);
+/* Computes what products in int8 need of their weights (narrow.h); once, before the graph runs. */
+peft_status pf_linear_prepare(pf_graph *g, pf_pool *pool, peft_error *err);
 peft_status pf_add_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias, pf_value **y,
                         peft_error *err);
 

@@ -1,14 +1,20 @@
 /* linear_cpu.c - launchers of linear, linear_grad_x and linear_grad_w on the CPU: each is one
  * product of gemm.h, for any instruction set. */
+#include "base/str.h"
 #include "ops/matmul/gemm.h"
 #include "ops/matmul/gemm_onednn.h"
 #include "ops/matmul/linear_kernels.h"
+#include "ops/matmul/narrow.h"
 #include "ops/op_util.h"
 
 #include <string.h>
 
 pf_weight pf_linear_matrix(const pf_exec *x, const pf_value *v) {
-    if (v->kind == PF_VALUE_WEIGHT) return *v->weight;
+    if (v->kind == PF_VALUE_WEIGHT) {
+        pf_weight w = *v->weight;
+        w.row_scale = v->row_scale;
+        return w;
+    }
     return pf_gemm_dense(pf_exec_data(x, v), v->rows, v->cols, v->cols);
 }
 
@@ -92,6 +98,45 @@ static peft_status run_grad_w(pf_exec *x, const pf_node *n, const pf_gemm_isa *i
     return PEFT_OK;
 }
 
+/* --- narrow products ----------------------------------------------------------------------- */
+
+#ifndef PF_DOUBLE
+static bool can_bf16(const pf_node *n) {
+    return ((const pf_linear_args *)n->args)->compute == PF_COMPUTE_BF16;
+}
+static bool can_int8(const pf_node *n) {
+    return ((const pf_linear_args *)n->args)->compute == PF_COMPUTE_INT8;
+}
+
+/* Both products: rows of in[0], a sum over its columns. */
+static int64_t room_narrow(const pf_node *n, const int64_t *capacity, int n_workers) {
+    const pf_value *a = n->in[0];
+    const int64_t bytes = pf_narrow_workspace(pf_value_rows(a, capacity), a->cols, n_workers);
+    const bool bias = pf_streq(n->op->name, "linear") && n->in[2] != NULL;
+    return bytes + (bias ? pf_op_vector_scratch(n->in[2]) : 0);
+}
+
+static peft_status run_narrow(pf_exec *x, const pf_node *n, peft_error *err) {
+    (void)err;
+    const pf_linear_args *args = n->args;
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    const int64_t room = room_narrow(n, x->plan.capacity, pf_pool_workers(pf_exec_pool(x))) -
+                         (n->in[2] != NULL ? pf_op_vector_scratch(n->in[2]) : 0);
+    const pf_gemm g = forward(x, n, &w, x->workspace + room);
+    pf_narrow_run(pf_exec_pool(x), pf_narrow_isa_for(args->compute), &g, x->workspace);
+    return PEFT_OK;
+}
+
+static peft_status run_grad_x_narrow(pf_exec *x, const pf_node *n, peft_error *err) {
+    (void)err;
+    const pf_linear_args *args = n->args;
+    const pf_weight w = pf_linear_matrix(x, n->in[1]);
+    const pf_gemm g = backward(x, n, &w);
+    pf_narrow_run(pf_exec_pool(x), pf_narrow_isa_for(args->compute), &g, x->workspace);
+    return PEFT_OK;
+}
+#endif
+
 /* --- the lists of kernels, fastest first --------------------------------------------------- */
 
 #define RUN(name, isa)                                                                             \
@@ -143,16 +188,22 @@ static peft_status run_grad_x_onednn(pf_exec *x, const pf_node *n, peft_error *e
 // clang-format off
 #ifdef PF_DOUBLE
 #define ONEDNN(fn)
+#define NARROW(fn)
 #else
+#define NARROW(fn) \
+    {.backend = "cpu", .name = "bf16", .can = can_bf16, .run = fn##_narrow, .workspace = room_narrow}, \
+    {.backend = "cpu", .name = "int8", .can = can_int8, .run = fn##_narrow, .workspace = room_narrow},
 #define ONEDNN(fn) {.backend = "cpu", .name = "onednn", .can = can_onednn, .run = fn##_onednn, .workspace = room_onednn},
 #endif
 const pf_kernel_row pf_linear_kernel_rows[] = {
+    NARROW(run)
     ONEDNN(run)
     PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_plain},
     {0},
 };
 const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
+    NARROW(run_grad_x)
     ONEDNN(run_grad_x)
     PF_FAST_KERNELS(run_grad_x, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_x_plain},

@@ -4,6 +4,15 @@
 
 #include "graph/exec.h"
 
+typedef struct pf_linear_args { /* of linear and linear_grad_x */
+    pf_compute compute;
+} pf_linear_args;
+
+/* The type for a product with this matrix in this graph. */
+static inline pf_compute pf_linear_compute(const pf_graph *g, const pf_value *w) {
+    return w->kind == PF_VALUE_WEIGHT ? g->compute : PF_COMPUTE_F32;
+}
+
 extern const pf_kernel_row pf_linear_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_x_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_w_kernel_rows[];

@@ -70,6 +70,11 @@ const pf_narrow_isa *pf_narrow_best(pf_compute type) {
     return NULL;
 }
 
+const pf_narrow_isa *pf_narrow_isa_for(pf_compute type) {
+    const pf_narrow_isa *best = pf_narrow_best(type);
+    return best != NULL ? best : pf_narrow_reference(type);
+}
+
 const char *pf_narrow_name(const pf_narrow_isa *isa) {
     return isa->name;
 }

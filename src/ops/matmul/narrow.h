@@ -39,6 +39,7 @@ typedef struct pf_narrow_isa pf_narrow_isa;
 /* The fastest that this processor (and PEFT_ISA) allows; NULL: none but the reference. */
 const pf_narrow_isa *pf_narrow_best(pf_compute type);
 const pf_narrow_isa *pf_narrow_reference(pf_compute type);
+const pf_narrow_isa *pf_narrow_isa_for(pf_compute type); /* the fastest, or else the reference */
 const char *pf_narrow_name(const pf_narrow_isa *isa);
 
 /* Scratch for products with at most m rows of A and k terms. */
