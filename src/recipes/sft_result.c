@@ -59,7 +59,12 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     PF_TRY(pf_trainer_state_write(&s->state, path, err));
     PF_TRY(write_prompts(s, err));
     PF_TRY(pf_sft_write_report(s, NULL, err));
-    pf_trackers_sync(&s->trackers);
+    peft_status status = pf_trackers_sync(&s->trackers, err);
+    if (status != PEFT_OK)
+        return pf_fail_prefix(err, status,
+                              "%s has the adapter, but its metrics are not complete (make room, "
+                              "then continue with --resume)",
+                              s->dir.path);
     PF_TRY(pf_run_dir_mark_finished(&s->dir, err));
     PF_INFO("saved: %s", s->dir.path);
     return PEFT_OK;

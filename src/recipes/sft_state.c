@@ -188,7 +188,11 @@ peft_status pf_sft_save(pf_sft *s, peft_error *err) {
                                   .best_step = -1};
     if (s->p.run.training.load_best_model_at_end && s->best.any) cfg.best_step = s->best.step;
     PF_TRY(pf_sft_update_state(s, err));
-    pf_trackers_sync(&s->trackers);
+    peft_status status = pf_trackers_sync(&s->trackers, err);
+    if (status != PEFT_OK)
+        return pf_fail_prefix(
+            err, status, "checkpoint-%lld was not made (make room, then continue with --resume)",
+            (long long)s->step);
     PF_TRY(pf_checkpoint_save(&cfg, err));
     s->saved_step = s->step;
     s->new_best = false;

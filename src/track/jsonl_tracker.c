@@ -81,6 +81,7 @@ static peft_status jsonl_close(void *self, peft_error *err) {
 const pf_tracker pf_tracker_jsonl = {
     .name = "jsonl",
     .what = "metrics.jsonl, one row a line",
+    .record = true,
     .open = jsonl_open,
     .scalars = jsonl_scalars,
     .sync = jsonl_sync,

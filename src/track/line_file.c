@@ -48,6 +48,7 @@ peft_status pf_line_file_flush(pf_line_file *f, peft_error *err) {
 
 peft_status pf_line_file_wait(pf_line_file *f, const char *line, size_t n, peft_error *err) {
     if (f->waiting.len + n + 1 > MAX_WAITING || f->waiting.failed) {
+        f->lost = true;
         return PF_FAIL(err, PEFT_E_IO, "%s: rows are lost, too many wait to be written", f->path);
     }
     pf_buf_add(&f->waiting, line, n);
@@ -62,6 +63,7 @@ peft_status pf_line_file_add(pf_line_file *f, const char *line, size_t n, peft_e
 
 peft_status pf_line_file_sync(pf_line_file *f, peft_error *err) {
     PF_TRY(pf_line_file_flush(f, err));
+    if (f->lost) return PF_FAIL(err, PEFT_E_IO, "%s: rows are lost", f->path);
     return f->file.fd < 0 ? PEFT_OK : pf_append_sync(&f->file, err);
 }
 

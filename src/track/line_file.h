@@ -13,6 +13,7 @@ typedef struct pf_line_file {
     const char *path; /* borrowed */
     pf_append file;
     pf_buf waiting; /* lines that are not written yet */
+    bool lost;      /* some found no room to wait in */
 } pf_line_file;
 
 /* line: without its end. */
@@ -26,6 +27,7 @@ peft_status pf_line_file_add(pf_line_file *f, const char *line, size_t n, peft_e
 /* The same without writing: it goes out with the next one. */
 peft_status pf_line_file_wait(pf_line_file *f, const char *line, size_t n, peft_error *err);
 peft_status pf_line_file_flush(pf_line_file *f, peft_error *err);
+/* Fails while a line waits, and for good once one is lost. */
 peft_status pf_line_file_sync(pf_line_file *f, peft_error *err);
 peft_status pf_line_file_close(pf_line_file *f, peft_error *err); /* fails when lines are lost */
 

@@ -2,8 +2,9 @@
  *
  * A tracker is a kind (one pf_tracker descriptor, one row in trackers.def); a run opens some of
  * them as one pf_trackers and hands every row to all. Opening may fail and stops the run before it
- * starts. Afterwards a tracker never stops a run: what it cannot deliver it keeps and tries again,
- * and says so once.
+ * starts. Afterwards a row that a tracker cannot deliver does not stop a run: the tracker keeps it,
+ * tries again with the next one, and says so once. But no checkpoint and no end without the record
+ * of the run: pf_trackers_sync fails while a tracker with `record` still lacks rows.
  *
  * A resumed run opens with resume_step: rows of later steps are dropped, for they are computed
  * again, so the rows of an interrupted run are those of an uninterrupted one. */
@@ -39,6 +40,7 @@ typedef struct pf_track_run {
 
 typedef struct pf_tracker {
     const char *name, *what; /* "jsonl", "metrics.jsonl, one row a line" */
+    bool record;             /* the run's own: what is not in it is lost */
     /* *self lives in the arena or is freed by close; run is borrowed for the call. */
     peft_status (*open)(void **self, pf_arena *a, const pf_track_run *run, peft_error *err);
     /* NULL where a kind has no use for it */
@@ -69,7 +71,9 @@ peft_status pf_trackers_open(pf_trackers *t, pf_arena *a, const pf_track_run *ru
 void pf_trackers_params(pf_trackers *t, const pf_track_param *items, int n);
 void pf_trackers_scalars(pf_trackers *t, const pf_metric_row *row);
 void pf_trackers_artifact(pf_trackers *t, const char *path);
-void pf_trackers_sync(pf_trackers *t); /* before a checkpoint: its rows must not be lost later */
+/* Before a checkpoint and before a run is called finished: its rows must not be lost later. Fails
+ * for the record alone, when all were tried. */
+peft_status pf_trackers_sync(pf_trackers *t, peft_error *err);
 void pf_trackers_close(pf_trackers *t);
 
 #endif

@@ -81,12 +81,21 @@ void pf_trackers_artifact(pf_trackers *t, const char *path) {
     }
 }
 
-void pf_trackers_sync(pf_trackers *t) {
+peft_status pf_trackers_sync(pf_trackers *t, peft_error *err) {
+    peft_status lost = PEFT_OK;
     for (int i = 0; i < t->n; i++) {
         pf_tracker_open *o = &t->items[i];
-        peft_error err;
-        if (o->kind->sync != NULL) report(o, o->kind->sync(o->self, &err), &err);
+        peft_error why;
+        if (o->kind->sync == NULL) continue;
+        const peft_status status = o->kind->sync(o->self, &why);
+        if (status == PEFT_OK || !o->kind->record) {
+            report(o, status, &why);
+        } else if (lost == PEFT_OK) {
+            o->failing = true;
+            lost = PF_FAIL(err, status, "%s", why.message);
+        }
     }
+    return lost;
 }
 
 void pf_trackers_close(pf_trackers *t) {

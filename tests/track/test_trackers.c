@@ -108,7 +108,7 @@ static void rows_are_written(void **state) {
     all_rows(&s, 1, 4);
     pf_trackers_params(&s.t, &(pf_track_param){"a", "b"}, 1);
     pf_trackers_artifact(&s.t, s.dir);
-    pf_trackers_sync(&s.t);
+    assert_int_equal(pf_trackers_sync(&s.t, NULL), PEFT_OK);
     pf_trackers_close(&s.t);
     file_is(&s, "metrics.jsonl", jsonl_rows);
     file_is(&s, "metrics.csv", csv_rows);
@@ -184,6 +184,38 @@ static void what_is_lost_is_said(void **state) {
     assert_int_equal(s.messages, 4);
     assert_non_null(strstr(s.last, "rows are missing there"));
     end(&s);
+}
+
+/* metrics.jsonl is the record: while it lacks rows there is no checkpoint. metrics.csv is a view.
+ */
+static void a_sync_fails_for_the_record_alone(void **state) {
+    (void)state;
+    static const char *const jsonl[] = {"jsonl"}, *const csv[] = {"csv"};
+    for (int is_csv = 0; is_csv < 2; is_csv++) {
+        setup s;
+        begin(&s);
+        pf_track_run run = {.run_dir = s.dir, .resume_step = -1};
+        peft_error err = {0};
+        assert_int_equal(pf_trackers_open(&s.t, &s.arena, &run, is_csv ? csv : jsonl, 1, &err),
+                         PEFT_OK);
+        pf_file_fault(1, ENOSPC, true);
+        train_row(&s, 1, 2.5);
+        assert_int_equal(s.messages, 1);
+        peft_status status = pf_trackers_sync(&s.t, &err);
+        assert_int_equal(s.messages, 1);
+        pf_file_fault(0, 0, false);
+        if (is_csv) {
+            assert_int_equal(status, PEFT_OK);
+        } else {
+            assert_int_equal(status, PEFT_E_IO);
+            assert_non_null(strstr(err.message, "metrics.jsonl"));
+            assert_non_null(strstr(err.message, "No space left on device"));
+        }
+        assert_int_equal(pf_trackers_sync(&s.t, &err), PEFT_OK); /* there is room again */
+        assert_non_null(strstr(s.last, "works again"));
+        pf_trackers_close(&s.t);
+        end(&s);
+    }
 }
 
 static void odd_names_are_quoted(void **state) {
@@ -266,6 +298,7 @@ int main(void) {
         cmocka_unit_test(a_resumed_run_writes_the_same_rows),
         cmocka_unit_test(a_full_disk_does_not_stop_the_run),
         cmocka_unit_test(what_is_lost_is_said),
+        cmocka_unit_test(a_sync_fails_for_the_record_alone),
         cmocka_unit_test(odd_names_are_quoted),
         cmocka_unit_test(a_foreign_table_is_begun_anew),
         cmocka_unit_test(opening_fails_loudly),
