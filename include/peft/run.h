@@ -25,6 +25,7 @@ typedef struct peft_run_options { /* zero = default */
     const char *resume_from; /* this checkpoint instead */
     bool overwrite;          /* an output_dir that holds a run is emptied first */
     bool profile;            /* time every op; peft_run_finish prints the table */
+    const char *command;     /* command line that environment.json records; NULL: none */
 } peft_run_options;
 
 typedef struct peft_step_report {

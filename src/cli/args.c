@@ -1,6 +1,8 @@
 /* args.c - see args.h. */
 #include "cli/args.h"
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "base/str.h"
@@ -105,17 +107,49 @@ static peft_status store(const cli_command *cmd, const cli_flag *f, const char *
     return PEFT_OK;
 }
 
-/* Lists that grow with the command line live until the process ends, as argv does. */
-static peft_status make_room(const cli_flag *flags, int n_flags, int argc, cli_words *words,
-                             peft_error *err) {
+/* What grows with the command line lives until the process ends, as argv does. */
+static pf_arena *process_arena(void) {
     static pf_arena arena;
     if (arena.name == NULL) pf_arena_init(&arena, "process");
-    words->overrides = PF_NEW_ARRAY(&arena, const char *, argc + 1);
+    return &arena;
+}
+
+/* As a shell reads it: plain where nothing is special, else in single quotes. */
+static void add_word(pf_buf *out, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-+=./:,@%~";
+    pf_buf_addc(out, ' ');
+    if (word[0] != '\0' && word[0] != '~' && word[strspn(word, plain)] == '\0') {
+        pf_buf_adds(out, word);
+        return;
+    }
+    pf_buf_addc(out, '\'');
+    for (const char *p = word; *p != '\0'; p++) {
+        if (*p == '\'')
+            pf_buf_adds(out, "'\\''");
+        else
+            pf_buf_addc(out, *p);
+    }
+    pf_buf_addc(out, '\'');
+}
+
+const char *cli_command_line(const cli_command *cmd, int argc, char **argv) {
+    pf_buf out = {0};
+    pf_buf_addf(&out, "peft-toolkit %s", cmd->name);
+    for (int i = 0; i < argc; i++) add_word(&out, argv[i]);
+    const char *line = pf_buf_ok(&out) ? pf_arena_strdup(process_arena(), pf_buf_str(&out)) : NULL;
+    pf_buf_free(&out);
+    return line;
+}
+
+static peft_status make_room(const cli_flag *flags, int n_flags, int argc, cli_words *words,
+                             peft_error *err) {
+    words->overrides = PF_NEW_ARRAY(process_arena(), const char *, argc + 1);
     PF_CHECK_ALLOC(words->overrides, err);
     for (int i = 0; i < n_flags; i++) {
         if (flags[i].kind != CLI_STRS) continue;
         cli_strs *list = flags[i].at;
-        list->items = PF_NEW_ARRAY(&arena, const char *, argc + 1);
+        list->items = PF_NEW_ARRAY(process_arena(), const char *, argc + 1);
         PF_CHECK_ALLOC(list->items, err);
     }
     return PEFT_OK;

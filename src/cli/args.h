@@ -53,6 +53,10 @@ peft_status cli_parse(const cli_command *cmd, const cli_flag *flags, int n_flags
 peft_status cli_needs_config(const cli_command *cmd, const char *config, const cli_words *words,
                              peft_error *err);
 
+/* The command line as one could type it again: "peft-toolkit train --config 'my config.yaml'".
+ * Lives until the process ends. NULL: out of memory. Before cli_parse, argv as `run` gets it. */
+const char *cli_command_line(const cli_command *cmd, int argc, char **argv);
+
 /* Prints "error: ..." to stderr and returns the status' exit code. */
 int cli_fail(const peft_error *err);
 /* Flushes stdout; a full disk or closed pipe there is an error too. */

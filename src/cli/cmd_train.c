@@ -66,6 +66,7 @@ static int run(int argc, char **argv) {
     };
     peft_error err = {0};
     cli_words words;
+    const char *command = cli_command_line(&cmd_train, argc, argv);
     /* "--resume DIR" has a value where a folder follows, "--resume" alone has none. */
     for (int i = 0; i + 1 < argc; i++) {
         if (strcmp(argv[i], "--resume") != 0) continue;
@@ -94,7 +95,8 @@ static int run(int argc, char **argv) {
                             .resume = resume,
                             .resume_from = resume_from,
                             .overwrite = overwrite,
-                            .profile = profile};
+                            .profile = profile,
+                            .command = command};
     if (dry) return dry_run(&opt, json);
     struct sigaction action;
     memset(&action, 0, sizeof action);

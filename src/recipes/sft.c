@@ -40,12 +40,12 @@ static peft_status open_run(pf_sft *s, const peft_run_options *opt, peft_error *
     PF_TRY(pf_sft_open_folder(
         s, opt, err)); /* output_dir: lock, refuse or resume, config and environment files */
     if (s->finished_before) return PEFT_OK;
-    PF_TRY(pf_sft_find_checkpoint(s, opt, err)); /* to go on from, with the choices made then */
-    PF_TRY(pf_sft_build(s, err));                /* graph, arena, batch builder, evaluator */
-    PF_TRY(pf_sft_write_environment(s, err));    /* environment.json, requirements.txt */
-    PF_TRY(pf_sft_open_optimizer(s, err));       /* AdamW, schedule, best metric, early stopping */
-    PF_TRY(pf_sft_resume(s, err));               /* state of the checkpoint */
-    PF_TRY(pf_sft_open_trackers(s, err));        /* metrics.jsonl, train.log */
+    PF_TRY(pf_sft_find_checkpoint(s, opt, err));   /* to go on from, with the choices made then */
+    PF_TRY(pf_sft_build(s, err));                  /* graph, arena, batch builder, evaluator */
+    PF_TRY(pf_sft_write_environment(s, opt, err)); /* environment.json, requirements.txt */
+    PF_TRY(pf_sft_open_optimizer(s, err)); /* AdamW, schedule, best metric, early stopping */
+    PF_TRY(pf_sft_resume(s, err));         /* state of the checkpoint */
+    PF_TRY(pf_sft_open_trackers(s, err));  /* metrics.jsonl, train.log */
     if (opt->profile) PF_TRY(pf_exec_profile(s->loss.exec, true, err));
     s->started = pf_now();
     const bool wanted = s->step == 0 && s->p.run.training.eval_on_start;

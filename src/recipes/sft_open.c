@@ -156,7 +156,7 @@ static peft_status hash_base(pf_sft *s, pf_named_text *out, peft_error *err) {
     return status;
 }
 
-peft_status pf_sft_write_environment(pf_sft *s, peft_error *err) {
+peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err) {
     char tokens[32];
     snprintf(tokens, sizeof tokens, "%lld", (long long)s->p.memory.max_tokens);
     pf_named_text hashes[3] = {{0}};
@@ -171,6 +171,7 @@ peft_status pf_sft_write_environment(pf_sft *s, peft_error *err) {
         {"saved_for_backward", pf_save_policy_name(s->p.memory.policy)},
     };
     const pf_environment_cfg cfg = {.threads = s->p.loaded.backend->n_workers,
+                                    .command = opt->command,
                                     .hashes = hashes,
                                     .n_hashes = (int)PF_COUNT(hashes),
                                     .more = more,

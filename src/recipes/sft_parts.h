@@ -62,7 +62,7 @@ typedef struct pf_sft_due {
 peft_status pf_sft_say_plan(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_folder(pf_sft *s, const peft_run_options *opt, peft_error *err);
 peft_status pf_sft_build(pf_sft *s, peft_error *err);
-peft_status pf_sft_write_environment(pf_sft *s, peft_error *err);
+peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err);
 peft_status pf_sft_open_optimizer(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_trackers(pf_sft *s, peft_error *err);
 
