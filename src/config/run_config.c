@@ -50,7 +50,7 @@ static const pf_cfg_row peft_rows[] = {
 static const pf_cfg_row data_rows[] = {
     PF_CFG_STR(pf_data_cfg, train, NULL, "file with the training rows: CSV, TSV, JSON, JSONL, plain text; each may be gzipped"),
     PF_CFG_STR(pf_data_cfg, test, NULL, "file with the rows to evaluate on", .aliases = "eval validation"),
-    PF_CFG_STR(pf_data_cfg, prompt, NULL, "template of the prompt, with columns in braces: \"Q: {question}\\nA:\""),
+    PF_CFG_STR(pf_data_cfg, prompt, NULL, "template of the prompt, with columns in braces: \"Q: {question}\\nA:\"; {column?} may be missing or null, and is empty then"),
     PF_CFG_STR(pf_data_cfg, target, NULL, "template of what follows the prompt; only this is learned", .aliases = "completion"),
     PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned"),
     PF_CFG_STR(pf_data_cfg, input_ids, NULL, "column with the token ids of rows that are tokens already, in place of prompt and target; without padding"),

@@ -81,10 +81,19 @@ static void warn_without_eos(const pf_data_load_options *opt) {
                 pf_tokenizer_source(opt->tokenizer));
 }
 
+static void warn_context(const pf_data_load_options *opt) {
+    if (opt->max_positions > 0 && opt->training->max_length > opt->max_positions)
+        PF_WARN("training.max_length is %lld and the model's context %lld tokens: no row may be "
+                "longer than %lld",
+                (long long)opt->training->max_length, (long long)opt->max_positions,
+                (long long)opt->max_positions);
+}
+
 static peft_status load(pf_data *d, const pf_data_load_options *opt, peft_error *err) {
     const pf_data_cfg *cfg = opt->data;
     pf_dataset_options o = options_of(opt);
     warn_without_eos(opt);
+    warn_context(opt);
     bool split = cfg->test == NULL && cfg->test_size > 0;
     if (cfg->train != NULL && (!opt->test_only || split)) {
         o.max_rows = cfg->max_samples;

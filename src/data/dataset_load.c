@@ -6,6 +6,7 @@
  * threads, and a block does not know of the others, so the result is that of one thread. */
 #include "data/dataset.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "data/template.h"
 #include "token/tokenizer.h"
@@ -75,6 +76,14 @@ static peft_status take_tokens(loader *l, const char *labels, const pf_record *r
     return PEFT_OK;
 }
 
+/* {name?} is empty where a row lacks the column; where all rows do, somebody should know. */
+static void warn_unseen(const pf_template *t, const char *path) {
+    const pf_str name = t == NULL ? (pf_str){0} : pf_template_unseen(t);
+    if (name.n > 0)
+        PF_WARN("%s: no row has a column \"%.*s\": what %s takes from it is empty everywhere", path,
+                name.n < 200 ? (int)name.n : 200, name.p, t->key);
+}
+
 static peft_status read_rows(loader *l, const char *path, peft_error *err) {
     const pf_dataset_options *opt = l->opt;
     pf_dataset *ds = l->ds;
@@ -117,6 +126,10 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
                              ? ", only a header line"
                              : "");
     pf_data_file_close(&f);
+    if (status == PEFT_OK) {
+        warn_unseen(&first, path);
+        warn_unseen(ds->plain_text ? NULL : &second, path);
+    }
     return status;
 }
 

@@ -3,24 +3,23 @@
 
 #include <string.h>
 
-static bool is_scalar(const json_t *v) {
-    return !json_is_object(v) && !json_is_array(v);
+static bool is_text(const json_t *v) { /* of its own or as JSON spells it */
+    return !json_is_object(v) && !json_is_array(v) && !json_is_null(v);
 }
 
 static peft_status add_value(pf_buf *text, const json_t *v, peft_error *err) {
-    if (json_is_null(v)) return PEFT_OK;
     if (json_is_string(v)) {
         pf_buf_add(text, json_string_value(v), json_string_length(v));
         return PEFT_OK;
     }
     if (json_is_array(v)) {
         size_t i, n = json_array_size(v);
-        for (i = 0; i < n && is_scalar(json_array_get(v, i)); i++) {
+        for (i = 0; i < n && is_text(json_array_get(v, i)); i++) {
         }
         if (i == n) {
             for (i = 0; i < n; i++) {
                 if (i > 0) pf_buf_adds(text, ", ");
-                PF_TRY(add_value(text, json_array_get(v, i), err)); /* a scalar: one level deep */
+                PF_TRY(add_value(text, json_array_get(v, i), err)); /* one level deep */
             }
             return PEFT_OK;
         }
@@ -43,11 +42,12 @@ peft_status pf_json_to_record(pf_data_file *f, const json_t *row, int64_t line, 
     int n = 0;
     json_object_foreach((json_t *)row, key, value) {
         pf_buf_clear(&text);
-        status = add_value(&text, value, err);
+        const bool is_null = json_is_null(value);
+        if (!is_null) status = add_value(&text, value, err);
         if (status != PEFT_OK) break;
         char *name = pf_arena_strdup(&f->row, key);
-        char *p = pf_arena_strndup(&f->row, pf_buf_str(&text), text.len);
-        if (name == NULL || p == NULL || !pf_buf_ok(&text)) {
+        char *p = is_null ? NULL : pf_arena_strndup(&f->row, pf_buf_str(&text), text.len);
+        if (name == NULL || (p == NULL && !is_null) || !pf_buf_ok(&text)) {
             status = PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory", f->path);
             break;
         }

@@ -1,7 +1,7 @@
 /* reader.h - a data file -> records: column names and text values, row by row.
  *
  * A value is text whatever the file had: strings as they are, numbers and booleans as JSON spells
- * them, lists of those joined with ", ", objects as JSON on one line, null as nothing. Rows and
+ * them, lists of those joined with ", ", other lists and objects as JSON on one line. Rows and
  * lines are counted from 1 and kept for messages. The whole file stands in memory (mapped, or
  * unpacked when it is .gz); records point into it and live until the next one.
  *
@@ -15,7 +15,7 @@
 #include "base/str.h"
 
 typedef struct pf_field {
-    pf_str name, value;
+    pf_str name, value; /* value.p is NULL where the file has null */
 } pf_field;
 
 typedef struct pf_record {

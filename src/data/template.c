@@ -54,7 +54,10 @@ peft_status pf_template_compile(pf_template *t, pf_arena *a, const char *key, co
                            "%s: {} at character %d names no column; write {{}} for the characters "
                            "themselves",
                            key, column_of(copy, i));
-        parts[n_parts++] = (pf_template_part){.text = name, .is_column = true};
+        parts[n_parts] = (pf_template_part){.text = name, .is_column = true};
+        if (name.n > 1 && name.p[name.n - 1] == '?')
+            parts[n_parts].bare = pf_str_trim((pf_str){name.p, name.n - 1});
+        n_parts++;
         from = i = end + 1;
     }
     t->source = copy;
@@ -91,6 +94,25 @@ static bool is_named(const pf_record *r, int i, pf_str name) {
     return i < r->n && pf_str_eq(r->fields[i].name, name);
 }
 
+static int find_column(const pf_template_part *p, const pf_record *r) {
+    if (is_named(r, p->hint, p->text)) return p->hint;
+    for (int i = 0; i < r->n; i++) {
+        if (is_named(r, i, p->text)) return i;
+    }
+    for (int i = 0; p->bare.n > 0 && i < r->n; i++) {
+        if (is_named(r, i, p->bare)) return i;
+    }
+    return -1;
+}
+
+static peft_status null_in(const pf_template *t, pf_str name, const pf_record *r, peft_error *err) {
+    const int n = name.n < 200 ? (int)name.n : 200;
+    return PF_FAIL(err, PEFT_E_FORMAT,
+                   "%s:%lld: row %lld has null in the column \"%.*s\", which %s asks for; write "
+                   "{%.*s?} there if no text is meant, or give the row a value",
+                   r->path, (long long)r->line, (long long)r->row, n, name.p, t->key, n, name.p);
+}
+
 peft_status pf_template_render(pf_template *t, const pf_record *r, pf_buf *out, peft_error *err) {
     for (int k = 0; k < t->n_parts; k++) {
         pf_template_part *p = &t->parts[k];
@@ -98,17 +120,28 @@ peft_status pf_template_render(pf_template *t, const pf_record *r, pf_buf *out, 
             pf_buf_add(out, p->text.p, p->text.n);
             continue;
         }
-        if (!is_named(r, p->hint, p->text)) {
-            int i = 0;
-            while (i < r->n && !is_named(r, i, p->text)) i++;
-            if (i == r->n) return no_column(t, p->text, r, err);
-            p->hint = i;
+        const int at = find_column(p, r);
+        if (at >= 0) {
+            const pf_str value = r->fields[at].value;
+            p->hint = at;
+            p->seen = true;
+            if (value.p != NULL)
+                pf_buf_add(out, value.p, value.n);
+            else if (p->bare.n == 0)
+                return null_in(t, p->text, r, err);
+        } else if (p->bare.n == 0) {
+            return no_column(t, p->text, r, err);
         }
-        pf_str value = r->fields[p->hint].value;
-        pf_buf_add(out, value.p, value.n);
     }
     if (!pf_buf_ok(out))
         return PF_FAIL(err, PEFT_E_NOMEM, "%s:%lld: out of memory for row %lld", r->path,
                        (long long)r->line, (long long)r->row);
     return PEFT_OK;
+}
+
+pf_str pf_template_unseen(const pf_template *t) {
+    for (int k = 0; k < t->n_parts; k++) {
+        if (t->parts[k].bare.n > 0 && !t->parts[k].seen) return t->parts[k].bare;
+    }
+    return (pf_str){0};
 }

@@ -26,7 +26,8 @@ static peft_status find_column(list *l, const pf_record *r, const char *name, co
                        "%s:%lld: row %lld has no column \"%s\", which %s asks for; it has: %s",
                        r->path, (long long)r->line, (long long)r->row, name, key,
                        r->n > 0 ? pf_record_columns(r, columns, sizeof columns) : "none");
-    *l = (list){.name = name, .r = r, .p = field->value.p, .end = field->value.p + field->value.n};
+    const char *text = field->value.p != NULL ? field->value.p : ""; /* null: an empty list */
+    *l = (list){.name = name, .r = r, .p = text, .end = text + field->value.n};
     skip_blanks(l);
     while (l->end > l->p && (l->end[-1] == ' ' || l->end[-1] == '\t')) l->end--;
     if (l->end - l->p >= 2 && *l->p == '[' && l->end[-1] == ']') {

@@ -110,7 +110,7 @@ static void test_values(void **state) {
     const char *path = write_text(
         "values.jsonl",
         "{\"text\": \"a\\u0000b\", \"int\": 12345678901234567, \"real\": 0.1, \"yes\": true, "
-        "\"none\": null, \"list\": [\"x\", 2, 1.5, false, null], \"empty\": [], "
+        "\"none\": null, \"list\": [\"x\", 2, 1.5, false], \"hole\": [1, null], \"empty\": [], "
         "\"deep\": [1, [2]], \"object\": {\"b\": \"\xc3\xa9\", \"a\": [1]}}");
     pf_data_file f;
     pf_record r;
@@ -118,15 +118,18 @@ static void test_values(void **state) {
     assert_int_equal(pf_data_file_open(&f, path, NULL, NULL), PEFT_OK);
     assert_int_equal(pf_data_file_next(&f, &r, &more, NULL), PEFT_OK);
     assert_true(more);
-    assert_int_equal(r.n, 9);
+    assert_int_equal(r.n, 10);
     assert_int_equal(r.fields[0].value.n, 3);
     assert_memory_equal(r.fields[0].value.p, "a\0b", 3);
     assert_text(pf_record_find(&r, "int")->value, "12345678901234567");
     assert_text(pf_record_find(&r, "real")->value, "0.1");
     assert_text(pf_record_find(&r, "yes")->value, "true");
-    assert_text(pf_record_find(&r, "none")->value, "");
-    assert_text(pf_record_find(&r, "list")->value, "x, 2, 1.5, false, ");
+    assert_null(pf_record_find(&r, "none")->value.p); /* not an empty text */
+    assert_int_equal(pf_record_find(&r, "none")->value.n, 0);
+    assert_text(pf_record_find(&r, "list")->value, "x, 2, 1.5, false");
+    assert_text(pf_record_find(&r, "hole")->value, "[1, null]"); /* nothing is dropped unseen */
     assert_text(pf_record_find(&r, "empty")->value, "");
+    assert_non_null(pf_record_find(&r, "empty")->value.p);
     assert_text(pf_record_find(&r, "deep")->value, "[1, [2]]");
     assert_text(pf_record_find(&r, "object")->value, "{\"b\": \"\xc3\xa9\", \"a\": [1]}");
     pf_data_file_close(&f);

@@ -81,6 +81,45 @@ static void test_mistakes(void **state) {
     pf_arena_release(&a);
 }
 
+/* {name?}: a row may lack it or have null there; without the mark both are mistakes. */
+static void test_optional(void **state) {
+    (void)state;
+    static const struct {
+        const char *source, *text, *unseen;
+    } rows[] = {
+        {"[{a?}]", "[1]", ""},     {"[{ a ? }]", "[1]", ""},     {"[{none?}]", "[]", ""},
+        {"[{b?}{c}]", "[2]", "b"}, {"[{really?}]", "[yes]", ""}, /* the whole name of a column */
+        {"[{?}]", "[3]", ""},
+    };
+    const pf_field some[] = {{{"a", 1}, {"1", 1}},       {{"none", 4}, {NULL, 0}},
+                             {{"c", 1}, {"2", 1}},       {{"really?", 7}, {"yes", 3}},
+                             {{"really", 6}, {"no", 2}}, {{"?", 1}, {"3", 1}}};
+    const pf_record r = {.path = "x.jsonl", .row = 2, .line = 7, .fields = some, .n = 6};
+    pf_arena a;
+    pf_arena_init(&a, "test");
+    pf_template t;
+    peft_error err = {0};
+    for (size_t i = 0; i < PF_COUNT(rows); i++) {
+        pf_buf out = {0};
+        assert_int_equal(pf_template_compile(&t, &a, "data.prompt", rows[i].source, &err), PEFT_OK);
+        if (pf_template_render(&t, &r, &out, &err) != PEFT_OK)
+            fail_msg("%s: %s", rows[i].source, err.message);
+        assert_string_equal(pf_buf_str(&out), rows[i].text);
+        pf_str unseen = pf_template_unseen(&t);
+        assert_int_equal(unseen.n, strlen(rows[i].unseen));
+        assert_memory_equal(unseen.p == NULL ? "" : unseen.p, rows[i].unseen, unseen.n);
+        pf_buf_free(&out);
+    }
+    pf_buf out = {0};
+    assert_int_equal(pf_template_compile(&t, &a, "data.target", "{none}", &err), PEFT_OK);
+    assert_int_equal(pf_template_render(&t, &r, &out, &err), PEFT_E_FORMAT);
+    assert_string_equal(err.message,
+                        "x.jsonl:7: row 2 has null in the column \"none\", which data.target asks "
+                        "for; write {none?} there if no text is meant, or give the row a value");
+    pf_buf_free(&out);
+    pf_arena_release(&a);
+}
+
 /* Rows of JSON need not have their members in one order, nor the same ones. */
 static void test_moving_columns(void **state) {
     (void)state;
@@ -104,6 +143,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_render),
         cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_optional),
         cmocka_unit_test(test_moving_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
