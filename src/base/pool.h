@@ -3,7 +3,8 @@
  * pf_pool_run(pool, n_tasks, fn, ctx) calls fn(ctx, task, worker) once for every task in
  * 0..n_tasks-1. The split of a computation into tasks must not depend on the number of workers, and
  * no task may depend on another: then the result has the same bits on any number of threads.
- * `worker` (0..n_workers-1) may only choose scratch memory. The caller works too; a pool of one
+ * `worker` (0..n_workers-1) may only choose scratch memory; which worker gets a task is a matter of
+ * who is free. The caller works too; a pool of one
  * worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. One
  * thread at a time may call run; a run that a task starts is done in place, with that task's
  * worker. */
@@ -19,6 +20,8 @@ peft_status pf_pool_new(pf_pool **out, int n_workers, peft_error *err); /* 0: on
 void pf_pool_free(pf_pool *pool);
 int pf_pool_workers(const pf_pool *pool);                               /* 1 for NULL */
 void pf_pool_run(pf_pool *pool, int n_tasks, pf_task_fn fn, void *ctx); /* NULL pool: in place */
+/* Seconds that the workers together have spent on tasks so far; 0 for NULL. */
+double pf_pool_busy(const pf_pool *pool);
 
 int pf_usable_cores(void); /* affinity and cgroup quota respected */
 

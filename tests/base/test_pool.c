@@ -74,6 +74,31 @@ static void short_runs_never_hang(void **state) {
     pf_pool_free(pool);
 }
 
+static void long_task(void *ctx, int task, int worker) {
+    (void)worker;
+    _Atomic int *runs = ctx;
+    if (task == 0) usleep(30000);
+    atomic_fetch_add(&runs[task], 1);
+}
+
+/* Worker 0 holds one task for long; the others finish what was to be its part. */
+static void nobody_waits_for_a_slow_worker(void **state) {
+    (void)state;
+    pf_pool *pool;
+    assert_int_equal(pf_pool_new(&pool, 2, NULL), PEFT_OK);
+    assert_true(pf_pool_busy(pool) == 0);
+    static _Atomic int runs[100];
+    for (int i = 0; i < 3; i++) {
+        memset((void *)runs, 0, sizeof runs);
+        pf_pool_run(pool, 100, long_task, runs);
+        for (int t = 0; t < 100; t++) assert_int_equal(runs[t], 1);
+    }
+    const double busy = pf_pool_busy(pool);
+    assert_true(busy >= 0.09 && busy < 30);
+    assert_true(pf_pool_busy(NULL) == 0);
+    pf_pool_free(pool);
+}
+
 typedef struct sums {
     const float *x;
     float part[64];
@@ -182,6 +207,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_runs_once),
         cmocka_unit_test(short_runs_never_hang),
+        cmocka_unit_test(nobody_waits_for_a_slow_worker),
         cmocka_unit_test(results_do_not_depend_on_workers),
         cmocka_unit_test(a_task_may_start_a_run),
         cmocka_unit_test(two_pools_live_side_by_side),
