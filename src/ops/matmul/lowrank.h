@@ -1,9 +1,14 @@
 /* lowrank.h - y = base + scale · drop(x) Aᵀ Bᵀ  (Hu et al. 2021, LoRA, arXiv 2106.09685,
  * section 4.1).
  *
- * A is (r, in), B is (out, r). The product is bracketed (x Aᵀ) Bᵀ, and in the gradient dA = scale
- * (dy B)ᵀ drop(x), dB = scale dyᵀ (drop(x) Aᵀ): no (out, in) matrix ever exists. x Aᵀ is recomputed
- * in the backward pass.
+ * A is (r, in), B is (out, r). The product is bracketed, and so is the gradient; no (out, in)
+ * matrix ever exists. Two ops:
+ *
+ *   lowrank_down   S = drop(x) Aᵀ             dA = dSᵀ drop(x), dx = drop(dS A)
+ *   lowrank_up     y = base + scale · S Bᵀ    dS = scale dy B, dB = scale dyᵀ S
+ *
+ * A fusion rule makes one lowrank_down of all those that read the same x (q, k, v; gate, up): one
+ * pass over x forward, one over x and dx backward, one mask. S (r numbers a row) is saved.
  *
  * drop(x)[i, c] is x[i, c] / (1 - p) or 0. The mask is a function of (adapter seed, step, sample,
  * position, mask_key, c) alone (dropout.h): it does not depend on how the step

@@ -1,6 +1,6 @@
 /* lowrank_simd.h - the kernels of lowrank_kernels.h in the words of simd.h; compiled by
- * lowrank_avx2.c and lowrank_avx512.c. Tiles keep all sums in registers: ROWS x RANKS chains along
- * the columns in dots, ROWS x VECS in expand, RANKS x VECS in outer. */
+ * lowrank_avx2.c and lowrank_avx512.c. Tiles keep all sums in registers: ROWS x VECS in narrow and
+ * expand, ROWS x RANKS chains along the columns in dots, RANKS x VECS in outer. */
 #include "ops/matmul/lowrank_kernels.h"
 #include "ops/op_util.h"
 #include "ops/simd.h"
@@ -14,10 +14,12 @@
 
 #if defined(__AVX512F__)
 enum {
+    NARROW_ROWS = 8, /* with 3 vectors; 12 with 2 or 1 */
+    NARROW_MORE = 12,
     DOT_ROWS = 3,
     DOT_RANKS = 8,
     EXPAND_ROWS = 8,
-    EXPAND_VECS = 2,
+    EXPAND_VECS = 3,
     OUTER_RANKS = 8,
     OUTER_VECS = 3
 };
@@ -30,6 +32,8 @@ INLINE pf_vf keep(pf_vf v, const uint8_t *bits) {
 }
 #else
 enum {
+    NARROW_ROWS = 4,
+    NARROW_MORE = 6,
     DOT_ROWS = 3,
     DOT_RANKS = 4,
     EXPAND_ROWS = 6,
@@ -45,9 +49,107 @@ INLINE pf_vf keep(pf_vf v, const uint8_t *bits) {
 }
 #endif
 
+/* Asks for a line ahead of its use; the address need not be ours. */
+INLINE void ask(const float *p) {
+    __builtin_prefetch(p, 0, 2);
+}
+
 /* Several vectors side by side are always whole; a single one may be the end of a row. */
 INLINE pf_vf load(const int vecs, const float *p, int64_t n) {
     return vecs > 1 ? pf_v_load(p) : pf_v_load_n(p, n);
+}
+
+/* --- narrow -------------------------------------------------------------------------------- */
+
+/* Terms [c0, c1); the first ones set s, the others add. */
+INLINE void narrow_tile(const int rows, const int vecs, const pf_skinny *k, int64_t i0, int64_t j0,
+                        int64_t c0, int64_t c1) {
+    pf_vf sum[NARROW_MORE][3];
+    const float *x = k->x + i0 * k->ldx, *p = k->a + c0 * k->lda + j0;
+    /* rows i = 3q + m at at[q] + m * ldx: few pointers and one index fit the address modes */
+    const float *at[NARROW_MORE / 3 + 1];
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int v = 0; v < vecs; v++) sum[i][v] = pf_v_zero();
+        if (i % 3 == 0) at[i / 3] = x + i * k->ldx + c0;
+    }
+    for (int64_t c = c0; c < c1; c++, p += k->lda) {
+        if (c % PF_VN == 0) { /* the next rows come from afar, and no stream is long */
+            UNROLL
+            for (int i = 0; i < rows; i++) ask(x + (rows + i) * k->ldx + c);
+        }
+        pf_vf w[3];
+        UNROLL
+        for (int v = 0; v < vecs; v++) w[v] = pf_v_load(p + v * PF_VN);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            const pf_vf xi = pf_v_set(at[i / 3][i % 3 * k->ldx]);
+            UNROLL
+            for (int v = 0; v < vecs; v++) sum[i][v] = pf_v_fma(xi, w[v], sum[i][v]);
+        }
+        UNROLL
+        for (int q = 0; 3 * q < rows; q++) {
+            at[q]++;
+            __asm__("" : "+r"(at[q])); /* keep them, rather than one pointer per row */
+        }
+    }
+    const pf_vf scale = pf_v_set(k->scale);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int v = 0; v < vecs; v++) {
+            float *s = k->s + (i0 + i) * k->lds + j0 + v * PF_VN;
+            pf_v_store(s, c0 == 0 ? pf_v_mul(scale, sum[i][v])
+                                  : pf_v_fma(scale, sum[i][v], pf_v_load(s)));
+        }
+    }
+}
+
+INLINE void narrow_vecs(const int rows, const pf_skinny *k, int64_t i, int64_t c0, int64_t c1) {
+    int64_t j = 0;
+    for (; rows <= NARROW_ROWS && j + 3 * PF_VN <= k->R; j += 3 * PF_VN)
+        narrow_tile(rows, 3, k, i, j, c0, c1);
+    for (; j + 2 * PF_VN <= k->R; j += 2 * PF_VN) narrow_tile(rows, 2, k, i, j, c0, c1);
+    if (j < k->R) narrow_tile(rows, 1, k, i, j, c0, c1);
+}
+
+static void narrow(const pf_skinny *k) {
+    const bool more = k->R / PF_VN == 1 || k->R / PF_VN % 3 != 0; /* tiles of 1 or 2 vectors */
+    for (int64_t c0 = 0; c0 < k->C; c0 += PF_LOWRANK_PANEL) {
+        const int64_t c1 = pf_min_i64(k->C, c0 + PF_LOWRANK_PANEL);
+        int64_t i = 0;
+        for (; more && i + NARROW_MORE <= k->M; i += NARROW_MORE)
+            narrow_vecs(NARROW_MORE, k, i, c0, c1);
+        for (; i + NARROW_ROWS <= k->M; i += NARROW_ROWS) narrow_vecs(NARROW_ROWS, k, i, c0, c1);
+        for (; i + 2 <= k->M; i += 2) narrow_vecs(2, k, i, c0, c1);
+        if (i < k->M) narrow_vecs(1, k, i, c0, c1);
+    }
+}
+
+static void drop(const pf_skinny *k) {
+    for (int64_t i = 0; i < k->M; i++) {
+        const float *x = k->x + i * k->ldx;
+        float *y = k->y + i * k->ldy;
+        for (int64_t c = 0; c < k->C; c += PF_VN) {
+            const pf_vf v = keep(pf_v_load_n(x + c, k->C - c), k->mask + i * k->ldmask + c / 8);
+            pf_v_store_n(y + c, v, k->C - c);
+        }
+    }
+}
+
+static void turn(const pf_skinny *k) {
+    for (int64_t j = 0; j < k->R; j += PF_VN) {
+        for (int64_t c = 0; c < k->C; c += PF_VN) {
+            pf_vf r[PF_VN];
+            for (int i = 0; i < PF_VN; i++)
+                r[i] =
+                    j + i < k->R ? pf_v_load_n(k->a + (j + i) * k->lda + c, k->C - c) : pf_v_zero();
+            pf_v_transpose(r);
+            for (int64_t i = 0; i < PF_VN && c + i < k->C; i++)
+                pf_v_store_n(k->y + (c + i) * k->ldy + j, r[i], k->R - j);
+        }
+    }
 }
 
 /* --- dots ---------------------------------------------------------------------------------- */
@@ -142,13 +244,16 @@ INLINE void expand_tile(const int rows, const int vecs, const bool masked, const
     for (int i = 0; i < rows; i++) {
         s[i] = k->s + (i0 + i) * k->lds;
         UNROLL
-        for (int v = 0; v < vecs; v++) sum[i][v] = pf_v_zero();
+        for (int v = 0; v < vecs; v++) {
+            sum[i][v] = pf_v_zero();
+            ask(k->y + (i0 + rows + i) * k->ldy + c0 + v * PF_VN);
+        }
     }
     for (int64_t j = 0; j < k->R; j++) {
+        const float *row = (k->a_rows != NULL ? k->a_rows[j] : k->a + j * k->lda) + c0;
         pf_vf a[EXPAND_VECS];
         UNROLL
-        for (int v = 0; v < vecs; v++)
-            a[v] = load(vecs, k->a + j * k->lda + c0 + v * PF_VN, k->C - c0);
+        for (int v = 0; v < vecs; v++) a[v] = load(vecs, row + v * PF_VN, k->C - c0);
         UNROLL
         for (int i = 0; i < rows; i++) {
             const pf_vf w = pf_v_set(s[i][j]);
@@ -170,18 +275,19 @@ INLINE void expand_tile(const int rows, const int vecs, const bool masked, const
     }
 }
 
-INLINE void expand_columns(const int vecs, const bool masked, const pf_skinny *k, int64_t c) {
-    int64_t i = 0;
-    for (; i + EXPAND_ROWS <= k->M; i += EXPAND_ROWS)
-        expand_tile(EXPAND_ROWS, vecs, masked, k, i, c);
-    for (; i < k->M; i++) expand_tile(1, vecs, masked, k, i, c);
+/* Some rows at a time, from left to right: few streams of y, which mostly comes from afar, and A
+ * from the second cache. */
+INLINE void expand_rows(const int rows, const bool masked, const pf_skinny *k, int64_t i) {
+    int64_t c = 0;
+    for (; c + EXPAND_VECS * PF_VN <= k->C; c += EXPAND_VECS * PF_VN)
+        expand_tile(rows, EXPAND_VECS, masked, k, i, c);
+    for (; c < k->C; c += PF_VN) expand_tile(rows, 1, masked, k, i, c);
 }
 
 INLINE void expand_masked(const bool masked, const pf_skinny *k) {
-    int64_t c = 0; /* a panel of A stays in L1 while the rows pass by */
-    for (; c + EXPAND_VECS * PF_VN <= k->C; c += EXPAND_VECS * PF_VN)
-        expand_columns(EXPAND_VECS, masked, k, c);
-    for (; c < k->C; c += PF_VN) expand_columns(1, masked, k, c);
+    int64_t i = 0;
+    for (; i + EXPAND_ROWS <= k->M; i += EXPAND_ROWS) expand_rows(EXPAND_ROWS, masked, k, i);
+    for (; i < k->M; i++) expand_rows(1, masked, k, i);
 }
 
 static void expand(const pf_skinny *k) {
@@ -203,6 +309,10 @@ INLINE void outer_tile(const int ranks, const int vecs, const bool masked, const
     }
     for (int64_t i = i0; i < i1; i++) {
         const float *s = k->s + i * k->lds + j0;
+        if (j0 == 0) {
+            UNROLL
+            for (int v = 0; v < vecs; v++) ask(k->x + (i + 32) * k->ldx + c0 + v * PF_VN);
+        }
         pf_vf x[OUTER_VECS];
         UNROLL
         for (int v = 0; v < vecs; v++) {
@@ -263,6 +373,9 @@ static void outer(const pf_skinny *k) {
 
 const pf_lowrank_isa PF_SIMD(pf_lowrank) = {.gemm = &PF_SIMD(pf_gemm),
                                             .mask = PF_SIMD(pf_dropout_bits),
+                                            .narrow = narrow,
+                                            .drop = drop,
+                                            .turn = turn,
                                             .dots = dots,
                                             .expand = expand,
                                             .outer = outer};

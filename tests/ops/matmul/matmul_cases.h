@@ -180,7 +180,7 @@ static const op_case matmul_cases[] = {
      .oracle = lowrank_oracle},
     {OP_CASE("lowrank/wide_dropout", &op_batch_plain, build_lowrank, &low_wide),
      .oracle = lowrank_oracle},
-    {OP_CASE("lowrank/group", &op_batch_plain, build_group, &low_group)},
+    {OP_CASE("lowrank/group", &op_batch_plain, build_group, &low_group), .n_fused = 1},
     {OP_CASE("linear/bench_2048x576x576", &op_batch_2048, build_linear, &linear_576),
      .only_bench = true},
     {OP_CASE("linear/bench_2048x576x1536", &op_batch_2048, build_linear, &linear_1536),
