@@ -1,7 +1,15 @@
-/* attention_grad_tiles.c - the fast backward pass of attention; see attention_tiles.h. Four rounds
- * of tasks: delta = rowsum(dO ∘ O); tiles of keys for dk and dv; tiles of external keys, when a
- * learned prefix wants its gradient; tiles of queries for dq, last, for dq may stand in dO's room.
- * Scores are recomputed in both kinds of tiles. */
+/* attention_grad_tiles.c - the fast backward pass of attention; see attention_tiles.h.
+ *
+ * In one round, if there are trees enough for the threads: a task owns one tree of segments and one
+ * key head. It goes through the tiles of keys in row order; each tile gives dk and dv of its keys
+ * and adds to dq of the rows that see them, which waits in the worker's room: five products.
+ *
+ * In rounds otherwise (one long sample on many threads, external keys): delta = rowsum(dO ∘ O);
+ * tiles of keys for dk and dv; tiles of external keys, when a learned prefix wants its gradient;
+ * tiles of queries for dq, last, for dq may stand in dO's room. Scores and dP are computed in both
+ * kinds of tiles: seven products, and as many tasks as anyone could want.
+ *
+ * Either way an element is the same chain of the same terms. */
 #include "ops/attention/attention_tiles.h"
 
 #include "ops/op_util.h"
@@ -10,14 +18,27 @@
 
 #ifndef PF_DOUBLE
 
-enum { DELTA_ROWS = 64 };
+enum {
+    DELTA_ROWS = 64,
+    DIAGONAL = 16,       /* rows at a time where a tile of keys meets its own rows */
+    TREE_ROOM = 8 << 20, /* bytes of dq that a worker may hold: larger trees go in rounds */
+    ONE_ROUND = 5,
+    ROUNDS = 7 /* products per pair of query and key */
+};
+
+/* A root segment with all below it, and its tiles of keys. */
+typedef struct tree {
+    int32_t from, to, first_tile, n_tiles;
+} tree;
 
 typedef struct job {
     pf_attention_call c;
     const pf_attention_isa *isa;
     const pf_att_tile *tiles;
     int64_t n_tiles;
-    float *delta; /* (T, H) */
+    const tree *trees;
+    int64_t tree_rows; /* most rows of a tree that a worker has room for */
+    float *delta;      /* (T, H) */
     unsigned char *scratch;
     int64_t scratch_bytes;
 } job;
@@ -27,15 +48,28 @@ typedef struct room {
     int32_t *chain;
     float *a, *b, *da, *db; /* (D, L) */
     float *s, *dp;          /* (CHUNK, L) */
+    float *keys;            /* (L, wide D) */
+    float *dq;              /* (G, rows of a tree, wide D) */
 } room;
+
+/* Columns of dq in a worker's room: whole vectors. */
+static int64_t wide(int64_t D) {
+    return pf_ceil_div(D, 16) * 16;
+}
+
+static int64_t most_tree_rows(int64_t T, int64_t G, int64_t D) {
+    return pf_min_i64(T, TREE_ROOM / (G * wide(D) * (int64_t)sizeof(float)));
+}
 
 static int64_t align64(int64_t bytes) {
     return pf_ceil_div(bytes, 64) * 64;
 }
 
-static int64_t room_bytes(int64_t T, int64_t D) {
+static int64_t room_bytes(int64_t T, int64_t G, int64_t D) {
     return align64(T * (int64_t)sizeof(int32_t)) +
-           (4 * D + 2 * PF_ATT_CHUNK) * PF_ATT_LANES * (int64_t)sizeof(float);
+           align64(((4 * D + 2 * PF_ATT_CHUNK + wide(D)) * PF_ATT_LANES +
+                    G * most_tree_rows(T, G, D) * wide(D)) *
+                   (int64_t)sizeof(float));
 }
 
 static room room_of(const job *j, int worker) {
@@ -48,6 +82,8 @@ static room room_of(const job *j, int worker) {
     r.db = r.da + matrix;
     r.s = r.db + matrix;
     r.dp = r.s + PF_ATT_CHUNK * PF_ATT_LANES;
+    r.keys = r.dp + PF_ATT_CHUNK * PF_ATT_LANES;
+    r.dq = r.keys + wide(j->c.D) * PF_ATT_LANES;
     return r;
 }
 
@@ -67,15 +103,44 @@ static void delta_task(void *ctx, int task, int worker) {
 typedef struct key_lanes {
     int n, L;
     int32_t number[PF_ATT_LANES], pos[PF_ATT_LANES]; /* row, and position */
-    int32_t lo, hi; /* only numbers in [lo, hi) take part: the run's */
-    bool causal;    /* a row sees numbers up to its own */
+    int32_t lo, hi;   /* only numbers in [lo, hi) take part: the run's */
+    bool causal;      /* a row sees numbers up to its own */
+    const tree *tree; /* whose dq is wanted, too; NULL: none */
 } key_lanes;
+
+/* What rows [i, i + m) of head h give to the first `lanes` keys, and get from them. */
+static void add_head(const job *j, const room *r, const key_lanes *k, int64_t h, int64_t i,
+                     int64_t m, int lanes, bool windowed) {
+    const pf_attention_call *c = &j->c;
+    const pf_attention_isa *isa = j->isa;
+    const int64_t step = c->H * c->D, at = (i * c->H + h) * c->D, L = k->L;
+    isa->product(m, c->D, lanes, c->q + at, step, 1, r->a, L, r->s, L, false);
+    isa->product(m, c->D, lanes, c->d_o + at, step, 1, r->b, L, r->dp, L, false);
+    const bool partial = k->lo > k->number[0] || k->hi <= k->number[k->n - 1];
+    for (int64_t t = 0; t < m; t++) {
+        float *s = r->s + t * L;
+        if (k->causal && i + t < k->number[k->n - 1])
+            isa->keep(s, lanes, k->number, INT32_MIN, (int32_t)(i + t + 1));
+        if (partial) isa->keep(s, lanes, k->number, k->lo, k->hi);
+        if (windowed) {
+            int64_t lo = c->batch->pos[i + t] - c->window + 1;
+            isa->keep(s, lanes, k->pos, lo > INT32_MIN ? (int32_t)lo : INT32_MIN, INT32_MAX);
+        }
+    }
+    isa->grad_rows(r->s, r->dp, m, lanes, k->L, c->scale, c->lse + i * c->H + h,
+                   j->delta + i * c->H + h, c->H);
+    isa->product(c->D, m, lanes, c->d_o + at, 1, step, r->s, L, r->db, L, true);
+    isa->product(c->D, m, lanes, c->q + at, 1, step, r->dp, L, r->da, L, true);
+    if (k->tree == NULL) return;
+    const int64_t rows = k->tree->to - k->tree->from, D = wide(c->D);
+    float *dq = r->dq + (h % c->G * rows + i - k->tree->from) * D;
+    isa->product(m, lanes < k->n ? lanes : k->n, D, r->dp, L, 1, r->keys, D, dq, D, true);
+}
 
 /* Adds what rows [from, to) give to the keys; the transposed keys and values are r->a and r->b. */
 static void add_rows(const job *j, const room *r, const key_lanes *k, int64_t kh, int64_t from,
                      int64_t to) {
     const pf_attention_call *c = &j->c;
-    const pf_attention_isa *isa = j->isa;
     const int32_t first_pos = k->pos[0], last_pos = k->pos[k->n - 1];
     const int64_t step = c->H * c->D;
     for (int64_t i = from; i < to; i += PF_ATT_CHUNK) {
@@ -86,7 +151,6 @@ static void add_rows(const job *j, const room *r, const key_lanes *k, int64_t kh
             seen |= (int64_t)c->batch->pos[t] - last_pos < c->window;
         }
         if (!seen) continue;
-        const bool partial = k->lo > k->number[0] || k->hi <= k->number[k->n - 1];
         for (int64_t h = kh * c->G; h < (kh + 1) * c->G; h++) {
             const int64_t at = (i * c->H + h) * c->D;
             const bool last_head = h + 1 == (kh + 1) * c->G;
@@ -94,23 +158,15 @@ static void add_rows(const job *j, const room *r, const key_lanes *k, int64_t kh
             const int64_t ahead = last_head ? pf_min_i64(PF_ATT_CHUNK, to - i - m) : m;
             pf_att_prefetch(c->q + next, ahead, step, c->D);
             pf_att_prefetch(c->d_o + next, ahead, step, c->D);
-            isa->product(m, c->D, k->L, c->q + at, step, 1, r->a, r->s, false);
-            isa->product(m, c->D, k->L, c->d_o + at, step, 1, r->b, r->dp, false);
-            for (int64_t t = 0; t < m; t++) {
-                float *s = r->s + t * k->L;
-                if (k->causal && i + t < k->number[k->n - 1]) {
-                    isa->keep(s, k->L, k->number, INT32_MIN, (int32_t)(i + t + 1));
-                }
-                if (partial) isa->keep(s, k->L, k->number, k->lo, k->hi);
-                if (windowed) {
-                    int64_t lo = c->batch->pos[i + t] - c->window + 1;
-                    isa->keep(s, k->L, k->pos, lo > INT32_MIN ? (int32_t)lo : INT32_MIN, INT32_MAX);
-                }
+            for (int64_t t = 0; t < m;) {
+                /* rows among the tile's own see the lanes up to themselves */
+                const bool own = k->causal && i + t < k->number[k->n - 1];
+                const int64_t some = own ? pf_min_i64(DIAGONAL, m - t) : m - t;
+                const int64_t seen_lanes = pf_ceil_div(i + t + some - k->number[0], 16) * 16;
+                add_head(j, r, k, h, i + t, some, own ? (int)pf_min_i64(k->L, seen_lanes) : k->L,
+                         windowed);
+                t += some;
             }
-            isa->grad_rows(r->s, r->dp, m, k->L, c->scale, c->lse + i * c->H + h,
-                           j->delta + i * c->H + h, c->H);
-            isa->product(c->D, m, k->L, c->d_o + at, 1, step, r->s, r->db, true);
-            isa->product(c->D, m, k->L, c->q + at, 1, step, r->dp, r->da, true);
         }
     }
 }
@@ -145,18 +201,49 @@ static void store_keys(const job *j, const room *r, const key_lanes *k, float *d
     j->isa->unpack(r->db, NULL, k->L, c->D, v_rows, k->n, add);
 }
 
-static void key_task(void *ctx, int task, int worker) {
-    const job *j = ctx;
+/* dk and dv of one tile of keys; of the tree's dq what these keys give. */
+static void key_tile(const job *j, const room *r, pf_att_tile tile, int64_t kh, const tree *t) {
     const pf_attention_call *c = &j->c;
-    const pf_att_tile tile = j->tiles[task / c->KH];
-    const int64_t kh = task % c->KH;
-    room r = room_of(j, worker);
     key_lanes k;
-    load_keys(j, &r, &k, c->k, c->v, tile.row, tile.n, kh);
+    load_keys(j, r, &k, c->k, c->v, tile.row, tile.n, kh);
     for (int lane = 0; lane < k.L; lane++) k.pos[lane] = c->batch->pos[k.number[lane]];
     k.causal = true;
-    add_rows(j, &r, &k, kh, tile.row, c->batch->end[tile.row]);
-    store_keys(j, &r, &k, c->dk, c->dv, kh, false);
+    k.tree = t;
+    for (int lane = 0; t != NULL && lane < k.n; lane++)
+        memcpy(r->keys + lane * wide(c->D), c->k + (k.number[lane] * c->KH + kh) * c->D,
+               (size_t)c->D * sizeof *r->keys);
+    add_rows(j, r, &k, kh, tile.row, c->batch->end[tile.row]);
+    store_keys(j, r, &k, c->dk, c->dv, kh, false);
+}
+
+static void key_task(void *ctx, int task, int worker) {
+    const job *j = ctx;
+    room r = room_of(j, worker);
+    key_tile(j, &r, j->tiles[task / j->c.KH], task % j->c.KH, NULL);
+}
+
+/* Everything of one tree and one key head. dO of these rows and heads is read by this task alone,
+ * so dq may take its room in the end. */
+static void tree_task(void *ctx, int task, int worker) {
+    const job *j = ctx;
+    const pf_attention_call *c = &j->c;
+    const tree *t = &j->trees[task / c->KH];
+    const int64_t kh = task % c->KH, D = wide(c->D), rows = t->to - t->from;
+    room r = room_of(j, worker);
+    for (int64_t i = t->from; i < t->to; i++) {
+        for (int64_t h = kh * c->G; h < (kh + 1) * c->G; h++) {
+            const int64_t at = i * c->H + h;
+            j->delta[at] = j->isa->dot(c->d_o + at * c->D, c->o + at * c->D, c->D);
+        }
+    }
+    memset(r.dq, 0, (size_t)(c->G * rows * D) * sizeof *r.dq);
+    memset(r.keys, 0, (size_t)(PF_ATT_LANES * D) * sizeof *r.keys);
+    for (int32_t k = 0; k < t->n_tiles; k++) key_tile(j, &r, j->tiles[t->first_tile + k], kh, t);
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t g = 0; g < c->G; g++)
+            memcpy(c->dq + ((t->from + i) * c->H + kh * c->G + g) * c->D, r.dq + (g * rows + i) * D,
+                   (size_t)c->D * sizeof *r.dq);
+    }
 }
 
 static void ext_task(void *ctx, int task, int worker) {
@@ -217,11 +304,11 @@ static void query_task(void *ctx, int task, int worker) {
             const int64_t next = (i + m) * step, ahead = pf_min_i64(PF_ATT_CHUNK, s.n - i - m);
             pf_att_prefetch(k + next, ahead, step, c->D);
             pf_att_prefetch(v + next, ahead, step, c->D);
-            isa->product(m, c->D, L, k + i * step, step, 1, r.a, r.s, false);
-            isa->product(m, c->D, L, v + i * step, step, 1, r.b, r.dp, false);
+            isa->product(m, c->D, L, k + i * step, step, 1, r.a, L, r.s, L, false);
+            isa->product(m, c->D, L, v + i * step, step, 1, r.b, L, r.dp, L, false);
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, r.s);
             isa->grad_lanes(r.s, r.dp, m, L, c->scale, lse, delta);
-            isa->product(c->D, m, L, k + i * step, 1, step, r.dp, r.da, true);
+            isa->product(c->D, m, L, k + i * step, 1, step, r.dp, L, r.da, L, true);
         }
     }
     isa->unpack(r.da, NULL, L, c->D, dq_rows, tile.n, false);
@@ -229,25 +316,61 @@ static void query_task(void *ctx, int task, int worker) {
 
 /* --- launcher --------------------------------------------------------------------------------- */
 
+/* Fills the trees from the tiles of keys; returns how many. */
+static int64_t find_trees(const job *j, tree *trees) {
+    const pf_batch *b = j->c.batch;
+    int64_t n = 0, tile = 0;
+    for (int32_t s = 0; s < b->n_segments; s++) {
+        if (b->segments[s].parent >= 0) continue;
+        tree *t = &trees[n++];
+        *t = (tree){b->segments[s].start, b->segments[s].subtree_end, (int32_t)tile, 0};
+        while (tile < j->n_tiles && j->tiles[tile].row < t->to) tile++, t->n_tiles++;
+    }
+    return n;
+}
+
+/* Is it sooner done with a task per tree and key head than in rounds? Work per tree counted as the
+ * square of its rows; the longest task may begin last. */
+static bool in_one_round(const job *j, int64_t n_trees, int64_t n_workers) {
+    if (j->c.X > 0) return false;
+    double all = 0, most = 0;
+    for (int64_t i = 0; i < n_trees; i++) {
+        const double rows = j->trees[i].to - j->trees[i].from;
+        if (rows > (double)j->tree_rows) return false;
+        all += rows * rows * (double)j->c.KH;
+        if (rows * rows > most) most = rows * rows;
+    }
+    const double n = (double)n_workers;
+    return ONE_ROUND * (all / n + most * (n - 1) / n) <= ROUNDS * all / n;
+}
+
 peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_attention_isa *isa,
                                         peft_error *err) {
     job j = {.isa = isa};
     PF_TRY(pf_attention_call_of(&j.c, x, n, err));
-    const int64_t T = j.c.T;
+    const int64_t T = j.c.T, G = j.c.G;
     pf_pool *pool = pf_exec_pool(x);
     pf_att_tile *tiles = (pf_att_tile *)(void *)x->workspace;
+    tree *trees = (tree *)(void *)(x->workspace + pf_att_cut_bytes(T, G));
     j.tiles = tiles;
-    j.delta = (float *)(void *)(x->workspace + pf_att_cut_bytes(T, j.c.G));
+    j.trees = trees;
+    j.tree_rows = most_tree_rows(T, G, j.c.D);
+    j.delta = (float *)(void *)((unsigned char *)trees + align64(T * (int64_t)sizeof(tree)));
     j.scratch = (unsigned char *)j.delta + align64(T * j.c.H * (int64_t)sizeof(float));
-    j.scratch_bytes = room_bytes(T, j.c.D);
+    j.scratch_bytes = room_bytes(T, G, j.c.D);
 
-    pf_pool_run(pool, (int)pf_ceil_div(T, DELTA_ROWS), delta_task, &j);
     j.n_tiles = pf_att_cut(x->batch, 1, tiles);
+    const int64_t n_trees = find_trees(&j, trees);
+    if (in_one_round(&j, n_trees, pf_pool_workers(pool))) {
+        pf_pool_run(pool, (int)(n_trees * j.c.KH), tree_task, &j);
+        return PEFT_OK;
+    }
+    pf_pool_run(pool, (int)pf_ceil_div(T, DELTA_ROWS), delta_task, &j);
     pf_pool_run(pool, (int)(j.n_tiles * j.c.KH), key_task, &j);
     if (j.c.d_ext_k != NULL) {
         pf_pool_run(pool, (int)(pf_ceil_div(j.c.X, PF_ATT_LANES) * j.c.KH), ext_task, &j);
     }
-    j.n_tiles = pf_att_cut(x->batch, j.c.G, tiles);
+    j.n_tiles = pf_att_cut(x->batch, G, tiles);
     pf_pool_run(pool, (int)(j.n_tiles * j.c.KH), query_task, &j);
     return PEFT_OK;
 }
@@ -255,10 +378,10 @@ peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_a
 int64_t pf_attention_grad_tiles_workspace(const pf_node *n, const int64_t *capacity,
                                           int n_workers) {
     const pf_attention_args *a = n->args;
-    int64_t T = capacity[PF_SPACE_TOKENS];
-    return pf_att_cut_bytes(T, a->n_heads / a->n_kv_heads) +
+    const int64_t T = capacity[PF_SPACE_TOKENS], G = a->n_heads / a->n_kv_heads;
+    return pf_att_cut_bytes(T, G) + align64(T * (int64_t)sizeof(tree)) +
            align64(T * a->n_heads * (int64_t)sizeof(float)) +
-           n_workers * room_bytes(T, a->head_dim);
+           n_workers * room_bytes(T, G, a->head_dim);
 }
 
 #endif

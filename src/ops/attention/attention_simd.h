@@ -18,7 +18,7 @@ enum { ROWS = PF_VN == 16 ? 8 : 4, VECS = 3 };
 
 /* c (R, NV vectors), R and NV constants so that the sums stay in registers. */
 ALWAYS_INLINE void tile(const int R, const int NV, int64_t k, const float *a, int64_t row,
-                        int64_t step, const float *b, float *c, int64_t ld, bool add) {
+                        int64_t step, const float *b, int64_t ldb, float *c, int64_t ld, bool add) {
     pf_vf sum[ROWS][VECS];
     for (int i = 0; i < R; i++) {
         for (int v = 0; v < NV; v++)
@@ -26,7 +26,7 @@ ALWAYS_INLINE void tile(const int R, const int NV, int64_t k, const float *a, in
     }
     for (int64_t t = 0; t < k; t++) {
         pf_vf bv[VECS];
-        for (int v = 0; v < NV; v++) bv[v] = pf_v_load(b + t * ld + v * PF_VN);
+        for (int v = 0; v < NV; v++) bv[v] = pf_v_load(b + t * ldb + v * PF_VN);
         for (int i = 0; i < R; i++) {
             pf_vf ai = pf_v_set(a[i * row + t * step]);
             for (int v = 0; v < NV; v++) sum[i][v] = pf_v_fma(ai, bv[v], sum[i][v]);
@@ -38,26 +38,27 @@ ALWAYS_INLINE void tile(const int R, const int NV, int64_t k, const float *a, in
 }
 
 ALWAYS_INLINE void product_columns(const int NV, int64_t m, int64_t k, const float *a, int64_t row,
-                                   int64_t step, const float *b, float *c, int64_t ld, bool add) {
+                                   int64_t step, const float *b, int64_t ldb, float *c, int64_t ld,
+                                   bool add) {
     int64_t i = 0;
     for (; i + ROWS <= m; i += ROWS)
-        tile(ROWS, NV, k, a + i * row, row, step, b, c + i * ld, ld, add);
+        tile(ROWS, NV, k, a + i * row, row, step, b, ldb, c + i * ld, ld, add);
     for (; i + ROWS / 2 <= m; i += ROWS / 2)
-        tile(ROWS / 2, NV, k, a + i * row, row, step, b, c + i * ld, ld, add);
-    for (; i < m; i++) tile(1, NV, k, a + i * row, row, step, b, c + i * ld, ld, add);
+        tile(ROWS / 2, NV, k, a + i * row, row, step, b, ldb, c + i * ld, ld, add);
+    for (; i < m; i++) tile(1, NV, k, a + i * row, row, step, b, ldb, c + i * ld, ld, add);
 }
 
-static void product(int64_t m, int64_t k, int L, const float *a, int64_t row, int64_t step,
-                    const float *b, float *c, bool add) {
-    int left = L / PF_VN; /* 2, 4 or 6 vectors of 8; 1, 2 or 3 of 16 */
-    while (left > 0) {
-        int nv = left % 3 == 0 ? 3 : left % 2 == 0 ? 2 : 1;
+static void product(int64_t m, int64_t k, int64_t n, const float *a, int64_t row, int64_t step,
+                    const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    int64_t left = n / PF_VN;
+    while (left > 0) { /* 4 = 2 + 2, as a tile of one vector wastes most */
+        int nv = left == 4 ? 2 : left >= 3 ? 3 : (int)left;
         if (nv == 3)
-            product_columns(3, m, k, a, row, step, b, c, L, add);
+            product_columns(3, m, k, a, row, step, b, ldb, c, ldc, add);
         else if (nv == 2)
-            product_columns(2, m, k, a, row, step, b, c, L, add);
+            product_columns(2, m, k, a, row, step, b, ldb, c, ldc, add);
         else
-            product_columns(1, m, k, a, row, step, b, c, L, add);
+            product_columns(1, m, k, a, row, step, b, ldb, c, ldc, add);
         b += nv * PF_VN;
         c += nv * PF_VN;
         left -= nv;
@@ -143,12 +144,12 @@ static void grad_lanes(const float *s, float *dp, int64_t n, int L, float scale,
     }
 }
 
-static void grad_rows(float *s, float *dp, int64_t n, int L, float scale, const float *lse,
-                      const float *delta, int64_t step) {
+static void grad_rows(float *s, float *dp, int64_t n, int lanes, int L, float scale,
+                      const float *lse, const float *delta, int64_t step) {
     const pf_vf by = pf_v_set(scale);
     for (int64_t i = 0; i < n; i++) {
         pf_vf minus = pf_v_set(-lse[i * step]), del = pf_v_set(delta[i * step]);
-        for (int lane = 0; lane < L; lane += PF_VN) {
+        for (int lane = 0; lane < lanes; lane += PF_VN) {
             float *si = s + i * L + lane, *di = dp + i * L + lane;
             pf_vf p = pf_v_exp(pf_v_fma(pf_v_load(si), by, minus));
             pf_v_store(si, p);

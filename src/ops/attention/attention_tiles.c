@@ -110,7 +110,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             const int32_t m = (int32_t)pf_min_i64(PF_ATT_CHUNK, s.n - i);
             const int64_t ahead = pf_min_i64(PF_ATT_CHUNK, s.n - i - m);
             pf_att_prefetch(k + (i + m) * step, ahead, step, c->D);
-            isa->product(m, c->D, L, k + i * step, step, 1, r->q, scores, false);
+            isa->product(m, c->D, L, k + i * step, step, 1, r->q, L, scores, L, false);
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, scores);
             isa->max_rows(scores, m, L, most);
             scores += (int64_t)m * L;
@@ -127,7 +127,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             const int64_t m = pf_min_i64(PF_ATT_CHUNK, s.n - i);
             pf_att_prefetch(v + i * step, m, step, c->D);
             isa->exp_sum(scores, m, L, c->scale, most, sum);
-            isa->product(c->D, m, L, v + i * step, 1, step, scores, r->o, true);
+            isa->product(c->D, m, L, v + i * step, 1, step, scores, L, r->o, L, true);
             scores += m * L;
         }
     }

@@ -9,8 +9,10 @@
  * (generation, one-token segments) the roles change: lanes are keys, later columns of a head, with
  * every sum in the same order, so that both ways give the same bits.
  *
- * In the backward pass dq is made by such tiles, dk and dv by tiles whose lanes are keys and whose
- * rows are queries. */
+ * In the backward pass dk and dv are made by tiles whose lanes are keys and whose rows are queries.
+ * dq is made either on the way, by a task that owns a whole tree of segments and one key head, or
+ * by tiles of queries as above: both add the same terms in the same order, so the choice, which
+ * depends on the number of threads, changes no bit. */
 #ifndef PF_ATTENTION_TILES_H
 #define PF_ATTENTION_TILES_H
 
@@ -27,9 +29,10 @@ enum {
 /* The inside of a tile, in vectors. L is a multiple of 16; matrices with L columns are contiguous.
  */
 typedef struct pf_attention_isa {
-    /* c (m, L) = or += Σ_k a[i·row + k·step] b[k, L]: k ascending, one fused multiply-add each */
-    void (*product)(int64_t m, int64_t k, int L, const float *a, int64_t row, int64_t step,
-                    const float *b, float *c, bool add);
+    /* c (m, n) = or += Σ_k a[i·row + k·step] b[k, n]: k ascending, one fused multiply-add each; n a
+     * multiple of 16, rows of b and c ldb and ldc apart */
+    void (*product)(int64_t m, int64_t k, int64_t n, const float *a, int64_t row, int64_t step,
+                    const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
     /* dst (D, L) = transposed rows; src (D, L) times lane_scale (NULL: 1) back to n rows, adding
      * when told */
     void (*pack)(const float *const *rows, int L, int64_t D, float *dst);
@@ -43,9 +46,9 @@ typedef struct pf_attention_isa {
     /* lanes are queries: dp = scale p (dp - delta), p = exp(scale s - lse) */
     void (*grad_lanes)(const float *s, float *dp, int64_t n, int L, float scale, const float *lse,
                        const float *delta);
-    /* rows are queries, lse and delta `step` apart: s = p, dp as above */
-    void (*grad_rows)(float *s, float *dp, int64_t n, int L, float scale, const float *lse,
-                      const float *delta, int64_t step);
+    /* rows are queries, lse and delta `step` apart, the first `lanes` of L: s = p, dp as above */
+    void (*grad_rows)(float *s, float *dp, int64_t n, int lanes, int L, float scale,
+                      const float *lse, const float *delta, int64_t step);
     float (*dot)(const float *a, const float *b, int64_t n);
     /* Few queries. s[i·ld + j] = q_i · k_j of n keys */
     void (*few_scores)(const float *q, int n_q, int64_t D, const float *k, int64_t k_step,

@@ -78,7 +78,7 @@ static void test_product(void **state) {
                         const int64_t row = way & 1 ? 1 : 70, step = way & 1 ? 70 : 1;
                         const bool add = (way & 2) != 0;
                         for (int i = 0; i < m * L; i++) c[i] = number(i + 5);
-                        isas[k]->product(m, depth, L, a, row, step, b, c, add);
+                        isas[k]->product(m, depth, L, a, row, step, b, L, c, L, add);
                         for (int i = 0; i < m * L; i++) {
                             float want = add ? number(i + 5) : 0;
                             for (int t = 0; t < depth; t++) {
