@@ -91,15 +91,18 @@ static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error 
 
 static peft_status run_node(pf_exec *x, const pf_node *n, peft_error *err) {
     x->workspace = (unsigned char *)x->arena.data + n->workspace_offset;
-    double start = x->profile != NULL ? pf_now() : 0;
+    const bool timed = x->profile != NULL;
+    const double start = timed ? pf_now() : 0, busy = timed ? pf_pool_busy(x->backend->pool) : 0;
     peft_status status = n->kernel->run(x, n, err);
     if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s (%s)", n->name, n->op->name);
-    if (x->profile != NULL) {
+    if (timed) {
         pf_profile_row *row = &x->profile[n->id];
         row->calls++;
         row->seconds += pf_now() - start;
+        row->busy += pf_pool_busy(x->backend->pool) - busy;
         if (n->op->cost != NULL) {
             pf_cost cost = n->op->cost(n, x->rows);
+            if (n->op->share_of_cost != NULL) cost.flops *= n->op->share_of_cost(x->batch);
             row->flops += cost.flops;
             row->bytes += cost.bytes;
         }

@@ -11,6 +11,7 @@
 typedef struct pf_profile_row { /* per node, filled while profiling is on */
     int64_t calls;
     double seconds, flops, bytes;
+    double busy; /* seconds of work, of all threads */
 } pf_profile_row;
 
 struct pf_exec {

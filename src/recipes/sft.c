@@ -46,7 +46,10 @@ static peft_status open_run(pf_sft *s, const peft_run_options *opt, peft_error *
     PF_TRY(pf_sft_open_optimizer(s, err)); /* AdamW, schedule, best metric, early stopping */
     PF_TRY(pf_sft_resume(s, err));         /* state of the checkpoint */
     PF_TRY(pf_sft_open_trackers(s, err));  /* metrics.jsonl, train.log */
-    if (opt->profile) PF_TRY(pf_exec_profile(s->loss.exec, true, err));
+    if (opt->profile) {
+        PF_TRY(pf_profile_begin(&s->profile, s->p.loaded.backend, err));
+        PF_TRY(pf_exec_profile(s->loss.exec, true, err));
+    }
     s->started = pf_now();
     const bool wanted = s->step == 0 && s->p.run.training.eval_on_start;
     if (wanted || s->evaluation_pending)
@@ -93,7 +96,7 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
     *report =
         (peft_step_report){.step = s->step, .max_steps = s->p.total_steps, .done = pf_sft_done(s)};
     if (report->done) return PEFT_OK;
-    const double start = pf_now();
+    const double start = pf_now(), busy = pf_pool_busy(s->p.loaded.backend->pool);
 
     pf_step step; /* which samples, and what their loss is divided by */
     pf_step_plan_get(s->p.steps, s->step, &step);
@@ -101,10 +104,11 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
     PF_TRY(pf_sft_diverged(s, accumulate(s, &step, &sums, err), err));
 
     pf_optimizer_report update; /* checks the gradients before it changes anything */
-    const double lr = pf_schedule_lr(&s->schedule, s->step);
+    const double lr = pf_schedule_lr(&s->schedule, s->step), reached = pf_now();
     PF_TRY(pf_sft_diverged(
         s, pf_optimizer_step(&s->optimizer, s->p.loaded.backend->pool, lr, &update, err), err));
     s->step++;
+    pf_profile_step(&s->profile, start, reached, pf_pool_busy(s->p.loaded.backend->pool) - busy);
 
     const pf_batch_figures figures = pf_batch_builder_figures(s->builder);
     *report = (peft_step_report){.step = s->step,

@@ -9,6 +9,7 @@
 #include "train/early_stopping.h"
 #include "train/loss_graph.h"
 #include "train/optimizer.h"
+#include "train/profile.h"
 #include "train/progress.h"
 #include "train/run_dir.h"
 #include "train/schedule.h"
@@ -47,6 +48,7 @@ struct pf_sft {
     int64_t loss_count;
     double total_loss; /* of all steps, for train_loss */
     int64_t tokens_seen, supervised_seen, rows_seen, rows_plain;
+    pf_profile profile; /* with --profile */
     double started;
     int64_t first_step;     /* of this process */
     pf_diagnosis diagnosis; /* what the loss curve shows, at the end */

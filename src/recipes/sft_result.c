@@ -70,31 +70,6 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     return PEFT_OK;
 }
 
-static void say_profile(const pf_sft *s) {
-    const pf_exec *x = s->loss.exec;
-    if (x->profile == NULL) return;
-    const pf_graph *g = x->graph;
-    double total = 0;
-    for (int i = 0; i < g->n_nodes; i++) total += x->profile[i].seconds;
-    PF_INFO("%-20s %-10s %10s %10s %7s %10s", "op", "kernel", "calls", "seconds", "share",
-            "GFLOP/s");
-    for (const pf_op *const *op = g->ops; *op != NULL; op++) {
-        pf_profile_row sum = {0};
-        const char *kernel = "";
-        for (int i = 0; i < g->n_nodes; i++) {
-            if (g->nodes[i]->op != *op) continue;
-            sum.calls += x->profile[i].calls;
-            sum.seconds += x->profile[i].seconds;
-            sum.flops += x->profile[i].flops;
-            kernel = g->nodes[i]->kernel->name;
-        }
-        if (sum.calls == 0) continue;
-        PF_INFO("%-20s %-10s %10lld %10.3f %6.1f%% %10.1f", (*op)->name, kernel,
-                (long long)sum.calls, sum.seconds, 100 * sum.seconds / total,
-                sum.flops / sum.seconds * 1e-9);
-    }
-}
-
 void pf_sft_say_result(const pf_sft *s) {
     const double seconds = pf_now() - s->started;
     char planned[32], measured[32];
@@ -108,7 +83,8 @@ void pf_sft_say_result(const pf_sft *s) {
     PF_INFO("memory: %s planned, %s measured above the start",
             pf_format_bytes((double)s->p.memory.total, planned, sizeof planned),
             pf_format_bytes((double)s->peak_anon, measured, sizeof measured));
-    say_profile(s);
+    if (s->loss.exec->profile != NULL)
+        pf_profile_say(&s->profile, s->loss.exec, seconds - s->profile.steps);
     pf_sft_say_curve(s);
 }
 

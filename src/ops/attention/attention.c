@@ -105,10 +105,22 @@ static pf_cost pair_cost(const pf_node *n, const int64_t *rows, double products)
     };
 }
 
+/* Pairs of a row and a key that it sees, of those of one causal sample; windows are not looked at.
+ */
+static double share_of_cost(const pf_batch *b) {
+    double pairs = 0;
+    for (int32_t i = 0; i < b->n_tokens; i++) pairs += b->end[i] - i;
+    for (int32_t i = 0; i < b->n_ext_runs; i++) {
+        const pf_ext_run *r = &b->ext_runs[i];
+        pairs += (double)r->length * (r->row_end - r->row_begin);
+    }
+    return pairs / ((double)b->n_tokens * (b->n_tokens + 1) / 2);
+}
+
 static pf_cost cost(const pf_node *n, const int64_t *rows) {
     return pair_cost(n, rows, 2);
 }
-/* scores, dP, dV, dK, dQ; that tiles of keys and tiles of queries each recompute scores and dP is
+/* scores, dP, dV, dK, dQ; where tiles of keys and tiles of queries each make scores and dP, that is
  * not counted */
 static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
     return pair_cost(n, rows, 5);
@@ -122,6 +134,7 @@ const pf_op pf_op_attention = {
     .shape = shape,
     .vjp = vjp,
     .cost = cost,
+    .share_of_cost = share_of_cost,
     .kernels = pf_attention_kernel_rows,
 };
 
@@ -131,6 +144,7 @@ const pf_op pf_op_attention_grad = {
     .args_size = sizeof(pf_attention_args),
     .shape = grad_shape,
     .cost = grad_cost,
+    .share_of_cost = share_of_cost,
     .in_place = PF_ATT_DO + 1,
     .kernels = pf_attention_grad_kernel_rows,
 };
