@@ -3,16 +3,19 @@
 #   make         build/release/peft-toolkit
 #   make demo    train, evaluate, merge and generate with the bundled example
 #   make test    build and run every test
-.PHONY: all setup demo test check-long asan format format-check bench ci clean
+.PHONY: all configure setup demo test check-long asan format format-check bench ci clean
 
-all: setup
-	@cmake --preset release -Wno-dev > build-config.log 2>&1 || (cat build-config.log; exit 1); rm -f build-config.log
+all: configure
 	@cmake --build build/release
+
+configure: setup
+	@cmake --preset release -Wno-dev > build-config.log 2>&1 || (cat build-config.log; exit 1); rm -f build-config.log
 
 setup:
 	@tools/setup.sh
 
-demo: all
+demo: configure
+	@cmake --build build/release --target peft-toolkit
 	@examples/demo.sh
 
 test: all
