@@ -130,6 +130,12 @@ static peft_status load_loop(void *ctx, const pf_ckpt_reader *r, peft_error *err
     PF_TRY(check_same(s, r, err));
     for (size_t i = 0; i < PF_COUNT(ints); i++)
         PF_TRY(pf_ckpt_get_int(r, ints[i].key, ints[i].value, err));
+    if (s->step != pf_ckpt_saved_step(r)) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "the checkpoint is of step %lld and its loop of step %lld: resume from "
+                       "another one",
+                       (long long)pf_ckpt_saved_step(r), (long long)s->step);
+    }
     s->evaluation_pending = pending != 0;
     s->stopped = stopped != 0;
     PF_TRY(pf_ckpt_get_real(r, "loss_sum", &s->loss_sum, err));
@@ -247,7 +253,9 @@ static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error
                 "its last bits may differ",
                 isa, pf_isa_name(pf_cpu_level()));
     }
-    if (tokens >= s->p.request.longest && policy >= PF_SAVE_MINIMAL && policy <= PF_SAVE_ALL) {
+    /* upwards what the configuration allows, too */
+    if (tokens >= s->p.request.longest && tokens <= 1 << 28 && policy >= PF_SAVE_MINIMAL &&
+        policy <= PF_SAVE_ALL) {
         s->p.memory.max_tokens = s->p.memory.max_labels = tokens;
         s->p.memory.policy = (pf_save_policy)policy;
     }

@@ -62,6 +62,9 @@ const char *pf_ckpt_final_dir(const pf_ckpt_writer *w); /* <run>/checkpoint-<ste
 
 /* ---- inside load. A missing or misshapen entry fails and is named. */
 peft_status pf_ckpt_get_int(const pf_ckpt_reader *r, const char *key, int64_t *v, peft_error *err);
+/* A number that counts something: 0 to 2^53. */
+peft_status pf_ckpt_get_count(const pf_ckpt_reader *r, const char *key, int64_t *v,
+                              peft_error *err);
 peft_status pf_ckpt_get_real(const pf_ckpt_reader *r, const char *key, double *v, peft_error *err);
 /* Into the arena; NULL when it was NULL. */
 peft_status pf_ckpt_get_text(const pf_ckpt_reader *r, const char *key, pf_arena *a, const char **v,

@@ -186,6 +186,19 @@ peft_status pf_ckpt_get_int(const pf_ckpt_reader *r, const char *key, int64_t *v
     return pf_ckpt_get_tensor(r, key, PF_DTYPE_I64, 0, NULL, v, err);
 }
 
+peft_status pf_ckpt_get_count(const pf_ckpt_reader *r, const char *key, int64_t *v,
+                              peft_error *err) {
+    int64_t n;
+    PF_TRY(pf_ckpt_get_int(r, key, &n, err));
+    if (n < 0 || n > (int64_t)1 << 53) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s/" PF_STATE_NAME ": %s.%s is %lld, which counts nothing", r->dir,
+                       r->section->name, key, (long long)n);
+    }
+    *v = n;
+    return PEFT_OK;
+}
+
 peft_status pf_ckpt_get_real(const pf_ckpt_reader *r, const char *key, double *v, peft_error *err) {
     return pf_ckpt_get_tensor(r, key, PF_DTYPE_F64, 0, NULL, v, err);
 }
@@ -207,6 +220,9 @@ peft_status pf_ckpt_get_text(const pf_ckpt_reader *r, const char *key, pf_arena 
     *v = NULL;
     const pf_stored_tensor *t = find(r, key);
     if (t == NULL) return PEFT_OK;
+    if (t->n_dims != 1)
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s/" PF_STATE_NAME ": %s is not a text", r->dir,
+                       t->name);
     int64_t shape[1] = {pf_ckpt_count(r, key)};
     char *text = pf_arena_alloc(a, (shape[0] > 0 ? (size_t)shape[0] : 0) + 1);
     PF_CHECK_ALLOC(text, err);

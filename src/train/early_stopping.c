@@ -78,7 +78,7 @@ static peft_status load_best(void *ctx, const pf_ckpt_reader *r, peft_error *err
     PF_TRY_OUT(pf_ckpt_get_text(r, "metric", &a, &metric, err));
     PF_TRY_OUT(pf_ckpt_get_int(r, "any", &any, err));
     PF_TRY_OUT(pf_ckpt_get_real(r, "value", &b->value, err));
-    PF_TRY_OUT(pf_ckpt_get_int(r, "step", &b->step, err));
+    PF_TRY_OUT(pf_ckpt_get_count(r, "step", &b->step, err));
     b->any = any != 0;
     if (!pf_streq(metric, b->metric)) {
         status =
@@ -104,7 +104,7 @@ static peft_status save_stopping(void *ctx, pf_ckpt_writer *w, peft_error *err) 
 
 static peft_status load_stopping(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
     pf_early_stopping *s = ctx;
-    PF_TRY(pf_ckpt_get_int(r, "waited", &s->waited, err));
+    PF_TRY(pf_ckpt_get_count(r, "waited", &s->waited, err));
     return load_best(&s->best, r, err);
 }
 

@@ -173,7 +173,7 @@ static peft_status load_optimizer(void *ctx, const pf_ckpt_reader *r, peft_error
     pf_optimizer *o = ctx;
     const pf_params *ps = o->params;
     int64_t moved, checked, checked_excepted, n_params;
-    PF_TRY(pf_ckpt_get_int(r, "t", &o->t, err));
+    PF_TRY(pf_ckpt_get_count(r, "t", &o->t, err));
     PF_TRY(pf_ckpt_get_int(r, "moved", &moved, err));
     PF_TRY(pf_ckpt_get_int(r, "checked", &checked, err));
     PF_TRY(pf_ckpt_get_int(r, "checked_excepted", &checked_excepted, err));

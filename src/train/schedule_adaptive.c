@@ -148,7 +148,7 @@ static peft_status load_schedule(void *ctx, const pf_ckpt_reader *r, peft_error 
     for (size_t i = 0; i < PF_COUNT(counters); i++) {
         char key[32];
         snprintf(key, sizeof key, "counter%zu", i);
-        PF_TRY_OUT(pf_ckpt_get_int(r, key, counters[i], err));
+        PF_TRY_OUT(pf_ckpt_get_count(r, key, counters[i], err));
     }
     PF_TRY_OUT(pf_ckpt_get_real(r, "lr", &st->lr, err));
     PF_TRY_OUT(pf_ckpt_get_real(r, "best", &st->best, err));

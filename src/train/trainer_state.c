@@ -9,6 +9,7 @@
 
 #define FILE_NAME "trainer_state.json"
 #define MAX_FILE  ((size_t)1 << 30)
+#define MAX_NAMES 1024 /* different metrics of a file; they are searched one by one */
 
 void pf_trainer_state_init(pf_trainer_state *s, pf_arena *a) {
     *s = (pf_trainer_state){.arena = a, .logging_steps = 500, .eval_steps = 500, .save_steps = 500};
@@ -210,7 +211,10 @@ static peft_status read_row(pf_trainer_state *s, const json_t *obj, const char *
             metrics[row.n++] = m;
     }
     row.epoch = epoch.value;
-    return pf_trainer_state_log(s, &row, err);
+    PF_TRY(pf_trainer_state_log(s, &row, err));
+    if (s->names.n <= MAX_NAMES) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_FORMAT, "%s: log_history has more than %d different metrics", path,
+                   MAX_NAMES);
 }
 
 static peft_status read_fields(pf_trainer_state *s, const json_t *top, const char *path,
@@ -246,17 +250,31 @@ static peft_status read_fields(pf_trainer_state *s, const json_t *top, const cha
     return PEFT_OK;
 }
 
-peft_status pf_trainer_state_read(pf_trainer_state *s, const char *path, peft_error *err) {
-    json_t *top;
-    PF_TRY(pf_json_load(&top, path, MAX_FILE, err));
+static peft_status read_top(pf_trainer_state *s, const json_t *top, const char *path,
+                            peft_error *err) {
     pf_trainer_state fresh;
     pf_trainer_state_init(&fresh, s->arena);
     fresh.stopping = s->stopping;
-    peft_status status = json_is_object(top)
-                             ? read_fields(&fresh, top, path, err)
-                             : PF_FAIL(err, PEFT_E_FORMAT, "%s is not an object", path);
+    if (!json_is_object(top)) return PF_FAIL(err, PEFT_E_FORMAT, "%s is not an object", path);
+    PF_TRY(read_fields(&fresh, top, path, err));
+    *s = fresh;
+    return PEFT_OK;
+}
+
+peft_status pf_trainer_state_parse(pf_trainer_state *s, const char *text, size_t n,
+                                   const char *name, peft_error *err) {
+    json_t *top;
+    PF_TRY(pf_json_parse(&top, text, n, name, err));
+    peft_status status = read_top(s, top, name, err);
     json_decref(top);
-    if (status == PEFT_OK) *s = fresh;
+    return status;
+}
+
+peft_status pf_trainer_state_read(pf_trainer_state *s, const char *path, peft_error *err) {
+    json_t *top;
+    PF_TRY(pf_json_load(&top, path, MAX_FILE, err));
+    peft_status status = read_top(s, top, path, err);
+    json_decref(top);
     return status;
 }
 

@@ -54,7 +54,9 @@ bool pf_log_row_value(const pf_trainer_state *s, const pf_log_row *row, const ch
 
 peft_status pf_trainer_state_text(pf_buf *out, const pf_trainer_state *s, peft_error *err);
 peft_status pf_trainer_state_write(const pf_trainer_state *s, const char *path, peft_error *err);
-/* Replaces what s holds, but for `stopping`, which keeps its own state. */
+/* Replaces what s holds, but for `stopping`, which keeps its own state. `name` for messages. */
+peft_status pf_trainer_state_parse(pf_trainer_state *s, const char *text, size_t n,
+                                   const char *name, peft_error *err);
 peft_status pf_trainer_state_read(pf_trainer_state *s, const char *path, peft_error *err);
 /* "trainer_state": the file of a checkpoint. */
 pf_section pf_trainer_state_section(pf_trainer_state *s);
