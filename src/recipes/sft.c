@@ -133,6 +133,7 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
 peft_status pf_sft_finish(pf_sft *s, peft_error *err) {
     if (s->finished_before) return PEFT_OK;
     if (s->p.data.test.n > 0 && s->evaluated_step != s->step) PF_TRY(pf_sft_evaluate(s, err));
+    PF_TRY(pf_sft_complete_environment(s, err));
     if (s->saved_step != s->step || s->new_best) PF_TRY(pf_sft_save_last(s, err));
     PF_TRY(pf_sft_restore_best(s, err)); /* the best checkpoint's weights, when asked for */
     PF_TRY(pf_sft_write_result(s, err)); /* adapter, trainer_state.json, report.html */

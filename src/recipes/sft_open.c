@@ -125,44 +125,14 @@ peft_status pf_sft_open_folder(pf_sft *s, const peft_run_options *opt, peft_erro
     return PEFT_OK;
 }
 
-#define HASH_LIMIT ((uint64_t)4 << 30) /* bytes of base weights that are read for their sha256 */
-
-/* One hash over the hashes of the weight files. A very large base is known by its files' headers
- * alone: the name of the entry says so. */
-static peft_status hash_base(pf_sft *s, pf_named_text *out, peft_error *err) {
-    const pf_tensor_source *src = s->p.loaded.model->files;
-    uint64_t bytes = 0;
-    for (int i = 0; i < src->n_files; i++) bytes += src->files[i].size;
-    const bool whole = bytes <= HASH_LIMIT;
-    pf_sha256 *h = pf_sha256_new();
-    PF_CHECK_ALLOC(h, err);
-    peft_status status = PEFT_OK;
-    for (int i = 0; i < src->n_files && status == PEFT_OK; i++) {
-        pf_mapping m;
-        status = pf_map_file(&m, src->files[i].path, err);
-        if (status != PEFT_OK) break;
-        uint64_t size = m.size;
-        pf_sha256_add(h, &size, sizeof size);
-        pf_sha256_add(h, m.data, whole || m.size < (1u << 20) ? m.size : 1u << 20);
-        pf_unmap_file(&m);
-    }
-    char *hex = pf_arena_alloc(&s->p.arena, PF_SHA256_HEX);
-    if (status == PEFT_OK && hex == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) {
-        pf_sha256_hex(h, hex);
-        *out = (pf_named_text){whole ? "base" : "base (first MiB of each file)", hex};
-    }
-    pf_sha256_free(h);
-    return status;
-}
-
-peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err) {
+static peft_status write_environment(pf_sft *s, const char *base, const char *hex,
+                                     peft_error *err) {
     char tokens[32];
     snprintf(tokens, sizeof tokens, "%lld", (long long)s->p.memory.max_tokens);
-    pf_named_text hashes[3] = {{0}};
-    PF_TRY(hash_base(s, &hashes[0], err));
-    hashes[1] = (pf_named_text){"data", s->p.data.fingerprint};
-    hashes[2] = (pf_named_text){"tokenizer", pf_tokenizer_fingerprint(s->p.loaded.tokenizer)};
+    pf_named_text hashes[3] = {{"data", s->p.data.fingerprint},
+                               {"tokenizer", pf_tokenizer_fingerprint(s->p.loaded.tokenizer)}};
+    int n_hashes = 2;
+    if (base != NULL) hashes[n_hashes++] = (pf_named_text){base, hex};
     const pf_named_text more[] = {
         {"device", s->p.loaded.backend->name},
         {"isa", pf_isa_name(pf_cpu_level())},
@@ -171,12 +141,29 @@ peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, pef
         {"saved_for_backward", pf_save_policy_name(s->p.memory.policy)},
     };
     const pf_environment_cfg cfg = {.threads = s->p.loaded.backend->n_workers,
-                                    .command = opt->command,
+                                    .command = s->command,
                                     .hashes = hashes,
-                                    .n_hashes = (int)PF_COUNT(hashes),
+                                    .n_hashes = n_hashes,
                                     .more = more,
                                     .n_more = (int)PF_COUNT(more)};
     return pf_run_dir_environment(&s->dir, &cfg, err);
+}
+
+/* Without the hash of the base, which is being made. */
+peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err) {
+    s->command = opt->command;
+    PF_TRY(pf_base_hash_start(&s->base_hash, s->p.loaded.model->files, err));
+    return write_environment(s, NULL, NULL, err);
+}
+
+peft_status pf_sft_complete_environment(pf_sft *s, peft_error *err) {
+    if (s->base_hash == NULL) return PEFT_OK;
+    const char *label;
+    char hex[PF_SHA256_HEX];
+    PF_TRY(pf_base_hash_get(s->base_hash, &label, hex, err));
+    pf_base_hash_free(s->base_hash);
+    s->base_hash = NULL;
+    return write_environment(s, label, hex, err);
 }
 
 /* Rows of the log, so that the loop need not ask for memory: one per step at most, and evaluations.

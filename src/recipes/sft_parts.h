@@ -4,6 +4,7 @@
 
 #include "recipes/prepared.h"
 #include "recipes/sft.h"
+#include "train/base_hash.h"
 #include "train/checkpoint.h"
 #include "train/diagnosis.h"
 #include "train/early_stopping.h"
@@ -20,6 +21,8 @@
 struct pf_sft {
     pf_prepared p;
     pf_run_dir dir;
+    const char *command;     /* the command line, for environment.json */
+    pf_base_hash *base_hash; /* being made; NULL: done */
     pf_trackers trackers;
     pf_progress progress;
     bool resumed;           /* an earlier process did the first steps, or was meant to */
@@ -65,6 +68,8 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_folder(pf_sft *s, const peft_run_options *opt, peft_error *err);
 peft_status pf_sft_build(pf_sft *s, peft_error *err);
 peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err);
+/* environment.json once more, with the hash of the base: before anything is saved for good. */
+peft_status pf_sft_complete_environment(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_optimizer(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_trackers(pf_sft *s, peft_error *err);
 

@@ -89,6 +89,7 @@ void pf_sft_say_result(const pf_sft *s) {
 }
 
 void pf_sft_release_parts(pf_sft *s) {
+    pf_base_hash_free(s->base_hash);
     pf_trackers_close(&s->trackers);
     pf_evaluator_free(s->evaluator);
     pf_buf_free(&s->predictions);

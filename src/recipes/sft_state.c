@@ -199,6 +199,7 @@ peft_status pf_sft_save(pf_sft *s, peft_error *err) {
         return pf_fail_prefix(
             err, status, "checkpoint-%lld was not made (make room, then continue with --resume)",
             (long long)s->step);
+    PF_TRY(pf_sft_complete_environment(s, err));
     PF_TRY(pf_checkpoint_save(&cfg, err));
     s->saved_step = s->step;
     s->new_best = false;

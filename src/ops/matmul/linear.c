@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "ops/matmul/linear_kernels.h"
+#include "ops/matmul/narrow.h"
 #include "ops/op_util.h"
 
 peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, pf_value *bias,
@@ -25,8 +26,7 @@ static void scales_task(void *ctx, int task, int worker) {
     (void)worker;
     const scales *s = ctx;
     const int64_t first = (int64_t)task * ROWS_A_TASK;
-    pf_weight_row_scales(s->w, first, pf_min_i64(ROWS_A_TASK, s->w->rows - first),
-                         s->scale + first);
+    pf_narrow_scales(s->w, first, pf_min_i64(ROWS_A_TASK, s->w->rows - first), s->scale + first);
 }
 
 /* The ops whose second input is a matrix for narrow products. */

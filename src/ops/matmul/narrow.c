@@ -135,6 +135,16 @@ static const void *stored_at(const pf_weight *w, int64_t row, int64_t col) {
     return (const char *)w->data + (size_t)(row * w->stride + col) * size;
 }
 
+void pf_narrow_scales(const pf_weight *w, int64_t first, int64_t n, float *scale) {
+    const pf_narrow_isa *isa = pf_narrow_best(PF_COMPUTE_INT8);
+    if (isa == NULL || isa->largest == NULL || !is_direct(w) || w->transposed) {
+        pf_weight_row_scales(w, first, n, scale);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        scale[i] = isa->largest(w->dtype, stored_at(w, first + i, 0), w->cols) / 127;
+}
+
 static float inverse(const float *scale, int64_t i) {
     return scale == NULL ? 1 : scale[i] > PF_NARROW_TINY ? 1 / scale[i] : 0;
 }

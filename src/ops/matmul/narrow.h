@@ -42,6 +42,10 @@ const pf_narrow_isa *pf_narrow_reference(pf_compute type);
 const pf_narrow_isa *pf_narrow_isa_for(pf_compute type); /* the fastest, or else the reference */
 const char *pf_narrow_name(const pf_narrow_isa *isa);
 
+/* The scales of rows [first, first + n) of a weight: pf_weight_row_scales, faster where it can be.
+ */
+void pf_narrow_scales(const pf_weight *w, int64_t first, int64_t n, float *scale);
+
 /* Scratch for products with at most m rows of A and k terms. */
 int64_t pf_narrow_workspace(int64_t m, int64_t k, int n_workers);
 /* g->form is NT or NN, g->alpha 1, g->b a weight whose row_scale is set if the type is int8. */
@@ -85,6 +89,8 @@ struct pf_narrow_isa {
     void (*pack_terms)(pf_dtype t, const void *const *rows, int n_rows, const float *factor,
                        int64_t n, uint32_t *dst, int64_t stride);
     void (*tile)(const pf_narrow_tile *t);
+    /* int8: max |row|; not finite when a number is not. NULL: pf_weight_row_scales does it. */
+    float (*largest)(pf_dtype t, const void *row, int64_t n);
 };
 
 extern const pf_narrow_isa pf_narrow_int8_plain, pf_narrow_bf16_plain;

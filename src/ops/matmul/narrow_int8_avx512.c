@@ -79,6 +79,22 @@ static void row(const float *x, const float *fold, int64_t k, uint32_t *words, u
 
 /* --- panels of B --------------------------------------------------------------------------- */
 
+INLINE float largest_of(const pf_dtype t, const void *src, int64_t n) {
+    __m512 top = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i += 16) {
+        const __m512 v = _mm512_abs_ps(widen(t, src, i, mask_of(n - i)));
+        top = _mm512_max_ps(top, v);
+        odd = _mm512_add_ps(odd, _mm512_sub_ps(v, v)); /* 0, or NaN where one is not finite */
+    }
+    return _mm512_reduce_max_ps(top) + _mm512_reduce_add_ps(odd);
+}
+
+static float largest(pf_dtype t, const void *src, int64_t n) {
+    return t == PF_DTYPE_F32    ? largest_of(PF_DTYPE_F32, src, n)
+           : t == PF_DTYPE_BF16 ? largest_of(PF_DTYPE_BF16, src, n)
+                                : largest_of(PF_DTYPE_F16, src, n);
+}
+
 INLINE __m512i rounded(const pf_dtype t, const void *src, int64_t i, __mmask16 m, __m512 factor) {
     return _mm512_cvtps_epi32(_mm512_mul_ps(widen(t, src, i, m), factor));
 }
@@ -209,4 +225,5 @@ const pf_narrow_isa pf_narrow_int8_avx512 = {.name = "int8 avx512vnni",
                                              .row = row,
                                              .pack_rows = pack_rows,
                                              .pack_terms = pack_terms,
-                                             .tile = tile};
+                                             .tile = tile,
+                                             .largest = largest};

@@ -60,6 +60,10 @@ static problem make(pf_gemm_form form, pf_dtype t, int64_t m, int64_t n, int64_t
     }
     p.scales = pf_malloc((size_t)rows * sizeof *p.scales);
     pf_weight_row_scales(&p.w, 0, rows, p.scales);
+    float *faster = pf_malloc((size_t)rows * sizeof *faster);
+    pf_narrow_scales(&p.w, 0, rows, faster);
+    assert_memory_equal(p.scales, faster, (size_t)rows * sizeof *faster);
+    pf_free(faster);
     p.w.row_scale = p.scales;
     p.wide = pf_malloc((size_t)(rows * cols) * sizeof *p.wide);
     pf_weight_read_tile(&p.w, 0, rows, 0, cols, p.wide, cols);
