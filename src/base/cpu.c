@@ -14,7 +14,7 @@
 #endif
 
 static pf_isa level;
-static bool bf16, vnni;
+static bool bf16, vnni, avx_vnni;
 static char model[128] = "unknown CPU";
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -39,6 +39,11 @@ static bool has_f16c(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
 }
+
+static bool has_avx_vnni(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) != 0;
+}
 #endif
 
 static void detect(void) {
@@ -46,6 +51,7 @@ static void detect(void) {
     __builtin_cpu_init(); /* includes whether the system saves the wide registers */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         level = PF_ISA_AVX2;
+        avx_vnni = has_avx_vnni();
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512cd")) {
@@ -94,6 +100,10 @@ bool pf_cpu_has_avx512_bf16(void) {
 }
 bool pf_cpu_has_avx512_vnni(void) {
     return pf_cpu_level() == PF_ISA_AVX512 && vnni;
+}
+
+bool pf_cpu_has_avx_vnni(void) {
+    return pf_cpu_level() >= PF_ISA_AVX2 && avx_vnni;
 }
 
 const char *pf_cpu_model(void) {

@@ -21,6 +21,7 @@ void pf_cpu_force(pf_isa at_most);
 const char *pf_isa_name(pf_isa isa);
 bool pf_cpu_has_avx512_bf16(void); /* false whenever the level in force is below AVX512 */
 bool pf_cpu_has_avx512_vnni(void);
+bool pf_cpu_has_avx_vnni(void); /* the same in 256 bits; false below AVX2 */
 const char *pf_cpu_model(void); /* "AMD EPYC ...", for records */
 size_t pf_cpu_l2_bytes(void);   /* per core; 1 MiB when unknown */
 uint64_t pf_memory_total(void);

@@ -67,6 +67,8 @@ const pf_narrow_isa *pf_narrow_reference(pf_compute type) {
 const pf_narrow_isa *pf_narrow_best(pf_compute type) {
     if (type == PF_COMPUTE_INT8 && pf_cpu_has_avx512_vnni()) return &pf_narrow_int8_avx512;
     if (type == PF_COMPUTE_BF16 && pf_cpu_has_avx512_bf16()) return &pf_narrow_bf16_avx512;
+    if (type == PF_COMPUTE_INT8 && pf_cpu_has_avx_vnni()) return &pf_narrow_int8_avxvnni;
+    if (type == PF_COMPUTE_INT8 && pf_cpu_level() >= PF_ISA_AVX2) return &pf_narrow_int8_avx2;
     return NULL;
 }
 

@@ -95,6 +95,7 @@ struct pf_narrow_isa {
 
 extern const pf_narrow_isa pf_narrow_int8_plain, pf_narrow_bf16_plain;
 extern const pf_narrow_isa pf_narrow_int8_avx512, pf_narrow_bf16_avx512;
+extern const pf_narrow_isa pf_narrow_int8_avxvnni, pf_narrow_int8_avx2;
 
 /* Terms in a word. */
 static inline int pf_narrow_lanes(pf_compute type) {
