@@ -217,6 +217,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
                          &(pf_prefix_tree_options){
                              .share = share,
                              .overhead = bb->opt.share == PF_SHARE_ALWAYS ? 1 : PF_SHARE_OVERHEAD,
+                             .below = bb->opt.share == PF_SHARE_ALWAYS ? 0 : PF_SHARE_BELOW,
                              .rope_original = bb->opt.rope_original,
                              .keep_tail = bb->opt.keep_tail,
                          });

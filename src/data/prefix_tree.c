@@ -67,19 +67,23 @@ static int32_t new_node(pf_prefix_tree *t, int32_t depth, int32_t first) {
 }
 
 /* All below node v is known: keep it, or hand its branches to its parent. */
-static void close_node(pf_prefix_tree *t, int32_t v, int64_t overhead) {
+static void close_node(pf_prefix_tree *t, int32_t v, const pf_prefix_tree_options *opt) {
     pf_prefix_node *node = &t->nodes[v];
     pf_prefix_node *parent = node->parent < 0 ? NULL : &t->nodes[node->parent];
     int64_t edge = node->depth - (parent == NULL ? 0 : parent->depth);
-    node->kept = edge * (node->branches - 1) >= overhead;
+    const int64_t cost = opt->overhead + (opt->below > 0 ? node->rows / opt->below : 0);
+    node->kept = edge * (node->branches - 1) >= cost;
     if (parent != NULL) {
-        parent->branches += node->kept ? 1 : node->branches;
+        const int32_t branches = node->kept ? 1 : node->branches;
+        parent->branches += branches;
+        parent->rows += node->rows + edge * branches;
         if (node->first < parent->first) parent->first = node->first;
     }
     t->closed[t->n_closed++] = v;
 }
 
-static void find_nodes(pf_prefix_tree *t, int32_t n, int64_t overhead) {
+static void find_nodes(pf_prefix_tree *t, const pf_sample *samples, int32_t n,
+                       const pf_prefix_tree_options *opt) {
     int32_t open = 0; /* nodes on the stack, each deeper than the one below it */
     t->n_nodes = t->n_closed = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -91,6 +95,7 @@ static void find_nodes(pf_prefix_tree *t, int32_t n, int64_t overhead) {
             pf_prefix_node *top = &t->nodes[t->stack[open - 1]];
             t->leaf_parent[sample] = t->stack[open - 1];
             top->branches++;
+            top->rows += pf_sample_rows(&samples[sample], opt->keep_tail) - top->depth;
             if (sample < top->first) top->first = sample;
         }
         while (open > 0 && t->nodes[t->stack[open - 1]].depth > right) {
@@ -98,7 +103,7 @@ static void find_nodes(pf_prefix_tree *t, int32_t n, int64_t overhead) {
             if (right > 0 && (open == 0 || t->nodes[t->stack[open - 1]].depth < right))
                 t->stack[open++] = new_node(t, right, t->nodes[v].first);
             t->nodes[v].parent = open > 0 ? t->stack[open - 1] : -1;
-            close_node(t, v, overhead);
+            close_node(t, v, opt);
         }
     }
 }
@@ -178,6 +183,6 @@ void pf_prefix_tree_build(pf_prefix_tree *t, const pf_sample *samples, int32_t n
     sort_samples(t, samples, t->n_order, opt);
     for (int32_t i = 0; i < t->n_order; i++)
         t->lcp[i] = i == 0 ? 0 : common(&samples[t->sorted[i - 1]], &samples[t->sorted[i]], opt);
-    find_nodes(t, t->n_order, opt->overhead);
+    find_nodes(t, samples, t->n_order, opt);
     walk(t, link_items(t, n));
 }

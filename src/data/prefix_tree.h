@@ -9,9 +9,10 @@
  * The walk up from a sample (leaf_parent, then parent) passes the kept prefixes that it starts
  * with, deepest first.
  *
- * A prefix is kept when (rows in it) x (branches below it - 1) is at least `overhead`. The decision
- * goes from the leaves to the root: a prefix that is not kept hands its rows and branches to the
- * one above it. */
+ * A prefix is kept when what it saves, (rows in it) x (branches below it - 1), is at least
+ * `overhead`, for the segments it adds, plus the rows below it over `below`, for the tile of keys
+ * that each of them then meets apart from its own. The decision goes from the leaves to the root: a
+ * prefix that is not kept hands its rows and branches to the one above it. */
 #ifndef PF_PREFIX_TREE_H
 #define PF_PREFIX_TREE_H
 
@@ -21,6 +22,7 @@
 typedef struct pf_prefix_tree_options {
     bool share;
     int64_t overhead;
+    int64_t below;         /* 0: rows below cost nothing */
     int32_t rope_original; /* as in pf_batch_builder_options */
     bool keep_tail;
 } pf_prefix_tree_options;
@@ -30,6 +32,7 @@ typedef struct pf_prefix_node {
     int32_t parent;   /* nearest node above that is kept; -1: none */
     int32_t branches; /* samples and kept nodes directly below */
     int32_t first;    /* of the samples below, the one that was given first */
+    int64_t rows;     /* to be computed below it */
     int32_t
         child; /* first item below. Item i >= 0 is sample i, -2 - n is node n, -1 ends the list */
     int32_t next; /* item after this one below the same parent */

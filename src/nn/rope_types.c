@@ -227,3 +227,7 @@ peft_status pf_rope_frequencies(const pf_rope_spec *s, float *inv_freq, double *
     }
     return PEFT_OK;
 }
+
+int32_t pf_rope_original(const pf_rope_spec *spec) {
+    return spec->type == PF_ROPE_DYNAMIC ? (int32_t)spec->original_max_positions : 0;
+}

@@ -48,6 +48,9 @@ peft_status pf_rope_spec_read(pf_rope_spec *out, const struct json_t *config, co
  * samples up to the original length; pf_rope_dynamic_theta gives the base of a longer one. */
 peft_status pf_rope_frequencies(const pf_rope_spec *spec, float *inv_freq, double *attention_factor,
                                 peft_error *err);
+/* The length up to which samples of any length are turned alike: batch_builder.h's rope_original.
+ * 0: this type does not look at the length. */
+int32_t pf_rope_original(const pf_rope_spec *spec);
 /* theta * (factor * length / original - (factor - 1)) ^ (dim / (dim - 2)), lengths below the
  * original counted as it */
 double pf_rope_dynamic_theta(const pf_rope_spec *spec, int64_t length);

@@ -153,6 +153,7 @@ pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters)
         .adapters = adapters,
         .fuse = p->run.training.fuse,
         .max_tokens = tokens,
+        .share = pf_data_share(&p->run.data),
         .generate = pf_streq(e->generate, "true"),
         .batch_size = (int)p->run.training.per_device_eval_batch_size,
         .sampling = {.do_sample = e->gen.do_sample,

@@ -42,7 +42,6 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err) {
 
 peft_status pf_sft_build(pf_sft *s, peft_error *err) {
     const pf_memory_plan *m = &s->p.memory;
-    const pf_model *model = s->p.loaded.model;
     const pf_loss_graph_options lg = {.training = true,
                                       .adapters = true,
                                       .policy = m->policy,
@@ -58,8 +57,7 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
         .max_samples = most,
         .share = pf_data_share(&s->p.run.data),
         .dropout = s->p.dropout,
-        .rope_original =
-            model->rope.type == PF_ROPE_DYNAMIC ? (int32_t)model->rope.original_max_positions : 0,
+        .rope_original = pf_rope_original(&s->p.loaded.model->rope),
     };
     PF_TRY(pf_batch_builder_new(&s->builder, &bb, err));
     s->samples = PF_NEW_ARRAY(&s->p.arena, pf_sample, most);

@@ -17,6 +17,7 @@ struct pf_evaluator {
     pf_loss_graph loss;
     pf_batch_builder *builder;
     pf_sample *samples;
+    pf_loss_sums *sums; /* of each */
     pf_generator *generator;
     pf_generation *items;
     pf_buf answer; /* decoded text of one continuation */
@@ -35,10 +36,12 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
     const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens,
                                          .max_samples = o->batch_size,
-                                         .share = PF_SHARE_NEVER};
+                                         .share = o->share,
+                                         .rope_original = pf_rope_original(&o->model->rope)};
     PF_TRY(pf_batch_builder_new(&ev->builder, &bb, err));
     ev->samples = PF_NEW_ARRAY(&ev->arena, pf_sample, o->batch_size);
-    PF_CHECK_ALLOC(ev->samples, err);
+    ev->sums = PF_NEW_ARRAY(&ev->arena, pf_loss_sums, o->batch_size);
+    if (ev->samples == NULL || ev->sums == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     return PEFT_OK;
 }
 
@@ -102,14 +105,28 @@ static peft_status check_stop(const pf_evaluator *ev, peft_error *err) {
     return PF_FAIL(err, PEFT_E_INTERRUPTED, "the evaluation was interrupted");
 }
 
+/* The entries of the last pass, each to its sample. */
+static void add_entries(pf_evaluator *ev, const pf_batch *b) {
+    const pf_real *nll = pf_exec_data(ev->loss.exec, ev->loss.nll);
+    const pf_real *correct = pf_exec_data(ev->loss.exec, ev->loss.correct);
+    for (int32_t e = 0; e < b->n_labels; e++) {
+        pf_loss_sums *s = &ev->sums[b->label_sample[e]];
+        const double w = b->label_weight[e];
+        s->nll += w * (double)nll[e];
+        s->correct += w * (double)correct[e];
+        s->weight += w;
+    }
+}
+
 static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *err) {
-    pf_loss_sums sums = {0};
+    pf_loss_sums sums = {0}, unused = {0};
     for (int64_t first = 0; first < ev->n; first += ev->opt.batch_size) {
         int32_t n =
             (int32_t)(ev->n - first < ev->opt.batch_size ? ev->n - first : ev->opt.batch_size);
         for (int32_t i = 0; i < n; i++) {
             ev->samples[i] =
                 pf_dataset_sample(ev->opt.view->set, ev->opt.view->index[first + i], i);
+            ev->sums[i] = (pf_loss_sums){0};
         }
         PF_TRY(check_stop(ev, err));
         int32_t n_micro;
@@ -117,7 +134,13 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *er
         for (int32_t m = 0; m < n_micro; m++) {
             pf_batch batch;
             pf_batch_builder_get(ev->builder, m, &batch);
-            PF_TRY(pf_loss_graph_forward(&ev->loss, &batch, &sums, err));
+            PF_TRY(pf_loss_graph_forward(&ev->loss, &batch, &unused, err));
+            add_entries(ev, &batch);
+        }
+        for (int32_t i = 0; i < n; i++) {
+            sums.nll += ev->sums[i].nll;
+            sums.correct += ev->sums[i].correct;
+            sums.weight += ev->sums[i].weight;
         }
     }
     out->n_tokens = (int64_t)sums.weight;

@@ -1,13 +1,15 @@
 /* evaluator.h - how good a model is on held-out examples: loss and token accuracy over their
  * supervised tokens, and, by continuing each prompt, exact match, F1 and BLEU.
  *
- * Everything is allocated by new. A run depends on the weights alone: not on the batch size, the
- * token budget or the number of threads. */
+ * Everything is allocated by new. A run depends on the weights alone, to the last bit: losses are
+ * added per sample, then over the samples, so neither the batch size nor the token budget, shared
+ * prefixes or the number of threads enter. */
 #ifndef PF_EVALUATOR_H
 #define PF_EVALUATOR_H
 
 #include "backend/backend.h"
 #include "base/file.h"
+#include "data/batch_builder.h"
 #include "data/dataset.h"
 #include "infer/generator.h"
 #include "token/tokenizer.h"
@@ -25,6 +27,7 @@ typedef struct pf_evaluator_options {
     bool adapters;       /* false: the bare base */
     bool fuse;
     int64_t max_tokens; /* rows of a batch; at least the longest example */
+    pf_share share;     /* of what the samples of a batch begin with */
     bool generate;
     int batch_size; /* most sequences generated or scored at once */
     pf_sampling sampling;

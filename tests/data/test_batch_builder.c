@@ -307,6 +307,30 @@ static void test_cost_model(void **state) {
     pf_batch_builder_free(bb);
 }
 
+/* Rows below a prefix cost, too: one token of 40 samples of 60 saves 39 rows, where 4 + 40 * 58 /
+ * 32 are asked for; three tokens save 117. */
+static void test_cost_of_rows_below(void **state) {
+    (void)state;
+    enum { N = 40, LENGTH = 60 };
+    static int32_t tokens[N][LENGTH];
+    static pf_sample samples[N];
+    pf_batch_builder *bb = NULL;
+    const pf_batch_builder_options opt = {.max_tokens = N * LENGTH, .max_samples = N};
+    assert_int_equal(PF_SHARE_BELOW, 32);
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+    for (int common = 1; common <= 3; common += 2) {
+        for (int i = 0; i < N; i++) {
+            for (int t = 0; t < LENGTH; t++) tokens[i][t] = t < common ? 1 : 2 + i;
+            samples[i] = sample_of(tokens[i], LENGTH, 1, i);
+        }
+        int32_t n_micro = 0;
+        assert_int_equal(pf_batch_builder_begin(bb, samples, N, 0, &n_micro, NULL), PEFT_OK);
+        assert_int_equal(pf_batch_builder_figures(bb).rows,
+                         N * (LENGTH - 1) - (common == 3 ? 3 * (N - 1) : 0));
+    }
+    pf_batch_builder_free(bb);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const int32_t a[] = {1, 2, 3, 4, 5};
@@ -356,9 +380,10 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_properties), cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_first_fit),  cmocka_unit_test(test_cost_model),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_properties),         cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_first_fit),          cmocka_unit_test(test_cost_model),
+        cmocka_unit_test(test_cost_of_rows_below), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

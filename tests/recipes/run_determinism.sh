@@ -19,6 +19,7 @@ again() { # name, overrides: the same bytes
 again same
 again two_threads training.num_threads=2
 again three_threads training.num_threads=3
+again evaluated_otherwise data.share_prefixes=never training.per_device_eval_batch_size=3
 again data_workers training.dataloader_num_workers=3 training.num_threads=2
 
 differs() {

@@ -12,7 +12,7 @@ static bool kept(const pf_skinny *k, int64_t i, int64_t c) {
     return k->mask == NULL || (k->mask[i * k->ldmask + c / 8] >> c % 8 & 1) != 0;
 }
 
-static void narrow(const pf_skinny *k) {
+static void thin(const pf_skinny *k) {
     for (int64_t i = 0; i < k->M; i++) {
         const pf_real *x = k->x + i * k->ldx;
         for (int64_t j = 0; j < k->R; j++) {
@@ -81,7 +81,7 @@ static void outer(const pf_skinny *k) {
 
 const pf_lowrank_isa pf_lowrank_cpu = {.gemm = &pf_gemm_plain,
                                        .mask = pf_dropout_bits_cpu,
-                                       .narrow = narrow,
+                                       .thin = thin,
                                        .drop = drop,
                                        .turn = turn,
                                        .dots = dots,

@@ -2,7 +2,7 @@
  * instruction set.
  *
  * Forward: the A's of all pairs are turned into one panel (in, sum of r), then every block of rows
- * is one narrow product with it. Backward, by rows: dx += drop(dS A), all pairs in one chain; by
+ * is one thin product with it. Backward, by rows: dx += drop(dS A), all pairs in one chain; by
  * columns: dA of all pairs from one strip of x, each task adding over all rows in order. */
 #include "ops/matmul/lowrank_kernels.h"
 #include "ops/op_util.h"
@@ -131,7 +131,7 @@ static void rows_task(void *ctx, int task, int worker) {
             k.x = dropped;
             k.mask = NULL;
         }
-        j->isa->narrow(&k);
+        j->isa->thin(&k);
     }
     if (is_direct(j)) return;
     for (int p = 0; p < j->n_pairs; p++) {

@@ -1,15 +1,15 @@
 /* lowrank_kernels.h - the skinny products of the low-rank ops: raw pointers and sizes, one thread.
  *
- *   narrow  s[i,j] = scale · sum_c x[i,c] p[c,j]                    (M, C) · (C, R)  -> (M, R)
+ *   thin  s[i,j] = scale · sum_c x[i,c] p[c,j]                    (M, C) · (C, R)  -> (M, R)
  *   dots    s[i,j] = scale · sum_c m[i,c] x[i,c] a[j,c]             (M, C) · (R, C)ᵀ -> (M, R)
  *   expand  y[i,c] (+)= m[i,c] · sum_j s[i,j] a[j,c]                (M, R) · (R, C)  -> (M, C)
  *   outer   g[j,c] += scale · sum_i s[i,j] m[i,c] x[i,c]            (M, R)ᵀ · (M, C) -> (R, C)
  *   drop    y[i,c] = m[i,c] x[i,c]
  *   turn    y[c,j] = a[j,c]                                         (R, C) -> (C, R)
  *
- * m is a mask of bits (dropout.h), all ones when NULL. narrow wants R to be a multiple of
+ * m is a mask of bits (dropout.h), all ones when NULL. thin wants R to be a multiple of
  * PF_LOWRANK_PAD and needs no sums across a vector, so it is the one for many rows; dots reads a
- * matrix as it stands. An element of narrow, dots and expand is made of its row alone by the same
+ * matrix as it stands. An element of thin, dots and expand is made of its row alone by the same
  * operations wherever it stands; outer adds rows in order, in blocks of PF_LOWRANK_BLOCK counted
  * from row 0. */
 #ifndef PF_LOWRANK_KERNELS_H
@@ -21,25 +21,25 @@
 
 enum {
     PF_LOWRANK_BLOCK = 256, /* rows of a partial sum of outer */
-    PF_LOWRANK_PANEL = 512, /* terms of a partial sum of narrow */
-    PF_LOWRANK_PAD = 16,    /* ranks of narrow come in so many */
+    PF_LOWRANK_PANEL = 512, /* terms of a partial sum of thin */
+    PF_LOWRANK_PAD = 16,    /* ranks of thin come in so many */
     PF_LOWRANK_GROUP = 8    /* most pairs that share an input in one node */
 };
 
 typedef struct pf_skinny {
     int64_t M, R, C;
-    const pf_real *x; /* (M, C) of narrow, dots, outer, drop */
+    const pf_real *x; /* (M, C) of thin, dots, outer, drop */
     int64_t ldx;
     const uint8_t *mask; /* (M, C) bits, or NULL */
     int64_t ldmask;      /* bytes */
-    const pf_real *a;    /* (R, C) of dots, expand and turn; p (C, R) of narrow */
+    const pf_real *a;    /* (R, C) of dots, expand and turn; p (C, R) of thin */
     int64_t lda;
     const pf_real *const *a_rows; /* expand: the R rows one by one, rather than a; NULL: a */
-    pf_real *s;                   /* (M, R): result of narrow and dots, input of expand and outer */
+    pf_real *s;                   /* (M, R): result of thin and dots, input of expand and outer */
     int64_t lds;
     pf_real *y; /* (M, C) of expand and drop, (C, R) of turn, g of outer */
     int64_t ldy;
-    pf_real scale;   /* of narrow, dots and outer */
+    pf_real scale;   /* of thin, dots and outer */
     bool accumulate; /* of expand */
     bool by_column;  /* outer: element (j, c) of g at y[c * ldy + j] */
 } pf_skinny;
@@ -47,7 +47,7 @@ typedef struct pf_skinny {
 typedef struct pf_lowrank_isa {
     const pf_gemm_isa *gemm;
     pf_dropout_fn mask;
-    void (*narrow)(const pf_skinny *k);
+    void (*thin)(const pf_skinny *k);
     void (*drop)(const pf_skinny *k);
     void (*turn)(const pf_skinny *k);
     void (*dots)(const pf_skinny *k);

@@ -1,5 +1,5 @@
 /* lowrank_simd.h - the kernels of lowrank_kernels.h in the words of simd.h; compiled by
- * lowrank_avx2.c and lowrank_avx512.c. Tiles keep all sums in registers: ROWS x VECS in narrow and
+ * lowrank_avx2.c and lowrank_avx512.c. Tiles keep all sums in registers: ROWS x VECS in thin and
  * expand, ROWS x RANKS chains along the columns in dots, RANKS x VECS in outer. */
 #include "ops/matmul/lowrank_kernels.h"
 #include "ops/op_util.h"
@@ -14,8 +14,8 @@
 
 #if defined(__AVX512F__)
 enum {
-    NARROW_ROWS = 8, /* with 3 vectors; 12 with 2 or 1 */
-    NARROW_MORE = 12,
+    THIN_ROWS = 8, /* with 3 vectors; 12 with 2 or 1 */
+    THIN_MORE = 12,
     DOT_ROWS = 3,
     DOT_RANKS = 8,
     EXPAND_ROWS = 8,
@@ -32,8 +32,8 @@ INLINE pf_vf keep(pf_vf v, const uint8_t *bits) {
 }
 #else
 enum {
-    NARROW_ROWS = 4,
-    NARROW_MORE = 6,
+    THIN_ROWS = 4,
+    THIN_MORE = 6,
     DOT_ROWS = 3,
     DOT_RANKS = 4,
     EXPAND_ROWS = 6,
@@ -59,15 +59,15 @@ INLINE pf_vf load(const int vecs, const float *p, int64_t n) {
     return vecs > 1 ? pf_v_load(p) : pf_v_load_n(p, n);
 }
 
-/* --- narrow -------------------------------------------------------------------------------- */
+/* --- thin -------------------------------------------------------------------------------- */
 
 /* Terms [c0, c1); the first ones set s, the others add. */
-INLINE void narrow_tile(const int rows, const int vecs, const pf_skinny *k, int64_t i0, int64_t j0,
-                        int64_t c0, int64_t c1) {
-    pf_vf sum[NARROW_MORE][3];
+INLINE void thin_tile(const int rows, const int vecs, const pf_skinny *k, int64_t i0, int64_t j0,
+                      int64_t c0, int64_t c1) {
+    pf_vf sum[THIN_MORE][3];
     const float *x = k->x + i0 * k->ldx, *p = k->a + c0 * k->lda + j0;
     /* rows i = 3q + m at at[q] + m * ldx: few pointers and one index fit the address modes */
-    const float *at[NARROW_MORE / 3 + 1];
+    const float *at[THIN_MORE / 3 + 1];
     UNROLL
     for (int i = 0; i < rows; i++) {
         UNROLL
@@ -106,24 +106,23 @@ INLINE void narrow_tile(const int rows, const int vecs, const pf_skinny *k, int6
     }
 }
 
-INLINE void narrow_vecs(const int rows, const pf_skinny *k, int64_t i, int64_t c0, int64_t c1) {
+INLINE void thin_vecs(const int rows, const pf_skinny *k, int64_t i, int64_t c0, int64_t c1) {
     int64_t j = 0;
-    for (; rows <= NARROW_ROWS && j + 3 * PF_VN <= k->R; j += 3 * PF_VN)
-        narrow_tile(rows, 3, k, i, j, c0, c1);
-    for (; j + 2 * PF_VN <= k->R; j += 2 * PF_VN) narrow_tile(rows, 2, k, i, j, c0, c1);
-    if (j < k->R) narrow_tile(rows, 1, k, i, j, c0, c1);
+    for (; rows <= THIN_ROWS && j + 3 * PF_VN <= k->R; j += 3 * PF_VN)
+        thin_tile(rows, 3, k, i, j, c0, c1);
+    for (; j + 2 * PF_VN <= k->R; j += 2 * PF_VN) thin_tile(rows, 2, k, i, j, c0, c1);
+    if (j < k->R) thin_tile(rows, 1, k, i, j, c0, c1);
 }
 
-static void narrow(const pf_skinny *k) {
+static void thin(const pf_skinny *k) {
     const bool more = k->R / PF_VN == 1 || k->R / PF_VN % 3 != 0; /* tiles of 1 or 2 vectors */
     for (int64_t c0 = 0; c0 < k->C; c0 += PF_LOWRANK_PANEL) {
         const int64_t c1 = pf_min_i64(k->C, c0 + PF_LOWRANK_PANEL);
         int64_t i = 0;
-        for (; more && i + NARROW_MORE <= k->M; i += NARROW_MORE)
-            narrow_vecs(NARROW_MORE, k, i, c0, c1);
-        for (; i + NARROW_ROWS <= k->M; i += NARROW_ROWS) narrow_vecs(NARROW_ROWS, k, i, c0, c1);
-        for (; i + 2 <= k->M; i += 2) narrow_vecs(2, k, i, c0, c1);
-        if (i < k->M) narrow_vecs(1, k, i, c0, c1);
+        for (; more && i + THIN_MORE <= k->M; i += THIN_MORE) thin_vecs(THIN_MORE, k, i, c0, c1);
+        for (; i + THIN_ROWS <= k->M; i += THIN_ROWS) thin_vecs(THIN_ROWS, k, i, c0, c1);
+        for (; i + 2 <= k->M; i += 2) thin_vecs(2, k, i, c0, c1);
+        if (i < k->M) thin_vecs(1, k, i, c0, c1);
     }
 }
 
@@ -373,7 +372,7 @@ static void outer(const pf_skinny *k) {
 
 const pf_lowrank_isa PF_SIMD(pf_lowrank) = {.gemm = &PF_SIMD(pf_gemm),
                                             .mask = PF_SIMD(pf_dropout_bits),
-                                            .narrow = narrow,
+                                            .thin = thin,
                                             .drop = drop,
                                             .turn = turn,
                                             .dots = dots,

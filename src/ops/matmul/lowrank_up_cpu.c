@@ -125,7 +125,7 @@ static void ds_task(void *ctx, int task, int worker) {
                          .s = direct ? j->ds + from * j->r : wide,
                          .lds = j->padded,
                          .scale = j->scale};
-    j->isa->narrow(&k);
+    j->isa->thin(&k);
     for (int64_t i = from; !direct && i < to; i++)
         memcpy(j->ds + i * j->r, wide + (i - from) * j->padded, (size_t)j->r * sizeof *wide);
 }
