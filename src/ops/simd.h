@@ -86,6 +86,14 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __mmask16 m = _mm512_cmplt_epi32_mask(_mm512_loadu_si512(i), _mm512_set1_epi32(k));
     return _mm512_mask_blend_ps(m, b, a);
 }
+/* a = m 2^e with m in [sqrt(1/2), sqrt(2)), for a positive normal a; returns m */
+static inline pf_vf pf_v_split(pf_vf a, pf_vf *e) {
+    const __m512i half = _mm512_set1_epi32(0x3f3504f3); /* sqrt(1/2) */
+    const __m512i i = _mm512_sub_epi32(_mm512_castps_si512(a), half);
+    *e = _mm512_cvtepi32_ps(_mm512_srai_epi32(i, 23));
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_and_si512(i, _mm512_set1_epi32(0x7fffff)), half));
+}
 /* A 16 x 16 matrix in registers: rows become columns. */
 static inline void pf_v_transpose(pf_vf r[16]) {
     __m512 t[16], u[16];
@@ -191,6 +199,13 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
                                    _mm256_loadu_si256((const __m256i *)(const void *)i));
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
 }
+static inline pf_vf pf_v_split(pf_vf a, pf_vf *e) {
+    const __m256i half = _mm256_set1_epi32(0x3f3504f3);
+    const __m256i i = _mm256_sub_epi32(_mm256_castps_si256(a), half);
+    *e = _mm256_cvtepi32_ps(_mm256_srai_epi32(i, 23));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_and_si256(i, _mm256_set1_epi32(0x7fffff)), half));
+}
 /* An 8 x 8 matrix in registers: rows become columns. */
 static inline void pf_v_transpose(pf_vf r[8]) {
     __m256 t[8], u[8];
@@ -243,6 +258,24 @@ static inline pf_vf pf_v_exp(pf_vf a) {
     p = pf_v_fma(p, r, pf_v_set(5.0000001201e-1f));
     p = pf_v_add(pf_v_fma(p, pf_v_mul(r, r), r), pf_v_set(1.0f));
     return pf_v_scale(p, n);
+}
+
+/* ln a within 2 ulp for a positive normal a: a = m 2^e, then Cephes' polynomial (Moshier, logf). */
+static inline pf_vf pf_v_log(pf_vf a) {
+    pf_vf e, f = pf_v_sub(pf_v_split(a, &e), pf_v_set(1.0f)), f2 = pf_v_mul(f, f);
+    pf_vf p = pf_v_set(7.0376836292e-2f);
+    p = pf_v_fma(p, f, pf_v_set(-1.1514610310e-1f));
+    p = pf_v_fma(p, f, pf_v_set(1.1676998740e-1f));
+    p = pf_v_fma(p, f, pf_v_set(-1.2420140846e-1f));
+    p = pf_v_fma(p, f, pf_v_set(1.4249322787e-1f));
+    p = pf_v_fma(p, f, pf_v_set(-1.6668057665e-1f));
+    p = pf_v_fma(p, f, pf_v_set(2.0000714765e-1f));
+    p = pf_v_fma(p, f, pf_v_set(-2.4999993993e-1f));
+    p = pf_v_fma(p, f, pf_v_set(3.3333331174e-1f));
+    p = pf_v_mul(pf_v_mul(p, f), f2);
+    p = pf_v_fma(e, pf_v_set(-2.12194440e-4f), p);
+    p = pf_v_fnma(f2, pf_v_set(0.5f), p);
+    return pf_v_fma(e, pf_v_set(0.693359375f), pf_v_add(f, p));
 }
 
 /* 1 / (1 + e^-a) */

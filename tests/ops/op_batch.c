@@ -32,9 +32,26 @@ const op_batch_spec op_batch_ext = {.name = "ext",
                                     .ext = ext_runs,
                                     .n_ext = PF_COUNT(ext_runs),
                                     .ext_rows = 100};
-static const op_seg long_segs[] = {{512, -1, 0}, {2048, -1, 0}};
+static const op_seg long_segs[] = {{512, -1, 0}, {2048, -1, 0}, {8192, -1, 0}};
+#define FOUR(...) __VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__
+#define ROOT(n)                                                                                    \
+    { n, -1, 0 }
+#define PROMPT(s)                                                                                  \
+    {48, -1, 0}, {12, s, 0}, {12, s, 0}, {12, s, 0}, {12, s, 0}, {12, s, 0}, {12, s, 0}, {         \
+        12, s, 0                                                                                   \
+    }
+/* clang-format off */
+static const op_seg short_segs[] = {FOUR(FOUR(ROOT(32), ROOT(32)))};
+static const op_seg answer_segs[] = {PROMPT(0), PROMPT(8), PROMPT(16), PROMPT(24),
+                                     PROMPT(32), PROMPT(40), PROMPT(48), PROMPT(56)};
+/* clang-format on */
 const op_batch_spec op_batch_512 = {.name = "512", .segs = long_segs, .n_segs = 1};
 const op_batch_spec op_batch_2048 = {.name = "2048", .segs = long_segs + 1, .n_segs = 1};
+const op_batch_spec op_batch_8192 = {.name = "8192", .segs = long_segs + 2, .n_segs = 1};
+const op_batch_spec op_batch_short = {
+    .name = "short", .segs = short_segs, .n_segs = PF_COUNT(short_segs)};
+const op_batch_spec op_batch_answers = {
+    .name = "answers", .segs = answer_segs, .n_segs = PF_COUNT(answer_segs)};
 
 static int root_of(const op_seg *segs, int s) {
     while (segs[s].parent >= 0) s = segs[s].parent;

@@ -267,8 +267,9 @@ static void bench_way(const op_case *c, op_way way) {
             pf_streq(op, "embed") || pf_streq(op, "embed_grad"); /* the harness's, see op_rows */
         if (row->calls == 0 || (own && strstr(c->name, "embed") == NULL)) continue;
         printf("%-34s %-14s %-9s %d thr  %9.3f ms  %8.1f GFLOP/s  %7.2f GB/s\n", c->name, op,
-               g->nodes[i]->kernel->name, way.threads, 1e3 * best[i], row->flops / best[i] * 1e-9,
-               row->bytes / best[i] * 1e-9);
+               g->nodes[i]->kernel->name, way.threads, 1e3 * best[i],
+               row->flops / (double)row->calls / best[i] * 1e-9,
+               row->bytes / (double)row->calls / best[i] * 1e-9);
     }
     pf_free(best);
     op_fixture_free(f);

@@ -46,6 +46,9 @@ extern const op_batch_spec op_batch_tree;  /* trees three deep, one-token childr
 extern const op_batch_spec op_batch_ext;   /* a learned prefix and caches before plain samples */
 extern const op_batch_spec op_batch_512;   /* one sample, for timing */
 extern const op_batch_spec op_batch_2048;
+extern const op_batch_spec op_batch_8192;
+extern const op_batch_spec op_batch_short;   /* 32 samples of 32 */
+extern const op_batch_spec op_batch_answers; /* 8 prompts of 48 with 7 answers of 12 each */
 
 typedef struct op_fixture op_fixture;
 typedef struct op_case op_case;

@@ -20,6 +20,7 @@
 
 enum {
     DELTA_ROWS = 64,
+    DELTA_AHEAD = 8,     /* rows that are asked for before their turn */
     DIAGONAL = 16,       /* rows at a time where a tile of keys meets its own rows */
     TREE_ROOM = 8 << 20, /* bytes of dq that a worker may hold: larger trees go in rounds */
     ONE_ROUND = 5,
@@ -231,6 +232,9 @@ static void tree_task(void *ctx, int task, int worker) {
     const int64_t kh = task % c->KH, D = wide(c->D), rows = t->to - t->from;
     room r = room_of(j, worker);
     for (int64_t i = t->from; i < t->to; i++) {
+        const int64_t ahead = (pf_min_i64(i + DELTA_AHEAD, t->to - 1) * c->H + kh * c->G) * c->D;
+        pf_att_prefetch(c->d_o + ahead, 1, 0, c->G * c->D);
+        pf_att_prefetch(c->o + ahead, 1, 0, c->G * c->D);
         for (int64_t h = kh * c->G; h < (kh + 1) * c->G; h++) {
             const int64_t at = i * c->H + h;
             j->delta[at] = j->isa->dot(c->d_o + at * c->D, c->o + at * c->D, c->D);
@@ -238,7 +242,14 @@ static void tree_task(void *ctx, int task, int worker) {
     }
     memset(r.dq, 0, (size_t)(c->G * rows * D) * sizeof *r.dq);
     memset(r.keys, 0, (size_t)(PF_ATT_LANES * D) * sizeof *r.keys);
-    for (int32_t k = 0; k < t->n_tiles; k++) key_tile(j, &r, j->tiles[t->first_tile + k], kh, t);
+    for (int32_t k = 0; k < t->n_tiles; k++) {
+        if (k + 1 < t->n_tiles) {
+            const pf_att_tile next = j->tiles[t->first_tile + k + 1];
+            pf_att_prefetch(c->k + (next.row * c->KH + kh) * c->D, next.n, c->KH * c->D, c->D);
+            pf_att_prefetch(c->v + (next.row * c->KH + kh) * c->D, next.n, c->KH * c->D, c->D);
+        }
+        key_tile(j, &r, j->tiles[t->first_tile + k], kh, t);
+    }
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t g = 0; g < c->G; g++)
             memcpy(c->dq + ((t->from + i) * c->H + kh * c->G + g) * c->D, r.dq + (g * rows + i) * D,

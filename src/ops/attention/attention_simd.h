@@ -131,6 +131,14 @@ static void exp_sum(float *s, int64_t n, int L, float scale, const float *shift,
     }
 }
 
+static void finish(const float *most, const float *sum, int L, float *inverse, float *lse) {
+    for (int lane = 0; lane < L; lane += PF_VN) {
+        const pf_vf s = pf_v_load(sum + lane);
+        pf_v_store(inverse + lane, pf_v_div(pf_v_set(1.0f), s));
+        pf_v_store(lse + lane, pf_v_add(pf_v_load(most + lane), pf_v_log(s)));
+    }
+}
+
 static void grad_lanes(const float *s, float *dp, int64_t n, int L, float scale, const float *lse,
                        const float *delta) {
     const pf_vf by = pf_v_set(scale);
@@ -264,6 +272,7 @@ const pf_attention_isa PF_SIMD(pf_attention_isa) = {
     .keep = keep,
     .max_rows = max_rows,
     .exp_sum = exp_sum,
+    .finish = finish,
     .grad_lanes = grad_lanes,
     .grad_rows = grad_rows,
     .dot = dot,

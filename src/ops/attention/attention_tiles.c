@@ -63,11 +63,13 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
         j->isa->few_scores(c->q + at, n, c->D, keys_of(c, &s, kh), step, s.n, r->scores + seen, ld);
         seen += s.n;
     }
-    float sum[PF_ATT_FEW];
-    for (int i = 0; i < n; i++) {
-        float shift = j->isa->few_exp(r->scores + i * ld, seen, c->scale, &sum[i]);
-        c->lse[row * c->H + h + i] = shift + logf(sum[i]);
-    }
+    enum { LANES = 16 };
+    float sum[LANES], most[LANES] = {0}, inverse[LANES], lse[LANES];
+    for (int i = 0; i < LANES; i++) sum[i] = 1;
+    for (int i = 0; i < n; i++)
+        most[i] = j->isa->few_exp(r->scores + i * ld, seen, c->scale, &sum[i]);
+    j->isa->finish(most, sum, LANES, inverse, lse);
+    for (int i = 0; i < n; i++) c->lse[row * c->H + h + i] = lse[i];
     memset(c->o + at, 0, (size_t)(n * c->D) * sizeof *c->o);
     seen = 0;
     pf_att_walk_begin(&walk, c->batch, row, row, c->window, r->chain);
@@ -77,8 +79,7 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
         seen += s.n;
     }
     for (int i = 0; i < n; i++) {
-        float inverse = 1 / sum[i];
-        for (int64_t d = 0; d < c->D; d++) c->o[at + i * c->D + d] *= inverse;
+        for (int64_t d = 0; d < c->D; d++) c->o[at + i * c->D + d] *= inverse[i];
     }
 }
 
@@ -89,7 +90,8 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
     const int64_t step = c->KH * c->D;
     pf_att_lanes lanes;
     const float *q_rows[PF_ATT_LANES];
-    float *o_rows[PF_ATT_LANES], most[PF_ATT_LANES], sum[PF_ATT_LANES], inverse[PF_ATT_LANES];
+    float *o_rows[PF_ATT_LANES], most[PF_ATT_LANES], sum[PF_ATT_LANES], inverse[PF_ATT_LANES],
+        lse[PF_ATT_LANES];
     pf_att_lanes_of(&lanes, c, tile, kh, L);
     for (int lane = 0; lane < L; lane++) {
         q_rows[lane] = c->q + lanes.query[lane] * c->D;
@@ -131,10 +133,9 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             scores += m * L;
         }
     }
-    for (int lane = 0; lane < L; lane++) inverse[lane] = 1 / sum[lane];
+    isa->finish(most, sum, L, inverse, lse);
     isa->unpack(r->o, inverse, L, c->D, o_rows, tile.n, false);
-    for (int lane = 0; lane < tile.n; lane++)
-        c->lse[lanes.query[lane]] = most[lane] + logf(sum[lane]);
+    for (int lane = 0; lane < tile.n; lane++) c->lse[lanes.query[lane]] = lse[lane];
 }
 
 static void run_task(void *ctx, int task, int worker) {

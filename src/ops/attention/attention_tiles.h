@@ -43,6 +43,8 @@ typedef struct pf_attention_isa {
     void (*max_rows)(const float *s, int64_t n, int L, float *most);
     /* s = exp(scale s - shift), sum += rows of s in order; shift and sum (L) */
     void (*exp_sum)(float *s, int64_t n, int L, float scale, const float *shift, float *sum);
+    /* inverse = 1 / sum, lse = most + ln sum, for sums of at least 1 */
+    void (*finish)(const float *most, const float *sum, int L, float *inverse, float *lse);
     /* lanes are queries: dp = scale p (dp - delta), p = exp(scale s - lse) */
     void (*grad_lanes)(const float *s, float *dp, int64_t n, int L, float scale, const float *lse,
                        const float *delta);

@@ -61,6 +61,30 @@ static void test_exp(void **state) {
     }
 }
 
+/* every 997th float from 1 to 2^30 */
+static void test_log(void **state) {
+    (void)state;
+    enum { L = 16 };
+    const float most[L] = {0};
+    for (int k = 0; k < n_isas(); k++) {
+        double worst = 0;
+        for (uint32_t bits = 0x3f800000u; bits < 0x4e800000u;) {
+            float x[L], inverse[L], y[L];
+            for (int i = 0; i < L; i++, bits += 997) memcpy(&x[i], &bits, sizeof bits);
+            isas[k]->finish(most, x, L, inverse, y);
+            for (int i = 0; i < L; i++) {
+                const double want = log((double)x[i]), e = want == 0 ? 0 : ulps(y[i], want);
+                if (e > worst) worst = e;
+                if (e > 2 || (want == 0 && y[i] != 0))
+                    fail_msg("log(%.9g) is %.9g, should be %.9g: %.2f ulp", (double)x[i],
+                             (double)y[i], want, e);
+                assert_true(inverse[i] == 1 / x[i]);
+            }
+        }
+        print_message("log: %.3f ulp at worst\n", worst);
+    }
+}
+
 static float number(int i) {
     return (float)((i * 7919) % 1009 - 500) / 97;
 }
@@ -129,6 +153,7 @@ static void test_transposes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_log),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_transposes),
     };
