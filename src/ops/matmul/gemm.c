@@ -289,22 +289,83 @@ static void clear(const pf_gemm *g) {
     }
 }
 
-void pf_gemm_run(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, void *workspace) {
-    if (g->m <= 0 || g->n <= 0) return;
-    if (g->k <= 0) {
-        clear(g);
-        return;
-    }
+static bool streams(const pf_gemm *g, const pf_gemm_isa *isa) {
+    return g->form == PF_GEMM_NT && g->m <= isa->stream_rows && !g->b->transposed &&
+           is_direct(g->b);
+}
+
+static job job_of(const pf_gemm_isa *isa, const pf_gemm *g, void *workspace) {
     job j = {.g = g, .isa = isa, .block = pf_gemm_block(g->k), .workspace = workspace};
-    if (g->form == PF_GEMM_NT && g->m <= isa->stream_rows && !g->b->transposed && is_direct(g->b)) {
-        pf_pool_run(pool, (int)ceil_div(g->n, STREAM_COLS), run_stream_task, &j);
-        return;
-    }
     split(&j);
     /* rows a multiple of 512 bytes apart share eight cache sets or fewer */
     j.pack_a = g->lda * (int64_t)sizeof(pf_real) % 512 == 0;
     /* few rows: B is used too seldom to be worth moving, if it can be read where it stands */
     j.pack_b = g->m > PACK_ROWS || g->b->dtype != REAL || g->b->row_perm != NULL ||
                (g->form == PF_GEMM_NT) != g->b->transposed;
+    return j;
+}
+
+void pf_gemm_run(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, void *workspace) {
+    if (g->m <= 0 || g->n <= 0) return;
+    if (g->k <= 0) {
+        clear(g);
+        return;
+    }
+    if (streams(g, isa)) {
+        job j = {.g = g, .isa = isa, .workspace = workspace};
+        pf_pool_run(pool, (int)ceil_div(g->n, STREAM_COLS), run_stream_task, &j);
+        return;
+    }
+    job j = job_of(isa, g, workspace);
     pf_pool_run(pool, (int)(j.n_row_tasks * j.n_col_tasks), run_task, &j);
+}
+
+typedef struct set {
+    job jobs[PF_GEMM_SET];
+    int first[PF_GEMM_SET + 1]; /* task of each job */
+    int n;
+} set;
+
+static void run_set_task(void *ctx, int task, int worker) {
+    set *s = ctx;
+    int i = 0;
+    while (task >= s->first[i + 1]) i++;
+    run_task(&s->jobs[i], task - s->first[i], worker);
+}
+
+/* The split depends on the shape of C, so a task has the same rectangle in every product. */
+static void run_sum_task(void *ctx, int task, int worker) {
+    set *s = ctx;
+    for (int i = 0; i < s->n; i++) run_task(&s->jobs[i], task, worker);
+}
+
+/* Fails where a product takes another path than through tiles. */
+static bool make_set(set *s, const pf_gemm_isa *isa, const pf_gemm *g, int n, void *workspace) {
+    *s = (set){.n = n};
+    for (int i = 0; i < n; i++) {
+        if (g[i].m <= 0 || g[i].n <= 0 || g[i].k <= 0 || streams(&g[i], isa)) return false;
+        s->jobs[i] = job_of(isa, &g[i], workspace);
+        s->first[i + 1] = s->first[i] + (int)(s->jobs[i].n_row_tasks * s->jobs[i].n_col_tasks);
+    }
+    return n > 1;
+}
+
+void pf_gemm_run_set(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
+                     void *workspace) {
+    set s;
+    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, workspace)) {
+        pf_pool_run(pool, s.first[n], run_set_task, &s);
+        return;
+    }
+    for (int i = 0; i < n; i++) pf_gemm_run(pool, isa, &g[i], workspace);
+}
+
+void pf_gemm_run_sum(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
+                     void *workspace) {
+    set s;
+    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, workspace)) {
+        pf_pool_run(pool, s.first[1], run_sum_task, &s);
+        return;
+    }
+    for (int i = 0; i < n; i++) pf_gemm_run(pool, isa, &g[i], workspace);
 }

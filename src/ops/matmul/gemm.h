@@ -55,6 +55,14 @@ int64_t pf_gemm_block(int64_t k);
 int64_t pf_gemm_workspace(int n_workers);
 void pf_gemm_run(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, void *workspace);
 
+enum { PF_GEMM_SET = 4 }; /* most products in a set */
+/* Several products in one run of the pool: n of them, no two with a C in common. */
+void pf_gemm_run_set(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
+                     void *workspace);
+/* The sum of several: all have the C of the first, all but the first accumulate. */
+void pf_gemm_run_sum(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
+                     void *workspace);
+
 /* pf_real numbers as a weight, for products of two activations. */
 pf_weight pf_gemm_dense(const pf_real *data, int64_t rows, int64_t cols, int64_t stride);
 

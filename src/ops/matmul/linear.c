@@ -3,6 +3,8 @@
 #include "ops/matmul/linear.h"
 
 #include "base/str.h"
+#include "graph/fusion.h"
+#include "ops/matmul/gemm.h"
 #include "ops/matmul/linear_kernels.h"
 #include "ops/matmul/narrow.h"
 #include "ops/op_util.h"
@@ -29,7 +31,7 @@ static void scales_task(void *ctx, int task, int worker) {
     pf_narrow_scales(s->w, first, pf_min_i64(ROWS_A_TASK, s->w->rows - first), s->scale + first);
 }
 
-/* The ops whose second input is a matrix for narrow products. */
+/* The ops that multiply by frozen matrices in the graph's type. */
 static bool multiplies(const pf_node *n) {
     static const char *const names[] = {"linear", "linear_grad_x", "head_ce", "head_ce_grad"};
     for (size_t i = 0; i < PF_COUNT(names); i++) {
@@ -38,16 +40,22 @@ static bool multiplies(const pf_node *n) {
     return false;
 }
 
+static peft_status prepare_weight(pf_graph *g, pf_value *w, pf_pool *pool, peft_error *err) {
+    if (w == NULL || w->kind != PF_VALUE_WEIGHT || w->rows < 2 || w->row_scale != NULL)
+        return PEFT_OK;
+    scales s = {w->weight, PF_NEW_ARRAY(&g->arena, float, w->rows)};
+    PF_CHECK_ALLOC(s.scale, err);
+    pf_pool_run(pool, (int)pf_ceil_div(w->rows, ROWS_A_TASK), scales_task, &s);
+    w->row_scale = s.scale;
+    return PEFT_OK;
+}
+
 peft_status pf_linear_prepare(pf_graph *g, pf_pool *pool, peft_error *err) {
     if (g->compute != PF_COMPUTE_INT8) return PEFT_OK;
     for (int i = 0; i < g->n_nodes; i++) {
-        if (!multiplies(g->nodes[i])) continue;
-        pf_value *w = g->nodes[i]->in[1];
-        if (w->kind != PF_VALUE_WEIGHT || w->row_scale != NULL) continue;
-        scales s = {w->weight, PF_NEW_ARRAY(&g->arena, float, w->rows)};
-        PF_CHECK_ALLOC(s.scale, err);
-        pf_pool_run(pool, (int)pf_ceil_div(w->rows, ROWS_A_TASK), scales_task, &s);
-        w->row_scale = s.scale;
+        const pf_node *n = g->nodes[i];
+        for (int k = 0; k < n->n_in && multiplies(n); k++)
+            PF_TRY(prepare_weight(g, n->in[k], pool, err));
     }
     return PEFT_OK;
 }
@@ -58,49 +66,65 @@ static peft_status check_matrix(const pf_value *v, const char *name, peft_error 
     return PF_FAIL(err, PEFT_E_SHAPE, "%s has to be a weight, not rows of a batch", name);
 }
 
-/* x (R, in), w (out, in), bias (1, out) or NULL */
+/* x (R, in); of each product w (out, in), bias (1, out) or NULL */
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
-    const pf_value *x = n->in[0], *w = n->in[1], *bias = n->in[2];
-    PF_TRY(check_matrix(w, "the matrix", err));
-    if (x->cols != w->cols) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "x has %lld columns, but the weight is %lld x %lld",
-                       (long long)x->cols, (long long)w->rows, (long long)w->cols);
+    const pf_value *x = n->in[0];
+    for (int p = 0; p < pf_linear_products(n); p++) {
+        const pf_value *w = pf_linear_w(n, p), *bias = pf_linear_bias(n, p);
+        PF_TRY(check_matrix(w, "the matrix", err));
+        if (x->cols != w->cols) {
+            return PF_FAIL(err, PEFT_E_SHAPE, "x has %lld columns, but the weight is %lld x %lld",
+                           (long long)x->cols, (long long)w->rows, (long long)w->cols);
+        }
+        if (bias != NULL && (bias->rows != 1 || bias->cols != w->rows)) {
+            return PF_FAIL(err, PEFT_E_SHAPE, "the bias has %lld numbers, the weight %lld rows",
+                           (long long)(bias->rows * bias->cols), (long long)w->rows);
+        }
+        PF_CHECK_ALLOC(pf_graph_out(g, n, x->space, x->rows, w->rows), err);
     }
-    if (bias != NULL && (bias->rows != 1 || bias->cols != w->rows)) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "the bias has %lld numbers, the weight %lld rows",
-                       (long long)(bias->rows * bias->cols), (long long)w->rows);
-    }
-    pf_graph_out(g, n, x->space, x->rows, w->rows);
     return PEFT_OK;
 }
 
 static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     pf_graph *g = pf_grad_graph(ad);
-    pf_value *x = n->in[0], *w = n->in[1], *bias = n->in[2], *dy = pf_grad_of(ad, n->out[0]);
-    if (pf_grad_wanted(w)) {
-        pf_value *again;
-        PF_TRY(pf_op_need(ad, x, &again, err));
-        pf_value *in[3] = {dy, again, pf_grad_sink(ad, w)};
-        PF_TRY(pf_graph_emit(g, "linear_grad_w", n->name, NULL, in, 3, NULL, err));
+    pf_value *x = n->in[0], *dx, *in_x[1 + 2 * PF_GEMM_SET] = {NULL};
+    int n_in = 1;
+    for (int p = 0; p < pf_linear_products(n); p++) {
+        pf_value *w = pf_linear_w(n, p), *bias = pf_linear_bias(n, p);
+        pf_value *dy = pf_grad_of(ad, n->out[p]);
+        if (dy == NULL) continue; /* nothing depends on this one */
+        if (pf_grad_wanted(w)) {
+            pf_value *again;
+            PF_TRY(pf_op_need(ad, x, &again, err));
+            pf_value *in[3] = {dy, again, pf_grad_sink(ad, w)};
+            PF_TRY(pf_graph_emit(g, "linear_grad_w", n->name, NULL, in, 3, NULL, err));
+        }
+        if (pf_grad_wanted(bias)) {
+            pf_value *in[2] = {dy, pf_grad_sink(ad, bias)};
+            PF_TRY(pf_graph_emit(g, "bias_grad", n->name, NULL, in, 2, NULL, err));
+        }
+        in_x[n_in++] = dy;
+        in_x[n_in++] = w;
     }
-    if (pf_grad_wanted(bias)) {
-        pf_value *in[2] = {dy, pf_grad_sink(ad, bias)};
-        PF_TRY(pf_graph_emit(g, "bias_grad", n->name, NULL, in, 2, NULL, err));
-    }
-    if (!pf_grad_wanted(x)) return PEFT_OK;
-    pf_value *dx, *in[3] = {dy, w, pf_grad_take(ad, x)};
-    PF_TRY(pf_op_emit(g, "linear_grad_x", n->name, n->args, in, 3, &dx, err));
+    if (!pf_grad_wanted(x) || n_in == 1) return PEFT_OK;
+    in_x[0] = pf_grad_take(ad, x);
+    PF_TRY(pf_op_emit(g, "linear_grad_x", n->name, n->args, in_x, n_in, &dx, err));
     return pf_grad_give(ad, x, dx, err);
 }
 
-/* dy (R, out), w (out, in), acc (R, in) or NULL */
+/* acc (R, in) or NULL; of each product dy (R, out), w (out, in) */
 static peft_status grad_x_shape(pf_graph *g, pf_node *n, peft_error *err) {
-    const pf_value *dy = n->in[0], *w = n->in[1], *acc = n->in[2];
-    if (dy->cols != w->rows || (acc != NULL && acc->cols != w->cols)) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "dy has %lld columns, but the weight is %lld x %lld",
-                       (long long)dy->cols, (long long)w->rows, (long long)w->cols);
+    const pf_value *acc = n->in[0], *first = pf_linear_grad_w(n, 0);
+    for (int p = 0; p < pf_linear_products(n); p++) {
+        const pf_value *dy = pf_linear_grad_dy(n, p), *w = pf_linear_grad_w(n, p);
+        if (dy->cols != w->rows || w->cols != first->cols ||
+            (acc != NULL && acc->cols != w->cols)) {
+            return PF_FAIL(err, PEFT_E_SHAPE, "dy has %lld columns, but the weight is %lld x %lld",
+                           (long long)dy->cols, (long long)w->rows, (long long)w->cols);
+        }
     }
-    pf_graph_out(g, n, dy->space, dy->rows, w->cols);
+    const pf_value *dy = pf_linear_grad_dy(n, 0);
+    PF_CHECK_ALLOC(pf_graph_out(g, n, dy->space, dy->rows, first->cols), err);
     return PEFT_OK;
 }
 
@@ -119,13 +143,26 @@ static double matrix_bytes(const pf_value *w) {
     return (double)w->rows * (double)w->cols * sizeof(pf_real);
 }
 
-/* Both are linear and linear_grad_x: rows against one matrix. */
+/* R rows against one matrix more. */
+static void add_cost(pf_cost *c, double R, const pf_value *w, int64_t new_cols) {
+    c->flops += 2 * R * (double)w->cols * (double)w->rows;
+    c->bytes += matrix_bytes(w) + R * (double)new_cols * sizeof(pf_real);
+}
+
 static pf_cost cost(const pf_node *n, const int64_t *rows) {
-    const pf_value *w = n->in[1];
-    double R = (double)pf_value_rows(n->in[0], rows), in = (double)w->cols, out = (double)w->rows;
-    double touched = R * (double)n->in[0]->cols + R * (double)n->out[0]->cols;
-    return (pf_cost){.flops = 2 * R * in * out,
-                     .bytes = matrix_bytes(w) + touched * sizeof(pf_real)};
+    const double R = (double)pf_value_rows(n->in[0], rows);
+    pf_cost c = {.bytes = R * (double)n->in[0]->cols * sizeof(pf_real)};
+    for (int p = 0; p < pf_linear_products(n); p++)
+        add_cost(&c, R, pf_linear_w(n, p), n->out[p]->cols);
+    return c;
+}
+
+static pf_cost grad_x_cost(const pf_node *n, const int64_t *rows) {
+    const double R = (double)pf_value_rows(n->out[0], rows);
+    pf_cost c = {.bytes = R * (double)n->out[0]->cols * sizeof(pf_real)};
+    for (int p = 0; p < pf_linear_products(n); p++)
+        add_cost(&c, R, pf_linear_grad_w(n, p), pf_linear_grad_dy(n, p)->cols);
+    return c;
 }
 
 static pf_cost grad_w_cost(const pf_node *n, const int64_t *rows) {
@@ -137,7 +174,7 @@ static pf_cost grad_w_cost(const pf_node *n, const int64_t *rows) {
 
 const pf_op pf_op_linear = {
     .name = "linear",
-    .what = "y = x Wᵀ (+ bias)",
+    .what = "y = x Wᵀ (+ bias) for every W that shares x",
     .args_size = sizeof(pf_linear_args),
     .shape = shape,
     .vjp = vjp,
@@ -148,12 +185,12 @@ const pf_op pf_op_linear = {
 
 const pf_op pf_op_linear_grad_x = {
     .name = "linear_grad_x",
-    .what = "dx = dy W (+ acc)",
+    .what = "dx = sum of dy W (+ acc)",
     .args_size = sizeof(pf_linear_args),
     .shape = grad_x_shape,
     .workspace = pf_linear_grad_workspace,
-    .cost = cost,
-    .in_place = 3,
+    .cost = grad_x_cost,
+    .in_place = 1,
     .kernels = pf_linear_grad_x_kernel_rows,
 };
 
@@ -166,3 +203,30 @@ const pf_op pf_op_linear_grad_w = {
     .cost = grad_w_cost,
     .kernels = pf_linear_grad_w_kernel_rows,
 };
+
+/* --- fusion ---------------------------------------------------------------------------------- */
+
+/* All products of one x with frozen weights become one node, where the first of them stands. */
+static peft_status group(pf_graph *g, int i, bool *done, peft_error *err) {
+    pf_node *first = g->nodes[i], *old[PF_GEMM_SET];
+    if (first->op != &pf_op_linear || first->n_out > 1) return PEFT_OK;
+    pf_value *in[1 + 2 * PF_GEMM_SET] = {first->in[0]}, *out[PF_GEMM_SET];
+    int count = 0;
+    for (int k = i; k < g->n_nodes && count < PF_GEMM_SET; k++) {
+        pf_node *n = g->nodes[k];
+        if (n->op != first->op || n->n_out > 1 || n->in[0] != first->in[0] ||
+            n->block != first->block || n->in[1]->kind != PF_VALUE_WEIGHT)
+            continue;
+        if (n->in[2] != NULL && n->in[2]->kind == PF_VALUE_ACT) continue; /* made in between */
+        in[1 + 2 * count] = n->in[1];
+        in[2 + 2 * count] = n->in[2];
+        out[count] = n->out[0];
+        old[count++] = n;
+    }
+    if (count < 2) return PEFT_OK;
+    *done = true;
+    return pf_fusion_replace(g, "linear", first->args, in, 1 + 2 * count, out, count, old, count,
+                             first, err);
+}
+
+const pf_fusion_rule pf_fusion_linear_group = {.name = "linear_group", .apply = group};

@@ -1,5 +1,5 @@
-/* linear_cpu.c - launchers of linear, linear_grad_x and linear_grad_w on the CPU: each is one
- * product of gemm.h, for any instruction set. */
+/* linear_cpu.c - launchers of linear, linear_grad_x and linear_grad_w on the CPU: products of
+ * gemm.h or narrow.h, those of a node in one run of the pool. */
 #include "base/str.h"
 #include "ops/matmul/gemm.h"
 #include "ops/matmul/gemm_onednn.h"
@@ -18,10 +18,19 @@ pf_weight pf_linear_matrix(const pf_exec *x, const pf_value *v) {
     return pf_gemm_dense(pf_exec_data(x, v), v->rows, v->cols, v->cols);
 }
 
+/* Room for the biases of a node, one after the other. */
+static int64_t bias_room(const pf_node *n) {
+    int64_t bytes = 0;
+    for (int p = 0; p < pf_linear_products(n); p++) {
+        const pf_value *bias = pf_linear_bias(n, p);
+        if (bias != NULL) bytes += (pf_op_vector_scratch(bias) + 63) / 64 * 64;
+    }
+    return bytes;
+}
+
 int64_t pf_linear_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
     (void)capacity;
-    int64_t bytes = pf_gemm_workspace(n_workers);
-    return n->in[2] != NULL ? bytes + pf_op_vector_scratch(n->in[2]) : bytes;
+    return pf_gemm_workspace(n_workers) + bias_room(n);
 }
 
 int64_t pf_linear_grad_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
@@ -30,51 +39,68 @@ int64_t pf_linear_grad_workspace(const pf_node *n, const int64_t *capacity, int 
     return pf_gemm_workspace(n_workers);
 }
 
-/* x, w, bias -> y */
-static pf_gemm forward(const pf_exec *x, const pf_node *n, const pf_weight *w, void *scratch) {
-    return (pf_gemm){.form = PF_GEMM_NT,
-                     .m = pf_exec_rows(x, n->in[0]),
-                     .n = w->rows,
-                     .k = w->cols,
-                     .a = pf_exec_data(x, n->in[0]),
-                     .lda = w->cols,
-                     .b = w,
-                     .c = pf_exec_data(x, n->out[0]),
-                     .ldc = w->rows,
-                     .alpha = 1,
-                     .bias = n->in[2] != NULL ? pf_op_vector(x, n->in[2], scratch) : NULL};
+typedef struct products { /* of a node */
+    pf_gemm g[PF_GEMM_SET];
+    pf_weight w[PF_GEMM_SET];
+    int n;
+} products;
+
+/* x; w, bias -> y. The last bytes of the workspace are for biases. */
+static void forward(products *s, const pf_exec *x, const pf_node *n) {
+    unsigned char *room = x->workspace + n->workspace - bias_room(n);
+    s->n = pf_linear_products(n);
+    for (int p = 0; p < s->n; p++) {
+        const pf_value *bias = pf_linear_bias(n, p);
+        s->w[p] = pf_linear_matrix(x, pf_linear_w(n, p));
+        s->g[p] = (pf_gemm){.form = PF_GEMM_NT,
+                            .m = pf_exec_rows(x, n->in[0]),
+                            .n = s->w[p].rows,
+                            .k = s->w[p].cols,
+                            .a = pf_exec_data(x, n->in[0]),
+                            .lda = s->w[p].cols,
+                            .b = &s->w[p],
+                            .c = pf_exec_data(x, n->out[p]),
+                            .ldc = s->w[p].rows,
+                            .alpha = 1};
+        if (bias == NULL) continue;
+        s->g[p].bias = pf_op_vector(x, bias, (pf_real *)(void *)room);
+        room += (pf_op_vector_scratch(bias) + 63) / 64 * 64;
+    }
+}
+
+/* acc; dy, w -> dx */
+static void backward(products *s, const pf_exec *x, const pf_node *n) {
+    const pf_real *acc = pf_exec_data(x, n->in[0]);
+    pf_real *dx = pf_exec_data(x, n->out[0]);
+    s->n = pf_linear_products(n);
+    for (int p = 0; p < s->n; p++) {
+        s->w[p] = pf_linear_matrix(x, pf_linear_grad_w(n, p));
+        s->g[p] = (pf_gemm){.form = PF_GEMM_NN,
+                            .m = pf_exec_rows(x, n->out[0]),
+                            .n = s->w[p].cols,
+                            .k = s->w[p].rows,
+                            .a = pf_exec_data(x, pf_linear_grad_dy(n, p)),
+                            .lda = s->w[p].rows,
+                            .b = &s->w[p],
+                            .c = dx,
+                            .ldc = s->w[p].cols,
+                            .alpha = 1,
+                            .accumulate = acc != NULL || p > 0};
+    }
+    if (acc != NULL && acc != dx) memcpy(dx, acc, (size_t)(s->g[0].m * s->g[0].n) * sizeof *acc);
 }
 
 static peft_status run(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const pf_gemm g =
-        forward(x, n, &w, x->workspace + pf_gemm_workspace(pf_pool_workers(pf_exec_pool(x))));
-    pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
+    products s;
+    forward(&s, x, n);
+    pf_gemm_run_set(pf_exec_pool(x), isa, s.g, s.n, x->workspace);
     return PEFT_OK;
 }
 
-/* dy, w, acc -> dx */
-static pf_gemm backward(const pf_exec *x, const pf_node *n, const pf_weight *w) {
-    const pf_real *acc = pf_exec_data(x, n->in[2]);
-    const pf_gemm g = {.form = PF_GEMM_NN,
-                       .m = pf_exec_rows(x, n->in[0]),
-                       .n = w->cols,
-                       .k = w->rows,
-                       .a = pf_exec_data(x, n->in[0]),
-                       .lda = w->rows,
-                       .b = w,
-                       .c = pf_exec_data(x, n->out[0]),
-                       .ldc = w->cols,
-                       .alpha = 1,
-                       .accumulate = acc != NULL};
-    if (acc != NULL && acc != g.c) memcpy(g.c, acc, (size_t)(g.m * g.n) * sizeof *acc);
-    return g;
-}
-
 static peft_status run_grad_x(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const pf_gemm g = backward(x, n, &w);
-    pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
+    products s;
+    backward(&s, x, n);
+    pf_gemm_run_sum(pf_exec_pool(x), isa, s.g, s.n, x->workspace);
     return PEFT_OK;
 }
 
@@ -108,31 +134,34 @@ static bool can_int8(const pf_node *n) {
     return ((const pf_linear_args *)n->args)->compute == PF_COMPUTE_INT8;
 }
 
-/* Both products: rows of in[0], a sum over its columns. */
 static int64_t room_narrow(const pf_node *n, const int64_t *capacity, int n_workers) {
-    const pf_value *a = n->in[0];
-    const int64_t bytes = pf_narrow_workspace(pf_value_rows(a, capacity), a->cols, n_workers);
-    const bool bias = pf_streq(n->op->name, "linear") && n->in[2] != NULL;
-    return bytes + (bias ? pf_op_vector_scratch(n->in[2]) : 0);
+    const pf_value *x = n->in[0];
+    return bias_room(n) + pf_narrow_workspace(pf_value_rows(x, capacity), x->cols, n_workers);
+}
+
+static int64_t room_grad_x_narrow(const pf_node *n, const int64_t *capacity, int n_workers) {
+    int64_t most = 0;
+    for (int p = 0; p < pf_linear_products(n); p++)
+        most = pf_max_i64(most, pf_linear_grad_dy(n, p)->cols);
+    return pf_narrow_workspace(pf_value_rows(n->out[0], capacity), most, n_workers);
 }
 
 static peft_status run_narrow(pf_exec *x, const pf_node *n, peft_error *err) {
     (void)err;
     const pf_linear_args *args = n->args;
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const int64_t room = room_narrow(n, x->plan.capacity, pf_pool_workers(pf_exec_pool(x))) -
-                         (n->in[2] != NULL ? pf_op_vector_scratch(n->in[2]) : 0);
-    const pf_gemm g = forward(x, n, &w, x->workspace + room);
-    pf_narrow_run(pf_exec_pool(x), pf_narrow_isa_for(args->compute), &g, x->workspace);
+    products s;
+    forward(&s, x, n);
+    pf_narrow_run_set(pf_exec_pool(x), pf_narrow_isa_for(args->compute), s.g, s.n, x->workspace);
     return PEFT_OK;
 }
 
 static peft_status run_grad_x_narrow(pf_exec *x, const pf_node *n, peft_error *err) {
     (void)err;
     const pf_linear_args *args = n->args;
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const pf_gemm g = backward(x, n, &w);
-    pf_narrow_run(pf_exec_pool(x), pf_narrow_isa_for(args->compute), &g, x->workspace);
+    products s;
+    backward(&s, x, n);
+    for (int p = 0; p < s.n; p++)
+        pf_narrow_run(pf_exec_pool(x), pf_narrow_isa_for(args->compute), &s.g[p], x->workspace);
     return PEFT_OK;
 }
 #endif
@@ -167,44 +196,54 @@ static bool can_onednn(const pf_node *n) {
 
 static int64_t room_onednn(const pf_node *n, const int64_t *capacity, int n_workers) {
     (void)capacity;
-    return pf_gemm_onednn_workspace(n_workers) +
-           (n->in[2] != NULL ? pf_op_vector_scratch(n->in[2]) : 0);
+    return pf_gemm_onednn_workspace(n_workers) + bias_room(n);
+}
+
+static int64_t room_grad_x_onednn(const pf_node *n, const int64_t *capacity, int n_workers) {
+    (void)n;
+    (void)capacity;
+    return pf_gemm_onednn_workspace(n_workers);
+}
+
+static peft_status run_all_onednn(pf_exec *x, const products *s, peft_error *err) {
+    for (int p = 0; p < s->n; p++)
+        PF_TRY(pf_gemm_onednn_run(pf_exec_pool(x), &s->g[p], x->workspace, err));
+    return PEFT_OK;
 }
 
 static peft_status run_onednn(pf_exec *x, const pf_node *n, peft_error *err) {
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const int64_t room = pf_gemm_onednn_workspace(pf_pool_workers(pf_exec_pool(x)));
-    const pf_gemm g = forward(x, n, &w, x->workspace + room);
-    return pf_gemm_onednn_run(pf_exec_pool(x), &g, x->workspace, err);
+    products s;
+    forward(&s, x, n);
+    return run_all_onednn(x, &s, err);
 }
 
 static peft_status run_grad_x_onednn(pf_exec *x, const pf_node *n, peft_error *err) {
-    const pf_weight w = pf_linear_matrix(x, n->in[1]);
-    const pf_gemm g = backward(x, n, &w);
-    return pf_gemm_onednn_run(pf_exec_pool(x), &g, x->workspace, err);
+    products s;
+    backward(&s, x, n);
+    return run_all_onednn(x, &s, err);
 }
 #endif
 
 // clang-format off
 #ifdef PF_DOUBLE
-#define ONEDNN(fn)
-#define NARROW(fn)
+#define ONEDNN(fn, room_for)
+#define NARROW(fn, room_for)
 #else
-#define NARROW(fn) \
-    {.backend = "cpu", .name = "bf16", .can = can_bf16, .run = fn##_narrow, .workspace = room_narrow}, \
-    {.backend = "cpu", .name = "int8", .can = can_int8, .run = fn##_narrow, .workspace = room_narrow},
-#define ONEDNN(fn) {.backend = "cpu", .name = "onednn", .can = can_onednn, .run = fn##_onednn, .workspace = room_onednn},
+#define NARROW(fn, room_for) \
+    {.backend = "cpu", .name = "bf16", .can = can_bf16, .run = fn##_narrow, .workspace = room_for}, \
+    {.backend = "cpu", .name = "int8", .can = can_int8, .run = fn##_narrow, .workspace = room_for},
+#define ONEDNN(fn, room_for) {.backend = "cpu", .name = "onednn", .can = can_onednn, .run = fn##_onednn, .workspace = room_for},
 #endif
 const pf_kernel_row pf_linear_kernel_rows[] = {
-    NARROW(run)
-    ONEDNN(run)
+    NARROW(run, room_narrow)
+    ONEDNN(run, room_onednn)
     PF_FAST_KERNELS(run, NULL)
     {.backend = "cpu", .name = "reference", .run = run_plain},
     {0},
 };
 const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
-    NARROW(run_grad_x)
-    ONEDNN(run_grad_x)
+    NARROW(run_grad_x, room_grad_x_narrow)
+    ONEDNN(run_grad_x, room_grad_x_onednn)
     PF_FAST_KERNELS(run_grad_x, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_x_plain},
     {0},

@@ -13,6 +13,24 @@ static inline pf_compute pf_linear_compute(const pf_graph *g, const pf_value *w)
     return w->kind == PF_VALUE_WEIGHT ? g->compute : PF_COMPUTE_F32;
 }
 
+/* linear: x, then w and bias (or NULL) of each product. linear_grad_x: acc or NULL, then dy and w.
+ */
+static inline int pf_linear_products(const pf_node *n) {
+    return (n->n_in - 1) / 2;
+}
+static inline pf_value *pf_linear_w(const pf_node *n, int p) {
+    return n->in[1 + 2 * p];
+}
+static inline pf_value *pf_linear_bias(const pf_node *n, int p) {
+    return n->in[2 + 2 * p];
+}
+static inline pf_value *pf_linear_grad_dy(const pf_node *n, int p) {
+    return n->in[1 + 2 * p];
+}
+static inline pf_value *pf_linear_grad_w(const pf_node *n, int p) {
+    return n->in[2 + 2 * p];
+}
+
 extern const pf_kernel_row pf_linear_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_x_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_w_kernel_rows[];

@@ -278,7 +278,7 @@ static void run_task(void *ctx, int task, int worker) {
 static void split(job *j) {
     const pf_gemm *g = j->g;
     const int64_t nr = j->isa->nr;
-    int64_t strips = ceil_div(g->n, STRIP_COLS), parts = 1;
+    int64_t strips = max64(1, ceil_div(g->n, STRIP_COLS)), parts = 1;
     if (strips < TASKS_WANTED)
         strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), (int64_t)TASKS_WANTED));
     if (strips < TASKS_WANTED)
@@ -313,10 +313,21 @@ int64_t pf_narrow_workspace(int64_t m, int64_t k, int n_workers) {
     return layout(m, k, n_workers).end;
 }
 
-void pf_narrow_run(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, void *workspace) {
-    if (g->m <= 0 || g->n <= 0 || g->k <= 0) return;
+typedef struct set { /* products of one A */
+    job jobs[PF_GEMM_SET];
+    int first[PF_GEMM_SET + 1]; /* task of each job */
+} set;
+
+static void run_set_task(void *ctx, int task, int worker) {
+    set *s = ctx;
+    int i = 0;
+    while (task >= s->first[i + 1]) i++;
+    run_task(&s->jobs[i], task - s->first[i], worker);
+}
+
+static job job_of(const pf_narrow_isa *isa, const pf_gemm *g, int n_workers, void *workspace) {
     job j = {.g = g, .isa = isa, .lanes = pf_narrow_lanes(isa->type)};
-    const room r = layout(g->m, g->k, pf_pool_workers(pool));
+    const room r = layout(g->m, g->k, n_workers);
     unsigned char *at = workspace;
     j.workers = (uint32_t *)(void *)at;
     j.a = (uint32_t *)(void *)(at + r.a);
@@ -328,11 +339,29 @@ void pf_narrow_run(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, vo
     j.words = ceil_div(g->k, j.lanes);
     j.lda = row_stride(j.words);
     j.n_blocks = ceil_div(j.words, PF_NARROW_BLOCK);
-    for (j.i0 = 0; j.i0 < g->m; j.i0 += j.m) {
-        j.m = min64(PF_NARROW_ROWS, g->m - j.i0);
-        pf_pool_run(pool, (int)ceil_div(j.m, ROWS_A_TASK), narrow_task, &j);
-        gather_rest(&j);
-        split(&j);
-        pf_pool_run(pool, (int)(j.n_row_tasks * j.n_col_tasks), run_task, &j);
+    return j;
+}
+
+void pf_narrow_run_set(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, int n,
+                       void *workspace) {
+    if (g->m <= 0 || g->k <= 0) return;
+    set s;
+    job shared = job_of(isa, g, pf_pool_workers(pool), workspace);
+    for (shared.i0 = 0; shared.i0 < g->m; shared.i0 += shared.m) {
+        shared.m = min64(PF_NARROW_ROWS, g->m - shared.i0);
+        pf_pool_run(pool, (int)ceil_div(shared.m, ROWS_A_TASK), narrow_task, &shared);
+        gather_rest(&shared);
+        s.first[0] = 0;
+        for (int i = 0; i < n; i++) {
+            s.jobs[i] = shared;
+            s.jobs[i].g = &g[i];
+            split(&s.jobs[i]);
+            s.first[i + 1] = s.first[i] + (int)(s.jobs[i].n_row_tasks * s.jobs[i].n_col_tasks);
+        }
+        pf_pool_run(pool, s.first[n], run_set_task, &s);
     }
+}
+
+void pf_narrow_run(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, void *workspace) {
+    pf_narrow_run_set(pool, isa, g, 1, workspace);
 }

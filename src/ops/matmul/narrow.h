@@ -50,6 +50,9 @@ void pf_narrow_scales(const pf_weight *w, int64_t first, int64_t n, float *scale
 int64_t pf_narrow_workspace(int64_t m, int64_t k, int n_workers);
 /* g->form is NT or NN, g->alpha 1, g->b a weight whose row_scale is set if the type is int8. */
 void pf_narrow_run(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, void *workspace);
+/* Several NT products (at most PF_GEMM_SET) with the same A, which is narrowed once. */
+void pf_narrow_run_set(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, int n,
+                       void *workspace);
 
 /* --- what an instruction set brings (narrow_plain.c, narrow_int8_avx512.c, ...)
  * -------------------- */
