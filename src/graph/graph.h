@@ -124,7 +124,8 @@ struct pf_op {
     peft_status (*vjp)(pf_autodiff *ad, pf_node *n, peft_error *err);
     int64_t (*workspace)(const pf_node *n, const int64_t *capacity, int n_workers); /* NULL: none */
     pf_cost (*cost)(const pf_node *n, const int64_t *rows); /* NULL: bytes of in and out */
-    /* Of the operations in `cost`, what these segments need (attention); NULL: all. Profile only. */
+    /* Of the operations in `cost`, what these segments need (attention); NULL: all. Profile only.
+     */
     double (*share_of_cost)(const pf_batch *b);
     /* For CHEAP ops with several outputs: bit k set means output k is saved all the same. */
     unsigned saved_outs;

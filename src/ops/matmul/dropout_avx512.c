@@ -1,39 +1,47 @@
-/* dropout_avx512.c - sixteen calls of Philox at once; the bits of dropout.c. */
+/* dropout_avx512.c - sixteen calls of Philox at once; the bits of dropout.c.
+ *
+ * A counter stands in the low half of a 64-bit lane, where the multiply reads it; what is above it
+ * means nothing. So a product is its own low half, one shift makes the high half, and the calls
+ * with even and odd numbers are put side by side only at the end. */
 #include "ops/matmul/dropout.h"
 
 #include <immintrin.h>
 
-/* High and low halves of the 64-bit products of 16 lanes with m. */
-static inline void multiply(__m512i m, __m512i a, __m512i *hi, __m512i *lo) {
-    const __m512i even = _mm512_mul_epu32(m, a);
-    const __m512i odd = _mm512_mul_epu32(m, _mm512_srli_epi64(a, 32));
-    *lo = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
-    *hi = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+typedef struct counters {
+    __m512i c0, c1, c2, c3;
+} counters;
+
+static inline counters next_round(counters c, __m512i k0, __m512i k1) {
+    const __m512i p0 = _mm512_mul_epu32(_mm512_set1_epi64(0xD2511F53), c.c0);
+    const __m512i p1 = _mm512_mul_epu32(_mm512_set1_epi64(0xCD9E8D57), c.c2);
+    return (counters){_mm512_ternarylogic_epi32(_mm512_srli_epi64(p1, 32), c.c1, k0, 0x96), p1,
+                      _mm512_ternarylogic_epi32(_mm512_srli_epi64(p0, 32), c.c3, k1, 0x96), p0};
+}
+
+static inline __m512i beside(__m512i even, __m512i odd) {
+    return _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
 }
 
 void pf_dropout_bits_avx512(const pf_dropout *d, uint32_t sample, uint32_t pos, int64_t n,
                             uint8_t *bits) {
-    const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53u),
-                  m1 = _mm512_set1_epi32((int)0xCD9E8D57u);
+    enum { ROUNDS = 10 };
     const __m512i threshold = _mm512_set1_epi16((short)d->threshold);
-    __m512i octet = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i c1 = _mm512_set1_epi64(pos), c2 = _mm512_set1_epi64(sample),
+                  c3 = _mm512_set1_epi64(d->mask_key), one = _mm512_set1_epi64(1);
+    __m512i octet = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), k0[ROUNDS], k1[ROUNDS];
+    for (uint32_t r = 0; r < ROUNDS; r++) {
+        k0[r] = _mm512_set1_epi32((int)(d->key.k[0] + r * 0x9E3779B9u));
+        k1[r] = _mm512_set1_epi32((int)(d->key.k[1] + r * 0xBB67AE85u));
+    }
     const int64_t octets = pf_dropout_bytes(n);
     for (int64_t q = 0; q < octets; q += 16) {
-        __m512i c0 = octet, c1 = _mm512_set1_epi32((int)pos), c2 = _mm512_set1_epi32((int)sample);
-        __m512i c3 = _mm512_set1_epi32((int)d->mask_key);
-        uint32_t k0 = d->key.k[0], k1 = d->key.k[1];
-        for (int round = 0; round < 10; round++) {
-            __m512i hi0, lo0, hi1, lo1;
-            multiply(m0, c0, &hi0, &lo0);
-            multiply(m1, c2, &hi1, &lo1);
-            c0 = _mm512_ternarylogic_epi32(hi1, c1, _mm512_set1_epi32((int)k0), 0x96);
-            c2 = _mm512_ternarylogic_epi32(hi0, c3, _mm512_set1_epi32((int)k1), 0x96);
-            c1 = lo1;
-            c3 = lo0;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
+        counters a = {octet, c1, c2, c3}, b = {_mm512_add_epi64(octet, one), c1, c2, c3};
+        for (int r = 0; r < ROUNDS; r++) {
+            a = next_round(a, k0[r], k1[r]);
+            b = next_round(b, k0[r], k1[r]);
         }
-        const __m512i word[4] = {c0, c1, c2, c3};
+        const __m512i word[4] = {beside(a.c0, b.c0), beside(a.c1, b.c1), beside(a.c2, b.c2),
+                                 beside(a.c3, b.c3)};
         __m512i sum = _mm512_setzero_si512();
         for (int w = 0; w < 4; w++) { /* low half: bit 2w, high half: bit 2w + 1 */
             const __mmask32 keep = _mm512_cmpge_epu16_mask(word[w], threshold);
@@ -42,6 +50,6 @@ void pf_dropout_bits_avx512(const pf_dropout *d, uint32_t sample, uint32_t pos, 
         }
         sum = _mm512_or_si512(sum, _mm512_srli_epi32(sum, 16));
         _mm_storeu_si128((__m128i *)(void *)(bits + q), _mm512_cvtepi32_epi8(sum));
-        octet = _mm512_add_epi32(octet, _mm512_set1_epi32(16));
+        octet = _mm512_add_epi64(octet, _mm512_set1_epi64(16));
     }
 }

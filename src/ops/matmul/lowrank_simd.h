@@ -131,6 +131,7 @@ static void drop(const pf_skinny *k) {
         const float *x = k->x + i * k->ldx;
         float *y = k->y + i * k->ldy;
         for (int64_t c = 0; c < k->C; c += PF_VN) {
+            ask(x + k->M * k->ldx + c); /* the rows of the next call */
             const pf_vf v = keep(pf_v_load_n(x + c, k->C - c), k->mask + i * k->ldmask + c / 8);
             pf_v_store_n(y + c, v, k->C - c);
         }
