@@ -43,6 +43,7 @@ typedef struct op_batch_spec {
 
 extern const op_batch_spec op_batch_plain; /* three samples, one of them a single token */
 extern const op_batch_spec op_batch_tree;  /* trees three deep, one-token children, a long prefix */
+extern const op_batch_spec op_batch_one;   /* one tree: fewer tasks than threads */
 extern const op_batch_spec op_batch_ext;   /* a learned prefix and caches before plain samples */
 extern const op_batch_spec op_batch_512;   /* one sample, for timing */
 extern const op_batch_spec op_batch_2048;

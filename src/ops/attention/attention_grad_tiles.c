@@ -1,8 +1,9 @@
 /* attention_grad_tiles.c - the fast backward pass of attention; see attention_tiles.h.
  *
- * In one round, if there are trees enough for the threads: a task owns one tree of segments and one
- * key head. It goes through the tiles of keys in row order; each tile gives dk and dv of its keys
- * and adds to dq of the rows that see them, which waits in the worker's room: five products.
+ * In one round, as far as there are trees and key heads enough for the threads: a task owns one
+ * tree of segments and one key head. It goes through the tiles of keys in row order; each tile
+ * gives dk and dv of its keys and adds to dq of the rows that see them, which waits in the worker's
+ * room: five products.
  *
  * In rounds otherwise (one long sample on many threads, external keys): delta = rowsum(dO ∘ O);
  * tiles of keys for dk and dv; tiles of external keys, when a learned prefix wants its gradient;
@@ -39,6 +40,7 @@ typedef struct job {
     int64_t n_tiles;
     const tree *trees;
     int64_t tree_rows; /* most rows of a tree that a worker has room for */
+    int64_t heads;     /* key heads [0, heads) go in one round, the others in rounds */
     float *delta;      /* (T, H) */
     unsigned char *scratch;
     int64_t scratch_bytes;
@@ -93,9 +95,19 @@ static void delta_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_attention_call *c = &j->c;
     int64_t from = (int64_t)task * DELTA_ROWS, to = pf_min_i64(from + DELTA_ROWS, c->T);
-    for (int64_t at = from * c->H; at < to * c->H; at++) {
-        j->delta[at] = j->isa->dot(c->d_o + at * c->D, c->o + at * c->D, c->D);
+    for (int64_t i = from; i < to; i++) {
+        for (int64_t at = i * c->H + j->heads * c->G; at < (i + 1) * c->H; at++)
+            j->delta[at] = j->isa->dot(c->d_o + at * c->D, c->o + at * c->D, c->D);
     }
+}
+
+/* Tasks of rounds: key heads side by side. */
+static int64_t tile_of(const job *j, int task) {
+    return task / (j->c.KH - j->heads);
+}
+
+static int64_t head_of(const job *j, int task) {
+    return j->heads + task % (j->c.KH - j->heads);
 }
 
 /* --- dk and dv: lanes are keys ---------------------------------------------------------------- */
@@ -220,7 +232,7 @@ static void key_tile(const job *j, const room *r, pf_att_tile tile, int64_t kh, 
 static void key_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     room r = room_of(j, worker);
-    key_tile(j, &r, j->tiles[task / j->c.KH], task % j->c.KH, NULL);
+    key_tile(j, &r, j->tiles[tile_of(j, task)], head_of(j, task), NULL);
 }
 
 /* Everything of one tree and one key head. dO of these rows and heads is read by this task alone,
@@ -228,8 +240,8 @@ static void key_task(void *ctx, int task, int worker) {
 static void tree_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_attention_call *c = &j->c;
-    const tree *t = &j->trees[task / c->KH];
-    const int64_t kh = task % c->KH, D = wide(c->D), rows = t->to - t->from;
+    const tree *t = &j->trees[task / j->heads];
+    const int64_t kh = task % j->heads, D = wide(c->D), rows = t->to - t->from;
     room r = room_of(j, worker);
     for (int64_t i = t->from; i < t->to; i++) {
         const int64_t ahead = (pf_min_i64(i + DELTA_AHEAD, t->to - 1) * c->H + kh * c->G) * c->D;
@@ -260,7 +272,7 @@ static void tree_task(void *ctx, int task, int worker) {
 static void ext_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_attention_call *c = &j->c;
-    const int64_t first = task / c->KH * PF_ATT_LANES, kh = task % c->KH;
+    const int64_t first = tile_of(j, task) * PF_ATT_LANES, kh = head_of(j, task);
     room r = room_of(j, worker);
     key_lanes k;
     load_keys(j, &r, &k, c->ext_k, c->ext_v, first, (int)pf_min_i64(PF_ATT_LANES, c->X - first),
@@ -282,8 +294,8 @@ static void query_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_attention_call *c = &j->c;
     const pf_attention_isa *isa = j->isa;
-    const pf_att_tile tile = j->tiles[j->n_tiles - 1 - task / c->KH];
-    const int64_t kh = task % c->KH, step = c->KH * c->D;
+    const pf_att_tile tile = j->tiles[j->n_tiles - 1 - tile_of(j, task)];
+    const int64_t kh = head_of(j, task), step = c->KH * c->D;
     const int L = (tile.n + 15) / 16 * 16;
     room r = room_of(j, worker);
 
@@ -340,19 +352,26 @@ static int64_t find_trees(const job *j, tree *trees) {
     return n;
 }
 
-/* Is it sooner done with a task per tree and key head than in rounds? Work per tree counted as the
- * square of its rows; the longest task may begin last. */
-static bool in_one_round(const job *j, int64_t n_trees, int64_t n_workers) {
-    if (j->c.X > 0) return false;
+/* How many key heads to do in one round, with a task per tree and head, so that all is done
+ * soonest. Work per tree is counted as the square of its rows. */
+static int64_t heads_in_one_round(const job *j, int64_t n_trees, int64_t n_workers) {
+    const int64_t KH = j->c.KH;
+    if (j->c.X > 0) return 0;
     double all = 0, most = 0;
     for (int64_t i = 0; i < n_trees; i++) {
         const double rows = j->trees[i].to - j->trees[i].from;
-        if (rows > (double)j->tree_rows) return false;
-        all += rows * rows * (double)j->c.KH;
+        if (rows > (double)j->tree_rows) return 0;
+        all += rows * rows * (double)KH;
         if (rows * rows > most) most = rows * rows;
     }
     const double n = (double)n_workers;
-    return ONE_ROUND * (all / n + most * (n - 1) / n) <= ROUNDS * all / n;
+    if (n_trees == 1) { /* as many as keep all workers busy; the rest may be cheaper in rounds */
+        const int64_t even = KH / n_workers * n_workers;
+        const double rest = ROUNDS * (double)(KH - even) / n;
+        return even < KH && rest < ONE_ROUND ? even : KH;
+    }
+    /* the longest task may begin last */
+    return ONE_ROUND * (all / n + most * (n - 1) / n) <= ROUNDS * all / n ? KH : 0;
 }
 
 peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_attention_isa *isa,
@@ -372,17 +391,16 @@ peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_a
 
     j.n_tiles = pf_att_cut(x->batch, 1, tiles);
     const int64_t n_trees = find_trees(&j, trees);
-    if (in_one_round(&j, n_trees, pf_pool_workers(pool))) {
-        pf_pool_run(pool, (int)(n_trees * j.c.KH), tree_task, &j);
-        return PEFT_OK;
-    }
+    j.heads = heads_in_one_round(&j, n_trees, pf_pool_workers(pool));
+    const int64_t rest = j.c.KH - j.heads;
+    if (j.heads > 0) pf_pool_run(pool, (int)(n_trees * j.heads), tree_task, &j);
+    if (rest == 0) return PEFT_OK;
     pf_pool_run(pool, (int)pf_ceil_div(T, DELTA_ROWS), delta_task, &j);
-    pf_pool_run(pool, (int)(j.n_tiles * j.c.KH), key_task, &j);
-    if (j.c.d_ext_k != NULL) {
-        pf_pool_run(pool, (int)(pf_ceil_div(j.c.X, PF_ATT_LANES) * j.c.KH), ext_task, &j);
-    }
+    pf_pool_run(pool, (int)(j.n_tiles * rest), key_task, &j);
+    if (j.c.d_ext_k != NULL)
+        pf_pool_run(pool, (int)(pf_ceil_div(j.c.X, PF_ATT_LANES) * rest), ext_task, &j);
     j.n_tiles = pf_att_cut(x->batch, G, tiles);
-    pf_pool_run(pool, (int)(j.n_tiles * j.c.KH), query_task, &j);
+    pf_pool_run(pool, (int)(j.n_tiles * rest), query_task, &j);
     return PEFT_OK;
 }
 

@@ -141,7 +141,8 @@ static void rope_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
-static const att_case gqa_64 = {6, 2, 64, 0, false}, mha_16 = {2, 2, 16, 0, false},
+static const att_case gqa_64 = {6, 2, 64, 0, false}, three_24 = {6, 3, 24, 0, false},
+                      window_3x8 = {9, 3, 8, 40, false}, mha_16 = {2, 2, 16, 0, false},
                       mqa_80 = {5, 1, 80, 0, false}, odd_10 = {3, 3, 10, 0, false},
                       odd_6 = {14, 2, 6, 0, false}, wide_128 = {2, 1, 128, 0, false},
                       many_heads = {51, 1, 4, 0, false}, window_9 = {6, 2, 8, 9, false},
@@ -172,6 +173,8 @@ static const op_case attention_cases[] = {
     ATT("attention/tree_window_2", &op_batch_tree, &window_2),
     ATT("attention/tree_window_64", &op_batch_tree, &window_64),
     ATT("attention/tree_window_odd", &op_batch_tree, &window_odd),
+    ATT("attention/one_three_key_heads", &op_batch_one, &three_24),
+    ATT("attention/one_window_40", &op_batch_one, &window_3x8),
     ATT("attention/ext_gqa_64", &op_batch_ext, &gqa_64),
     ATT("attention/ext_mha_16", &op_batch_ext, &mha_16),
     ATT("attention/ext_window_33", &op_batch_ext, &window_odd),
