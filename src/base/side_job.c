@@ -24,7 +24,7 @@ struct pf_side_job {
 
 static void *run(void *arg) {
     pf_side_job *j = arg;
-    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19); /* of this thread alone */
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* of this thread alone */
     j->status = j->fn(j->ctx, j, &j->err);
     return NULL;
 }
