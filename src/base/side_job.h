@@ -1,5 +1,6 @@
 /* side_job.h - one function on a thread of its own, beside the work that matters: it gets the time
- * that others leave (nice 10: a tenth of a busy core). It may look at pf_side_job_cancelled and return early. */
+ * that others leave (nice 10: a tenth of a busy core). It may look at pf_side_job_cancelled and
+ * return early. */
 #ifndef PF_SIDE_JOB_H
 #define PF_SIDE_JOB_H
 
