@@ -129,8 +129,25 @@ static uint64_t proc_kilobytes(const char *path, const char *key) {
     return (uint64_t)kb * 1024;
 }
 
+/* A number of bytes in a file; UINT64_MAX where there is none ("max"). */
+static uint64_t limit_of(const char *path) {
+    FILE *f = fopen(path, "re");
+    if (f == NULL) return UINT64_MAX;
+    unsigned long long bytes;
+    const bool any = fscanf(f, "%llu", &bytes) == 1;
+    fclose(f);
+    return any ? bytes : UINT64_MAX;
+}
+
 uint64_t pf_memory_total(void) {
-    return proc_kilobytes("/proc/meminfo", "MemTotal:");
+    uint64_t bytes = proc_kilobytes("/proc/meminfo", "MemTotal:");
+    static const char *const cgroups[] = {"/sys/fs/cgroup/memory.max",
+                                          "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    for (size_t i = 0; i < PF_COUNT(cgroups); i++) {
+        const uint64_t limit = limit_of(cgroups[i]);
+        if (limit < bytes) bytes = limit;
+    }
+    return bytes;
 }
 uint64_t pf_memory_available(void) {
     return proc_kilobytes("/proc/meminfo", "MemAvailable:");

@@ -24,7 +24,7 @@ bool pf_cpu_has_avx512_vnni(void);
 bool pf_cpu_has_avx_vnni(void); /* the same in 256 bits; false below AVX2 */
 const char *pf_cpu_model(void); /* "AMD EPYC ...", for records */
 size_t pf_cpu_l2_bytes(void);   /* per core; 1 MiB when unknown */
-uint64_t pf_memory_total(void);
+uint64_t pf_memory_total(void); /* of the machine, or of the container (cgroup) that we are in */
 uint64_t pf_memory_available(void);
 /* Anonymous memory of this process now and at its peak (RssAnon / sampled), and peak RSS, in bytes;
  * 0 if unknown. */

@@ -1,4 +1,4 @@
-/* cmd_look.c - plan, data, inspect and config: looking before and after a run. */
+/* cmd_look.c - data, inspect and config: looking before and after a run. */
 #include "cli/args.h"
 
 #include "base/status.h"
@@ -8,21 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static int run_plan(int argc, char **argv);
 static int run_data(int argc, char **argv);
 static int run_inspect(int argc, char **argv);
 static int run_config(int argc, char **argv);
-
-const cli_command cmd_plan = {
-    .name = "plan",
-    .usage = "plan [--config] CONFIG.yaml [key.path=value ...] [--json]",
-    .what = "memory per class of buffer before anything runs",
-    .examples = "  peft-toolkit plan config.yaml\n"
-                "  peft-toolkit plan config.yaml training.gradient_checkpointing=true\n",
-    .max_files = 1,
-    .overrides = true,
-    .run = run_plan,
-};
 
 const cli_command cmd_data = {
     .name = "data",
@@ -68,26 +56,6 @@ static int print_text(peft_status status, char **made, const peft_error *err) {
     if (n > 0 && text[n - 1] != '\n') putchar('\n');
     peft_free(text);
     return cli_done();
-}
-
-static int run_plan(int argc, char **argv) {
-    const char *config = NULL;
-    bool json = false;
-    const cli_flag flags[] = {
-        {"config", 'c', CLI_STR, &config, "FILE", "the configuration"},
-        {"json", 0, CLI_BOOL, &json, NULL, "one JSON object"},
-    };
-    peft_error err = {0};
-    cli_words words;
-    if (cli_parse(&cmd_plan, flags, CLI_COUNT(flags), argc, argv, &words, &err) != PEFT_OK)
-        return cli_fail(&err);
-    if (words.help) return cli_done();
-    if (config == NULL && words.n_files > 0) config = words.files[0];
-    if (cli_needs_config(&cmd_plan, config, &words, &err) != PEFT_OK) return cli_fail(&err);
-    const peft_run_options opt = {
-        .config_path = config, .overrides = words.overrides, .n_overrides = words.n_overrides};
-    char *text = NULL;
-    return print_text(peft_plan(&opt, json, &text, &err), &text, &err);
 }
 
 static int run_data(int argc, char **argv) {

@@ -2,6 +2,8 @@
  * collected. */
 #include "config/cfg.h"
 
+#include "base/cpu.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -154,6 +156,19 @@ static bool parse_bool(const char *text, bool *out) {
     return false;
 }
 
+/* "60%" of this machine's memory. */
+static bool parse_share(const char *text, uint64_t *out) {
+    char number[32];
+    const size_t n = strcspn(text, "%");
+    double percent;
+    if (n >= sizeof number || text[n] != '%' || text[n + 1] != '\0') return false;
+    memcpy(number, text, n);
+    number[n] = '\0';
+    if (!pf_parse_float(number, &percent) || !(percent > 0 && percent <= 100)) return false;
+    *out = (uint64_t)(percent / 100 * (double)pf_memory_total());
+    return true;
+}
+
 static void read_number(pf_cfg *c, pf_cfg_item *item, const pf_yaml_node *node) {
     const pf_cfg_row *row = item->row;
     int64_t whole = 0;
@@ -288,7 +303,9 @@ static void read_value(pf_cfg *c, pf_cfg_item *item, const pf_yaml_node *node) {
         break;
     }
     case PF_CFG_T_SIZE:
-        if (!pf_parse_size(node->text, item->at)) wrong(c, item, node, false);
+        if (!pf_parse_size(node->text, item->at) &&
+            !((item->row->flags & PF_CFG_MEMORY) && parse_share(node->text, item->at)))
+            wrong(c, item, node, false);
         break;
     case PF_CFG_T_STRLIST:
         read_strings(c, item, node);

@@ -111,7 +111,7 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_INT(pf_training_cfg, dataloader_num_workers, 0, 0, 256, "threads that prepare data ahead; the result never depends on it"),
     PF_CFG_INT(pf_training_cfg, max_length, 0, 0, 1 << 30, "longest row in tokens, prompt and target together; 0: the model's context", .flags = PF_CFG_UNSET, .aliases = "max_seq_length max_seq_len"),
     PF_CFG_BOOL(pf_training_cfg, packing, false, "group samples into rows of max_length tokens; attention never crosses a sample"),
-    PF_CFG_SIZE(pf_training_cfg, memory_limit, "0", "stay below so much memory, by recomputing more and then by smaller micro-batches; 0: no limit"),
+    PF_CFG_SIZE(pf_training_cfg, memory_limit, "0", "stay below so much memory, by recomputing more and then by smaller micro-batches; 0: no limit", .flags = PF_CFG_MEMORY),
     PF_CFG_INT(pf_training_cfg, tokens_per_batch, 0, 0, 1 << 28, "tokens computed at once; does not change the result; 0: chosen by the planner", .flags = PF_CFG_UNSET),
     PF_CFG_INT(pf_training_cfg, num_threads, 0, 0, 1024, "compute threads; 0: one per usable core; the result does not depend on it", .flags = PF_CFG_UNSET),
     PF_CFG_INT(pf_training_cfg, seed, -1, -1, 9e15, "of this run; default: seed at the top", .flags = PF_CFG_UNSET),

@@ -189,7 +189,8 @@ typedef enum pf_run_purpose {
     PF_RUN_ANY,   /* only look: --explain, docs, convert */
     PF_RUN_MODEL, /* a model: generate, chat */
     PF_RUN_EVAL,  /* a model and something to evaluate on */
-    PF_RUN_TRAIN  /* a model and training data */
+    PF_RUN_TRAIN, /* a model and training data */
+    PF_RUN_PLAN   /* a model; as for TRAIN where data are named */
 } pf_run_purpose;
 
 /* methods: the sections that PEFT methods bring; NULL: lora and full. Both structs live in the

@@ -425,6 +425,7 @@ static void check_report_to(pf_run_cfg *run, pf_cfg *cfg) {
 }
 
 void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
+    if (purpose == PF_RUN_PLAN) purpose = is_empty(run->data.train) ? PF_RUN_MODEL : PF_RUN_TRAIN;
     check_model(run, cfg, purpose);
     check_peft(run, cfg);
     check_data(run, cfg, purpose);

@@ -103,7 +103,9 @@ void pf_cfg_expected(const pf_cfg_row *row, const char *choices, bool without_ty
         type = "text";
         break;
     case PF_CFG_T_SIZE:
-        type = "a size such as 7G or 512MiB";
+        type = row->flags & PF_CFG_MEMORY
+                   ? "a size such as 7G or 512MiB, or a share of this machine's memory such as 60%"
+                   : "a size such as 7G or 512MiB";
         break;
     case PF_CFG_T_STRLIST:
         type = "a list of words, or one word";

@@ -45,6 +45,7 @@ enum {
     PF_CFG_BELOW_MAX = 2, /* the upper bound itself is not allowed */
     PF_CFG_UNSET = 4,     /* the default stands for "not given"; messages do not recommend it */
     PF_CFG_WHOLE = 8,     /* numbers of a NUMMAP are whole */
+    PF_CFG_MEMORY = 16,   /* a SIZE may be a share of this machine's memory: 60% */
 };
 
 typedef struct pf_cfg_strings {

@@ -222,6 +222,11 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
                              .keep_tail = bb->opt.keep_tail,
                          });
     cut(bb);
+    for (int32_t m = 0; m < bb->n_micro; m++) {
+        pf_batch_figures *f = &bb->figures;
+        if (bb->micro_rows[m] > f->most_rows) f->most_rows = bb->micro_rows[m];
+        if (bb->micro_labels[m] > f->most_labels) f->most_labels = bb->micro_labels[m];
+    }
     *n_micro = bb->n_micro;
     return PEFT_OK;
 }

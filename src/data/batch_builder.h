@@ -77,6 +77,7 @@ typedef struct pf_batch_figures { /* of the step that was begun last */
     int64_t labels;               /* entries */
     double label_weight; /* their sum: the denominator, when every target weighs 1 the number of
                             supervised tokens */
+    int32_t most_rows, most_labels; /* of a micro-batch */
 } pf_batch_figures;
 pf_batch_figures pf_batch_builder_figures(const pf_batch_builder *bb);
 

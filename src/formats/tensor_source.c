@@ -103,6 +103,7 @@ peft_status pf_tensor_source_align(pf_tensor_source *src, size_t *bytes, peft_er
                        total, src->files[0].path);
     }
     src->copies = copies;
+    src->copied = total;
     for (int i = 0; i < src->n_tensors; i++) {
         pf_stored_tensor *t = &src->tensors[i];
         if (aligned(t)) continue;

@@ -31,6 +31,7 @@ typedef struct pf_tensor_source {
     pf_tensor_file *files;
     int n_files, cap_files;
     void *copies; /* of what was not aligned */
+    size_t copied; /* their bytes */
 } pf_tensor_source;
 
 void pf_tensor_source_init(pf_tensor_source *src);

@@ -31,6 +31,8 @@ static bool is_saved(const pf_autodiff *ad, const pf_value *v) {
         return true;
     case PF_SAVE_CHECKPOINT:
         return v->producer->block < 0;
+    case PF_SAVE_SELECTED:
+        return v->producer->block < 0 || v->selected;
     case PF_SAVE_MINIMAL:
         break;
     }

@@ -7,7 +7,10 @@
  *   PF_SAVE_MINIMAL     outputs of ops flagged PF_OP_CHEAP are recomputed from their inputs,
  * everything else that is read is saved. This is the minimal exact set of DESIGN 4.3.
  *   PF_SAVE_CHECKPOINT  only block inputs (pf_graph_block_begin) are saved; a block is recomputed
- * when its backward pass begins. PF_SAVE_ALL         nothing is recomputed (tests).
+ * when its backward pass begins.
+ *   PF_SAVE_ALL         nothing is recomputed (tests).
+ *   PF_SAVE_SELECTED    block inputs, and inside of blocks the values that the caller has marked
+ * (pf_value.selected): anything between the minimal set and checkpointing.
  *
  * Recomputed numbers equal the first ones bit for bit, for kernels are deterministic and see the
  * same rows. */
@@ -16,7 +19,12 @@
 
 #include "graph/graph.h"
 
-typedef enum pf_save_policy { PF_SAVE_MINIMAL, PF_SAVE_CHECKPOINT, PF_SAVE_ALL } pf_save_policy;
+typedef enum pf_save_policy {
+    PF_SAVE_MINIMAL,
+    PF_SAVE_CHECKPOINT,
+    PF_SAVE_ALL,
+    PF_SAVE_SELECTED
+} pf_save_policy; /* stored in checkpoints: append only */
 
 /* Adds the backward pass of sum(seed * root). `seed` has root's shape: the caller fills it between
  * the phases. */

@@ -9,13 +9,21 @@
 
 peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
                         peft_error *err) {
+    return pf_exec_new_in(out, g, be, capacity, NULL, err);
+}
+
+peft_status pf_exec_new_in(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
+                           const pf_exec *lender, peft_error *err) {
     *out = NULL;
     pf_exec *x = pf_calloc(1, sizeof *x);
     PF_CHECK_ALLOC(x, err);
     x->graph = g;
     x->backend = be;
     peft_status status = pf_plan_make(&x->plan, g, be, capacity, err);
-    if (status == PEFT_OK) {
+    if (status == PEFT_OK && lender != NULL && x->plan.arena_bytes <= (int64_t)lender->arena.size) {
+        x->arena = lender->arena;
+        x->arena_is_lent = true;
+    } else if (status == PEFT_OK) {
         status = be->alloc(be, &x->arena, (size_t)x->plan.arena_bytes, "activations", err);
     }
     if (status != PEFT_OK) {
@@ -28,7 +36,7 @@ peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_
 
 void pf_exec_free(pf_exec *x) {
     if (x == NULL) return;
-    x->backend->free(x->backend, &x->arena);
+    if (!x->arena_is_lent) x->backend->free(x->backend, &x->arena);
     pf_free(x->profile);
     pf_free(x);
 }

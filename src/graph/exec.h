@@ -19,6 +19,7 @@ struct pf_exec {
     pf_backend *backend;
     pf_plan plan;
     pf_buffer arena;
+    bool arena_is_lent;           /* another exec's: not ours to free */
     const pf_batch *batch;        /* bound batch */
     int64_t rows[PF_SPACE_COUNT]; /* its row counts */
     bool training;                /* random masks are active */
@@ -29,6 +30,11 @@ struct pf_exec {
 
 peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
                         peft_error *err);
+/* The same in the arena of another exec that never runs at the same time, where the plan fits it
+ * (NULL, or too small: one of its own). Results are read before the other runs again. The lender
+ * is freed last. */
+peft_status pf_exec_new_in(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
+                           const pf_exec *lender, peft_error *err);
 void pf_exec_free(pf_exec *x);
 /* Row counts are taken from the batch; fails when one exceeds its capacity. The batch is borrowed
  * until the next bind. */

@@ -58,6 +58,7 @@ struct pf_value {
     pf_real *external;       /* STATE, INPUT: where the numbers are; may be set after building */
     bool needs_grad;         /* something trainable lies above it */
     bool keep;               /* checkpoint boundary: saved even when all else is recomputed */
+    bool selected;           /* saved under PF_SAVE_SELECTED (autodiff.h) */
     bool result;             /* read by the caller after a run: its room is not reused */
     /* filled in by the plan */
     int64_t offset;  /* bytes into the arena, -1 when it needs no room */

@@ -88,7 +88,7 @@ static peft_status build(pf_generator *g, const pf_generator_options *opt, peft_
     if (opt->fuse) PF_TRY(pf_fusion_run(g->graph, pf_fusion_table, NULL, err));
     const int64_t capacity[PF_SPACE_COUNT] = {
         [PF_SPACE_TOKENS] = g->max_tokens, [PF_SPACE_LABELS] = g->n_slots};
-    return pf_exec_new(&g->exec, g->graph, g->backend, capacity, err);
+    return pf_exec_new_in(&g->exec, g->graph, g->backend, capacity, opt->lender, err);
 }
 
 peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be,
@@ -125,8 +125,16 @@ void pf_generator_free(pf_generator *g) {
     pf_free(g);
 }
 
-int64_t pf_generator_bytes(const pf_generator *g) {
-    return (int64_t)g->cache.size + g->exec->plan.arena_bytes;
+int64_t pf_generator_cache_bytes(const pf_generator *g) {
+    return (int64_t)g->cache.size;
+}
+
+int64_t pf_generator_other_bytes(const pf_generator *g) {
+    return (int64_t)(g->arena.reserved + g->graph->arena.reserved);
+}
+
+int64_t pf_generator_arena_bytes(const pf_generator *g) {
+    return g->exec->plan.arena_bytes;
 }
 
 static int32_t token_at(const pf_generation *it, int64_t i) {

@@ -12,6 +12,7 @@
 #define PF_GENERATOR_H
 
 #include "backend/backend.h"
+#include "graph/exec.h"
 #include "infer/sampler.h"
 #include "nn/model.h"
 
@@ -25,6 +26,7 @@ typedef struct pf_generator_options {
     int64_t max_tokens; /* rows of a pass; 0: 512, at least max_sequences */
     bool adapters;      /* false: the bare base */
     bool fuse;
+    const pf_exec *lender; /* whose arena may be used (graph/exec.h), or NULL */
 } pf_generator_options;
 
 typedef enum pf_finish {
@@ -61,6 +63,8 @@ void pf_generator_free(pf_generator *g);
 /* A prompt that leaves no room for a token fails with its index, its length and the limit. */
 peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf_generation *items,
                              int n, peft_error *err);
-int64_t pf_generator_bytes(const pf_generator *g); /* memory of cache and arena */
+int64_t pf_generator_cache_bytes(const pf_generator *g);
+int64_t pf_generator_arena_bytes(const pf_generator *g); /* needed, lent or not */
+int64_t pf_generator_other_bytes(const pf_generator *g); /* graph and batch */
 
 #endif

@@ -74,7 +74,6 @@ static peft_status read_dtype(pf_model *m, peft_error *err) {
     PF_TRY(pf_json_opt_str(m->config, m->config_path, "dtype", old_name, &name, err));
     m->dtype = pf_dtype_by_torch_name(name);
     if (m->dtype == PF_DTYPE_NONE) m->dtype = PF_DTYPE_F32;
-    if (m->convert_to != PF_DTYPE_NONE) m->dtype = m->convert_to;
     return PEFT_OK;
 }
 
@@ -95,9 +94,15 @@ static peft_status read_config(pf_model *m, peft_error *err) {
 /* ---- opening --------------------------------------------------------------------------------- */
 
 static peft_status open_files(pf_model *m, peft_error *err) {
-    m->files = PF_NEW(&m->arena, pf_tensor_source);
-    PF_CHECK_ALLOC(m->files, err);
-    PF_TRY(pf_hf_folder_open_weights(m->folder, m->files, err));
+    pf_tensor_source *files = PF_NEW(&m->arena, pf_tensor_source);
+    PF_CHECK_ALLOC(files, err);
+    peft_status status = pf_hf_folder_open_weights(m->folder, files, err);
+    if (status != PEFT_OK && m->shapes_only) { /* a plan can do without */
+        PF_INFO("%s: no weights to look at: shapes and type are those of config.json", m->path);
+        return PEFT_OK;
+    }
+    PF_TRY(status);
+    m->files = files;
     m->tensor_used = PF_NEW_ARRAY(&m->arena, bool, m->files->n_tensors);
     PF_CHECK_ALLOC(m->tensor_used, err);
     return PEFT_OK;
@@ -105,7 +110,7 @@ static peft_status open_files(pf_model *m, peft_error *err) {
 
 static void tell_conversion(const pf_model *m) {
     char size[32];
-    if (m->converted_bytes == 0) return;
+    if (m->converted_bytes == 0 || m->shapes_only) return;
     PF_INFO("weights converted to %s while loading: %s in memory, not mapped (torch_dtype: auto "
             "keeps the file's type)",
             pf_dtype_info(m->convert_to)->torch_name,
@@ -122,10 +127,15 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     PF_TRY(pf_hf_folder_read_config(m->folder, &m->config, err));
     m->config_path = m->folder->config;
     PF_TRY(read_config(m, err));
-    if (!m->shapes_only) PF_TRY(open_files(m, err));
+    PF_TRY(open_files(m, err));
     PF_TRY(m->family->open(m, err));
     PF_TRY(pf_model_check_weights(m, err));
     tell_conversion(m);
+    if (m->files != NULL) { /* not in the file's pages after all */
+        m->mapped_bytes -= (int64_t)m->files->copied;
+        m->converted_bytes += (int64_t)m->files->copied;
+    }
+    if (m->convert_to != PF_DTYPE_NONE) m->dtype = m->convert_to;
     return PEFT_OK;
 }
 

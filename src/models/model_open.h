@@ -11,7 +11,8 @@
 typedef struct pf_model_options { /* zero is the usual */
     const char *revision;         /* of a hub name; NULL: the cache's main */
     pf_dtype dtype;               /* NONE: as in the file (torch_dtype: auto) */
-    bool shapes_only;             /* config.json alone: for plans; nothing can be computed */
+    bool shapes_only; /* for plans: config.json, and the weight files' headers where there are any;
+                         nothing can be computed */
 } pf_model_options;
 
 peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,

@@ -67,6 +67,12 @@ static peft_status convert(pf_model *m, pf_weight *w, peft_error *err) {
     int64_t count = w->rows * w->cols;
     size_t bytes;
     unsigned char *dst = NULL;
+    if (m->shapes_only) { /* a plan: counted, not done */
+        m->converted_bytes += (int64_t)((uint64_t)count * to->block_bytes);
+        w->dtype = m->convert_to;
+        w->data = NULL;
+        return PEFT_OK;
+    }
     if (pf_dtype_bytes(m->convert_to, (uint64_t)count, &bytes))
         dst = pf_arena_aligned(&m->arena, bytes, 64);
     if (dst == NULL) {
@@ -90,19 +96,29 @@ static peft_status convert(pf_model *m, pf_weight *w, peft_error *err) {
     return PEFT_OK;
 }
 
+/* In the wanted type: as it is in the file, or converted. */
+static peft_status settle(pf_model *m, pf_weight *w, peft_error *err) {
+    if (m->convert_to != PF_DTYPE_NONE && m->convert_to != w->dtype) return convert(m, w, err);
+    m->mapped_bytes += (int64_t)pf_weight_bytes(w);
+    return PEFT_OK;
+}
+
 /* The tensor as a weight of this model. NULL in *out when no file has it, which is noted. */
 static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, peft_error *err) {
     *out = NULL;
     pf_weight *w = PF_NEW(&m->arena, pf_weight);
     PF_CHECK_ALLOC(w, err);
     m->n_params += want->rows * want->cols;
-    if (m->shapes_only) {
+    *out = w;
+    if (m->files == NULL) {
         *w = pf_weight_of(want->name, m->dtype, NULL, want->rows, want->cols);
-        *out = w;
-        return PEFT_OK;
+        return settle(m, w, err);
     }
     const pf_stored_tensor *t = find_tensor(m, want->name);
-    if (t == NULL) return pf_strlist_add(&m->missing, &m->arena, want->name, err);
+    if (t == NULL) {
+        *out = NULL;
+        return pf_strlist_add(&m->missing, &m->arena, want->name, err);
+    }
     mark_used(m, t);
     const char *file = pf_tensor_source_path(m->files, t);
     if (!has_shape(t, want)) {
@@ -116,9 +132,7 @@ static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, 
     }
     PF_TRY(pf_stored_weight(t, file, w, err));
     w->name = want->name;
-    if (m->convert_to != PF_DTYPE_NONE && m->convert_to != w->dtype) PF_TRY(convert(m, w, err));
-    *out = w;
-    return PEFT_OK;
+    return settle(m, w, err);
 }
 
 static peft_status take_member(pf_model *m, const char *site, const char *member, int64_t rows,
@@ -184,7 +198,7 @@ static peft_status resolve_tie(pf_model *m, const char *embedding, const char *h
     *stored = pf_arena_printf(&m->arena, "%s.weight", embedding);
     const char *head_name = pf_arena_printf(&m->arena, "%s.weight", head);
     if (*stored == NULL || head_name == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (!*tied || m->shapes_only) return PEFT_OK;
+    if (!*tied || m->files == NULL) return PEFT_OK;
     const pf_stored_tensor *e = find_stored(m, *stored), *h = find_stored(m, head_name);
     if (e == NULL && h != NULL) {
         *stored = head_name;
@@ -296,7 +310,7 @@ static pf_dtype main_dtype(const pf_model *m) {
 }
 
 peft_status pf_model_check_weights(pf_model *m, peft_error *err) {
-    if (m->shapes_only) return PEFT_OK;
+    if (m->files == NULL) return PEFT_OK;
     if (m->missing.n > 0) return fail_missing(m, err);
     warn_unused(m);
     m->dtype = main_dtype(m);

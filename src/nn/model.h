@@ -43,8 +43,8 @@ struct pf_model {
     const char *path;               /* the folder */
     const char *config_path;        /* for messages */
     struct json_t *config;          /* parsed config.json, for the family's open and for export */
-    struct pf_tensor_source *files; /* mapped weight files; NULL with shapes only */
-    bool shapes_only;               /* no weights needed: plans */
+    struct pf_tensor_source *files; /* mapped weight files; NULL where config.json is all there is */
+    bool shapes_only;               /* no weights needed: plans. Nothing is converted */
     int n_layers;
     int64_t hidden, vocab, n_heads, n_kv_heads, head_dim, max_positions;
     bool tie_word_embeddings; /* as the config says; whether the matrix is shared: head->tied_to */
@@ -56,7 +56,8 @@ struct pf_model {
     pf_dtype dtype;            /* of most weights, as they are in memory */
     pf_dtype convert_to;     /* weights of another type are converted while loading; NONE: mapped as
                                 they are */
-    int64_t converted_bytes; /* memory that this took */
+    int64_t converted_bytes; /* memory that this takes, and tensors copied for their alignment */
+    int64_t mapped_bytes;    /* used in the file's pages */
     bool *tensor_used;       /* per tensor of the files: which were taken; the rest is reported */
     pf_strlist missing;      /* tensors that no file has, reported together */
     pf_params *params;       /* what methods train on this model; NULL: nothing */

@@ -48,7 +48,7 @@ static peft_status find_eos(pf_loaded *l, peft_error *err) {
         json_decref(config);
     }
     add_eos_of(l, l->model->config);
-    add_eos(l, pf_tokenizer_special(l->tokenizer).eos);
+    if (l->tokenizer != NULL) add_eos(l, pf_tokenizer_special(l->tokenizer).eos);
     return PEFT_OK;
 }
 
@@ -60,6 +60,10 @@ static peft_status open_tokenizer(pf_loaded *l, const char *path, peft_error *er
     peft_status status = pf_tokenizer_open(&l->tokenizer, folder.path, err);
     pf_hf_folder_close(&folder);
     return status;
+}
+
+static bool has_tokenizer(const pf_hf_folder *f) {
+    return f->tokenizer != NULL || f->tokenizer_model != NULL || f->vocab != NULL;
 }
 
 static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *err) {
@@ -77,13 +81,18 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
         return PF_FAIL(err, PEFT_E_CONFIG, "no model is named: give model.name_or_path or --model");
     if (opt->tokenizer_only)
         return open_tokenizer(l, opt->tokenizer != NULL ? opt->tokenizer : path, err);
-    PF_TRY(pf_open_device(&l->backend, opt->device_map, opt->threads, err));
+    /* a plan is made for this machine's CPU, whatever the device will be */
+    PF_TRY(
+        pf_open_device(&l->backend, opt->shapes_only ? NULL : opt->device_map, opt->threads, err));
     pf_model_options mo = {.shapes_only = opt->shapes_only};
     if (opt->torch_dtype != NULL && !pf_streq(opt->torch_dtype, "auto")) {
         mo.dtype = pf_dtype_by_torch_name(opt->torch_dtype);
     }
     PF_TRY(pf_model_open(&l->model, path, &mo, err));
-    PF_TRY(open_tokenizer(l, opt->tokenizer != NULL ? opt->tokenizer : l->model->path, err));
+    const char *named =
+        opt->tokenizer != NULL && !pf_streq(opt->tokenizer, path) ? opt->tokenizer : NULL;
+    if (named != NULL || !opt->shapes_only || has_tokenizer(l->model->folder))
+        PF_TRY(open_tokenizer(l, named != NULL ? named : l->model->path, err));
     PF_TRY(find_eos(l, err));
     if (opt->adapter != NULL) {
         PF_TRY(pf_adapter_open(&l->adapter, l->model, opt->adapter, opt->train_adapter, err));

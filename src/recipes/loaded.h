@@ -12,8 +12,8 @@ typedef struct pf_loaded {
     pf_arena arena;
     pf_backend *backend;
     pf_model *model;
-    pf_adapter *adapter; /* NULL: none */
-    pf_tokenizer *tokenizer;
+    pf_adapter *adapter;     /* NULL: none */
+    pf_tokenizer *tokenizer; /* NULL: a plan for a folder that has none */
     int32_t eos[16]; /* ids that end a text: generation_config.json, config.json, tokenizer */
     int n_eos;
 } pf_loaded;
@@ -26,7 +26,7 @@ typedef struct pf_load_options { /* zero is the usual */
     const char *device_map;      /* NULL: auto */
     int threads;                 /* 0: one per core */
     bool tokenizer_only;
-    bool shapes_only;   /* plans: no weights */
+    bool shapes_only;   /* plans: weights and tokenizer are looked at where they are there */
     bool train_adapter; /* gradients and moments for the adapter that is opened */
 } pf_load_options;
 

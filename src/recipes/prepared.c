@@ -2,8 +2,11 @@
 #include "recipes/prepared.h"
 
 #include "base/cpu.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "data/data_assume.h"
 
+#include <stdio.h>
 #include <string.h>
 
 extern char **environ;
@@ -58,9 +61,44 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .pool = p->loaded.backend->pool};
 }
 
+#define ASSUMED_LENGTH 2048 /* where neither training.max_length nor a short context says it */
+
+/* For plans: one step of rows as long as allowed, all of them learned. `why`: what is missing. */
+static peft_status assume_data(pf_prepared *p, const char *why, peft_error *err) {
+    const pf_run_cfg *run = &p->run;
+    const int64_t context = p->loaded.model->max_positions;
+    int64_t length = run->training.max_length;
+    const bool given = length > 0;
+    if (!given) length = ASSUMED_LENGTH;
+    if (context > 0 && length > context) length = context;
+    if (length < 2) length = 2;
+    const int64_t batch = run->training.per_device_train_batch_size,
+                  n = batch * run->training.gradient_accumulation_steps;
+    const bool tests = run->data.test != NULL || run->data.test_size > 0;
+    const pf_assumed_rows rows = {.train = n < 65536 ? n : 65536,
+                                  .test = tests ? run->training.per_device_eval_batch_size : 0,
+                                  .length = (int32_t)length};
+    snprintf(p->assumed, sizeof p->assumed,
+             "%s: assumed are steps of %lld rows (%lld x %lld) of %lld tokens, all of them learned "
+             "(%s)",
+             why, (long long)n, (long long)batch,
+             (long long)run->training.gradient_accumulation_steps, (long long)length,
+             given               ? "training.max_length"
+             : length == context ? "the model's context; training.max_length says less"
+                                 : "training.max_length is not given");
+    return pf_data_assume(&p->data, &rows, err);
+}
+
 /* Tokenizing is spread over dataloader_num_workers threads of its own where some are asked for,
  * else over those that compute; the tokens are the same. */
 static peft_status read_data(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
+    if (opt->shapes_only) {
+        const char *train = p->run.data.train;
+        if (train == NULL || train[0] == '\0') return assume_data(p, "no data set is named", err);
+        if (!pf_path_exists(train)) return assume_data(p, "data.train is not there", err);
+        if (p->loaded.tokenizer == NULL)
+            return assume_data(p, "there is no tokenizer to read the data with", err);
+    }
     pf_data_load_options load = pf_prepared_data_options(p);
     load.test_only = !opt->with_training && opt->purpose == PF_RUN_EVAL;
     pf_pool *workers = NULL;
@@ -91,52 +129,80 @@ static peft_status plan_steps(pf_prepared *p, peft_error *err) {
     const pf_step_plan_options o = pf_data_step_options(&load);
     PF_TRY(pf_step_plan_new(&p->steps, &p->data.train, &o, err));
     p->steps_per_epoch = pf_step_plan_steps_per_epoch(p->steps);
-    p->total_steps = pf_step_plan_total(p->steps, t->num_train_epochs, t->max_steps);
+    p->total_steps =
+        p->assumed[0] != '\0' ? 1 : pf_step_plan_total(p->steps, t->num_train_epochs, t->max_steps);
     return PEFT_OK;
 }
 
-/* Memory of an evaluation, planned without allocating it. */
-static peft_status evaluation_bytes(const pf_prepared *p, int64_t *bytes, peft_error *err) {
-    *bytes = 0;
-    if (p->data.test.n == 0) return PEFT_OK;
-    pf_backend *null;
-    PF_TRY(pf_backend_open_null(&null, p->loaded.backend->n_workers, err));
-    pf_evaluator_options o = pf_prepared_evaluation(p, true);
-    o.backend = null;
-    pf_evaluator *ev = NULL;
-    peft_status status = pf_evaluator_new(&ev, &o, err);
-    if (status == PEFT_OK) *bytes = pf_evaluator_bytes(ev);
-    pf_evaluator_free(ev);
-    pf_backend_close(null);
-    return status;
+pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
+    const pf_model *m = p->loaded.model;
+    return (pf_batch_builder_options){
+        .max_tokens = (int32_t)p->memory.max_tokens,
+        .max_labels = (int32_t)p->memory.max_labels,
+        .max_samples = pf_step_plan_max_samples(p->steps),
+        .share = p->assumed[0] != '\0' ? PF_SHARE_NEVER : pf_data_share(&p->run.data),
+        .dropout = p->dropout,
+        .rope_original = pf_rope_original(&m->rope),
+    };
+}
+
+/* What this process holds already beside weights, adapter and data. Without a tokenizer: what those
+ * of Hugging Face's folders take per entry of the vocabulary, about. */
+static int64_t program_bytes(const pf_prepared *p, int64_t data_bytes) {
+    enum { TOKENIZER_ENTRY = 160 };
+    int64_t bytes = (int64_t)(pf_memory_anon() - p->anon_at_start) - data_bytes;
+    if (!p->loaded.model->shapes_only)
+        bytes -= p->loaded.model->converted_bytes +
+                 4 * p->loaded.adapter->params.block_len * (int64_t)sizeof(pf_real);
+    if (bytes < 0) bytes = 0;
+    if (p->loaded.tokenizer == NULL) bytes += TOKENIZER_ENTRY * p->loaded.model->vocab;
+    return bytes;
 }
 
 static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     const pf_training_cfg *t = &p->run.training;
-    const pf_adapter *ad = p->loaded.adapter;
-    int64_t step_tokens = 0;
+    const pf_data_view *v = &p->data.train;
+    int64_t step_tokens = 0, longest = 1, most_labels = 1;
     for (int64_t i = 0; i < p->steps_per_epoch && step_tokens < PF_AUTO_TOKENS; i++) {
         pf_step step;
         pf_step_plan_get(p->steps, i, &step);
         if (step.tokens > step_tokens) step_tokens = step.tokens;
     }
+    for (int64_t i = 0; i < v->n; i++) {
+        const pf_sample s = pf_dataset_sample(v->set, v->index[i], 0);
+        const int32_t rows = pf_sample_rows(&s, false);
+        if (rows > longest) longest = rows;
+        const int32_t labels = pf_example_supervised(&v->set->examples[v->index[i]]);
+        if (labels > most_labels) most_labels = labels;
+    }
+    const int64_t data_bytes =
+        p->assumed[0] != '\0'
+            ? 0
+            : (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
+                  (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
+                  (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
+    if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
     p->request = (pf_memory_request){
         .model = p->loaded.model,
         .n_workers = p->loaded.backend->n_workers,
         .checkpointing = t->gradient_checkpointing,
         .fuse = t->fuse,
         .compute = p->compute.type,
-        .longest = longest_of(&p->data.train),
-        .step_tokens = t->tokens_per_batch > step_tokens ? t->tokens_per_batch : step_tokens,
         .tokens_per_batch = t->tokens_per_batch,
         .limit = (int64_t)t->memory_limit,
-        .params_bytes = 4 * ad->params.block_len * (int64_t)sizeof(pf_real),
-        .data_bytes = (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
-                      (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text) +
-                      (p->data.train_set.weights != NULL ? p->data.train_set.n_tokens * 4 : 0) +
-                      (p->data.test_set.weights != NULL ? p->data.test_set.n_tokens * 4 : 0),
+        .steps = p->steps,
+        .set = &p->data.train_set,
+        .builder = pf_prepared_builder(p),
+        .total_steps = p->total_steps,
+        .longest = longest,
+        .most_labels = most_labels,
+        .step_tokens = t->tokens_per_batch > step_tokens ? t->tokens_per_batch : step_tokens,
+        .assumed = p->assumed[0] != '\0',
+        .evaluation = p->data.test.n > 0 ? &p->evaluation : NULL,
+        .trained = p->loaded.adapter->params.block_len,
+        .data_bytes = data_bytes,
+        .program_bytes = program_bytes(p, data_bytes),
     };
-    PF_TRY(evaluation_bytes(p, &p->request.eval_bytes, err));
     return pf_memory_plan_make(&p->memory, &p->request, err);
 }
 

@@ -18,7 +18,7 @@ typedef struct pf_prepare_options { /* zero is the usual */
     pf_run_purpose purpose;
     bool with_data;      /* read and tokenize the data */
     bool with_training;  /* attach what is trained, plan steps and memory */
-    bool shapes_only;    /* plans: no weights are read */
+    bool shapes_only;    /* plans: no weights are read, and what is not there is assumed */
     const char *adapter; /* in place of the configuration's peft section; "" : none at all */
 } pf_prepare_options;
 
@@ -27,12 +27,14 @@ typedef struct pf_prepared {
     pf_run_cfg run;
     pf_cfg cfg;
     pf_loaded loaded;
-    pf_data data; /* data.test.n is 0 without test data */
+    pf_data data;      /* data.test.n is 0 without test data */
+    char assumed[256]; /* what stands for data that are not there; "" where they are */
     pf_step_plan *steps;
     int64_t total_steps, steps_per_epoch;
     pf_compute_choice compute; /* of training; evaluation is in f32 */
     bool dropout;              /* random masks are active in training */
     pf_memory_request request;
+    pf_evaluator_options evaluation; /* of the request */
     pf_memory_plan memory;
     uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */
 } pf_prepared;
@@ -42,6 +44,8 @@ void pf_prepared_release(pf_prepared *p); /* zeroed is fine */
 
 /* How the data of this configuration are read. */
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p);
+/* How the steps are cut; max_tokens and max_labels are the memory plan's. */
+pf_batch_builder_options pf_prepared_builder(const pf_prepared *p);
 /* Everything of the evaluation on p->data.test but who is evaluated. */
 pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters);
 

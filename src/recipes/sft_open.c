@@ -45,26 +45,20 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
     const pf_loss_graph_options lg = {.training = true,
                                       .adapters = true,
                                       .policy = m->policy,
+                                      .saved = &m->saved,
                                       .fuse = s->p.run.training.fuse,
                                       .compute = s->p.compute.type,
                                       .max_tokens = m->max_tokens,
                                       .max_labels = m->max_labels};
     PF_TRY(pf_loss_graph_init(&s->loss, s->p.loaded.model, s->p.loaded.backend, &lg, err));
-    const int32_t most = pf_step_plan_max_samples(s->p.steps);
-    const pf_batch_builder_options bb = {
-        .max_tokens = (int32_t)m->max_tokens,
-        .max_labels = (int32_t)m->max_labels,
-        .max_samples = most,
-        .share = pf_data_share(&s->p.run.data),
-        .dropout = s->p.dropout,
-        .rope_original = pf_rope_original(&s->p.loaded.model->rope),
-    };
+    const pf_batch_builder_options bb = pf_prepared_builder(&s->p);
     PF_TRY(pf_batch_builder_new(&s->builder, &bb, err));
-    s->samples = PF_NEW_ARRAY(&s->p.arena, pf_sample, most);
+    s->samples = PF_NEW_ARRAY(&s->p.arena, pf_sample, bb.max_samples);
     PF_CHECK_ALLOC(s->samples, err);
     if (s->p.data.test.n > 0) {
         pf_evaluator_options ev = pf_prepared_evaluation(&s->p, true);
         ev.stop_signal = s->stop_signal;
+        ev.lender = s->loss.exec; /* training rests while it runs */
         PF_TRY(pf_evaluator_new(&s->evaluator, &ev, err));
     }
     return PEFT_OK;

@@ -80,9 +80,10 @@ void pf_sft_say_result(const pf_sft *s) {
         PF_INFO("shared prefixes: %lld rows computed instead of %lld", (long long)s->rows_seen,
                 (long long)s->rows_plain);
     }
-    PF_INFO("memory: %s planned, %s measured above the start",
+    PF_INFO("memory: %s planned, %s measured above the start (%lld and %llu bytes)",
             pf_format_bytes((double)s->p.memory.total, planned, sizeof planned),
-            pf_format_bytes((double)s->peak_anon, measured, sizeof measured));
+            pf_format_bytes((double)s->peak_anon, measured, sizeof measured),
+            (long long)s->p.memory.total, (unsigned long long)s->peak_anon);
     if (s->loss.exec->profile != NULL)
         pf_profile_say(&s->profile, s->loss.exec, seconds - s->profile.steps);
     pf_sft_say_curve(s);

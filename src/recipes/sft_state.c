@@ -77,12 +77,16 @@ static peft_status save_loop(void *ctx, pf_ckpt_writer *w, peft_error *err) {
         {"rows_seen", s->rows_seen},
         {"rows_plain", s->rows_plain},
         {"max_tokens", s->p.memory.max_tokens},
+        {"max_labels", s->p.memory.max_labels},
         {"save_policy", (int64_t)s->p.memory.policy},
     };
+    char saved[PF_SAVED_TEXT];
+    pf_saved_set_write(&s->p.memory.saved, saved, sizeof saved);
     for (size_t i = 0; i < PF_COUNT(ints); i++)
         PF_TRY(pf_ckpt_put_int(w, ints[i].key, ints[i].value, err));
     PF_TRY(pf_ckpt_put_real(w, "loss_sum", s->loss_sum, err));
     PF_TRY(pf_ckpt_put_real(w, "total_loss", s->total_loss, err));
+    PF_TRY(pf_ckpt_put_text(w, "saved_set", saved, err));
     PF_TRY(pf_ckpt_put_text(w, "isa", pf_isa_name(pf_cpu_level()), err));
     PF_TRY(pf_ckpt_put_text(w, "compute", pf_compute_name(s->p.compute.type), err));
     PF_TRY(pf_ckpt_put_text(w, "data", s->p.data.fingerprint, err));
@@ -237,9 +241,11 @@ peft_status pf_sft_restore_best(pf_sft *s, peft_error *err) {
  * the type of arithmetic, the token budget, what is recomputed. Anything else could change bits. */
 static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
     pf_sft *s = ctx;
-    int64_t tokens, policy;
-    const char *isa, *compute;
+    int64_t tokens, labels, policy;
+    const char *isa, *saved, *compute;
     PF_TRY(pf_ckpt_get_int(r, "max_tokens", &tokens, err));
+    PF_TRY(pf_ckpt_get_int(r, "max_labels", &labels, err));
+    PF_TRY(pf_ckpt_get_text(r, "saved_set", &s->p.arena, &saved, err));
     PF_TRY(pf_ckpt_get_int(r, "save_policy", &policy, err));
     PF_TRY(pf_ckpt_get_text(r, "isa", &s->p.arena, &isa, err));
     PF_TRY(pf_ckpt_get_text(r, "compute", &s->p.arena, &compute, err));
@@ -254,12 +260,17 @@ static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error
                 "its last bits may differ",
                 isa, pf_isa_name(pf_cpu_level()));
     }
-    /* upwards what the configuration allows, too */
-    if (tokens >= s->p.request.longest && tokens <= 1 << 28 && policy >= PF_SAVE_MINIMAL &&
-        policy <= PF_SAVE_ALL) {
-        s->p.memory.max_tokens = s->p.memory.max_labels = tokens;
-        s->p.memory.policy = (pf_save_policy)policy;
-    }
+    pf_memory_plan *m = &s->p.memory;
+    const bool known = policy >= PF_SAVE_MINIMAL && policy <= PF_SAVE_SELECTED;
+    pf_saved_set set;
+    const int64_t most = 1 << 28; /* as the configuration allows */
+    if (tokens < s->p.request.longest || labels < s->p.request.most_labels || tokens > most ||
+        labels > most || !known || !pf_saved_set_read(&set, saved))
+        return PEFT_OK; /* rows were added that need more: planned anew */
+    m->max_tokens = tokens;
+    m->max_labels = labels;
+    m->policy = (pf_save_policy)policy;
+    m->saved = set;
     return PEFT_OK;
 }
 

@@ -32,7 +32,8 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     const pf_loss_graph_options lg = {.adapters = o->adapters,
                                       .fuse = o->fuse,
                                       .max_tokens = o->max_tokens,
-                                      .max_labels = o->max_tokens};
+                                      .max_labels = o->max_tokens,
+                                      .lender = o->lender};
     PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
     const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens,
                                          .max_samples = o->batch_size,
@@ -51,13 +52,17 @@ static peft_status make_generator(pf_evaluator *ev, peft_error *err) {
     for (int64_t i = 0; i < ev->n; i++) {
         if (example_at(ev, i)->n_prompt > longest) longest = example_at(ev, i)->n_prompt;
     }
+    /* the larger of the two arenas that rest while this one works */
+    const pf_exec *lender = ev->loss.exec;
+    if (o->lender != NULL && o->lender->arena.size > lender->arena.size) lender = o->lender;
     /* no more slots than there are rows: a KV cache that nobody fills would be planned for nothing
      */
     const pf_generator_options go = {.max_sequences =
                                          o->batch_size < ev->n ? o->batch_size : (int)ev->n,
                                      .max_length = longest + o->max_new_tokens,
                                      .adapters = o->adapters,
-                                     .fuse = o->fuse};
+                                     .fuse = o->fuse,
+                                     .lender = lender};
     PF_TRY(pf_generator_new(&ev->generator, o->model, o->backend, &go, err));
     ev->items = PF_NEW_ARRAY(&ev->arena, pf_generation, ev->n);
     int32_t *ids = PF_NEW_ARRAY(&ev->arena, int32_t, ev->n * o->max_new_tokens);
@@ -94,9 +99,15 @@ void pf_evaluator_free(pf_evaluator *ev) {
     pf_free(ev);
 }
 
-int64_t pf_evaluator_bytes(const pf_evaluator *ev) {
-    return ev->loss.exec->plan.arena_bytes +
-           (ev->generator != NULL ? pf_generator_bytes(ev->generator) : 0);
+pf_evaluator_bytes pf_evaluator_memory(const pf_evaluator *ev) {
+    const pf_exec *x = ev->loss.exec;
+    pf_evaluator_bytes b = {.loss_arena = x->plan.arena_bytes,
+                            .other = (int64_t)(x->graph->arena.reserved + ev->arena.reserved)};
+    if (ev->generator == NULL) return b;
+    b.generate_arena = pf_generator_arena_bytes(ev->generator);
+    b.cache = pf_generator_cache_bytes(ev->generator);
+    b.other += pf_generator_other_bytes(ev->generator);
+    return b;
 }
 
 /* Between two passes: has somebody asked to stop? */

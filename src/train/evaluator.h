@@ -37,6 +37,7 @@ typedef struct pf_evaluator_options {
     const char *const *stop; /* texts that end an answer and are cut off */
     int n_stop;
     const volatile sig_atomic_t *stop_signal; /* not 0: give up with PEFT_E_INTERRUPTED; or NULL */
+    const pf_exec *lender; /* whose arena may be used between steps (graph/exec.h), or NULL */
 } pf_evaluator_options;
 
 typedef struct pf_evaluation {
@@ -52,8 +53,12 @@ void pf_evaluator_free(pf_evaluator *ev);
 /* predictions: one JSON object per example is added (NULL: none). */
 peft_status pf_evaluator_run(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
                              peft_error *err);
-/* Arena and KV cache. */
-int64_t pf_evaluator_bytes(const pf_evaluator *ev);
+typedef struct pf_evaluator_bytes {
+    int64_t loss_arena, generate_arena; /* needed; each is taken where one that rests is smaller */
+    int64_t cache;                      /* KV cache of the generator */
+    int64_t other;                      /* graphs and batches */
+} pf_evaluator_bytes;
+pf_evaluator_bytes pf_evaluator_memory(const pf_evaluator *ev);
 
 /* The answer's end: the length of text before the first stop text. */
 size_t pf_cut_at_stop(const char *text, size_t n, const char *const *stop, int n_stop);

@@ -9,14 +9,17 @@
 #include "graph/autodiff.h"
 #include "graph/exec.h"
 #include "nn/model.h"
+#include "train/saved_set.h"
 
 typedef struct pf_loss_graph_options {
-    bool training;         /* with a backward pass and active masks */
-    bool adapters;         /* false: the bare base */
-    pf_save_policy policy; /* what is saved for the backward pass */
+    bool training;             /* with a backward pass and active masks */
+    bool adapters;             /* false: the bare base */
+    pf_save_policy policy;     /* what is saved for the backward pass */
+    const pf_saved_set *saved; /* for PF_SAVE_SELECTED */
     bool fuse;
     int64_t max_tokens, max_labels;
-    pf_compute compute; /* of products with frozen weights */
+    pf_compute compute;    /* of products with frozen weights */
+    const pf_exec *lender; /* whose arena may be used (exec.h), or NULL */
 } pf_loss_graph_options;
 
 typedef struct pf_loss_graph {

@@ -85,7 +85,11 @@ static const golden cases[] = {
     {QA "peft: {lora: {alpha: 8, lora_alpha: 16}}\n",
      "run.yaml:3:25: peft.lora.alpha is given twice (lora_alpha, first at run.yaml:3:22)"},
     {QA "training: {memory_limit: lots}\n", "run.yaml:3:26: training.memory_limit is \"lots\"; it "
-                                            "should be a size such as 7G or 512MiB"},
+                                            "should be a size such as 7G or 512MiB, or a share of "
+                                            "this machine's memory such as 60%"},
+    {QA "training: {memory_limit: 130%}\n",
+     "run.yaml:3:26: training.memory_limit is \"130%\"; it should be a size such as 7G or 512MiB, "
+     "or a share of this machine's memory such as 60%"},
     /* bounds and choices */
     {QA "peft: {lora: {r: 0, dropout: 1}}\n",
      "run.yaml:3:18: peft.lora.r is 0; it should be between 1 and 65536 (8 is usual)\n"
