@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "data/data_stats.h"
 #include "data/preview.h"
+#include "peft/method.h"
 #include "recipes/eval.h"
 #include "recipes/prepared.h"
 #include "recipes/sft.h"
@@ -172,7 +173,10 @@ static peft_status with_config(const peft_run_options *opt, const char *key, boo
     const pf_cfg_source source = {.path = opt != NULL ? opt->config_path : NULL,
                                   .overrides = opt != NULL ? opt->overrides : NULL,
                                   .n_overrides = opt != NULL ? opt->n_overrides : 0};
-    peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_ANY, err);
+    pf_cfg_ext methods[PF_MAX_METHODS];
+    const int n_methods = pf_method_sections(methods);
+    peft_status status =
+        pf_run_cfg_open(&run, &cfg, &a, &source, methods, n_methods, PF_RUN_ANY, err);
     if (status == PEFT_OK && explain)
         status = pf_cfg_explain(&cfg, key, out, err);
     else if (status == PEFT_OK)
@@ -193,5 +197,7 @@ peft_status peft_config_resolve(const peft_run_options *opt, char **json, peft_e
 
 peft_status peft_config_reference(char **text, peft_error *err) {
     pf_buf out = {0};
-    return give_text(&out, pf_run_cfg_markdown(&out, NULL, 0, err), text, err);
+    pf_cfg_ext methods[PF_MAX_METHODS];
+    const int n_methods = pf_method_sections(methods);
+    return give_text(&out, pf_run_cfg_markdown(&out, methods, n_methods, err), text, err);
 }

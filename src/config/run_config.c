@@ -24,25 +24,6 @@ static const pf_cfg_row model_rows[] = {
                 .note = "changes nothing here: code that comes with a model is never run"),
     PF_CFG_END};
 
-const pf_cfg_row pf_lora_cfg_rows[] = {
-    PF_CFG_INT(pf_lora_cfg, r, 8, 1, 65536, "rank of the update", .aliases = "rank lora_r lora_rank"),
-    PF_CFG_FLOAT(pf_lora_cfg, alpha, 16, 0, 1e6, "the update is scaled by alpha / r", .aliases = "lora_alpha"),
-    PF_CFG_FLOAT(pf_lora_cfg, dropout, 0, 0, 1, "share of the input dropped before A, in training only", .aliases = "lora_dropout", .flags = PF_CFG_BELOW_MAX),
-    PF_CFG_STRLIST(pf_lora_cfg, target_modules, "q_proj,v_proj", "a list of module names (suffixes), one regular expression for the full name, or all-linear", .aliases = "lora_target_modules"),
-    PF_CFG_STRLIST(pf_lora_cfg, exclude_modules, NULL, "names (suffixes) or one regular expression: modules left out of target_modules"),
-    PF_CFG_INTLIST(pf_lora_cfg, layers_to_transform, 0, 100000, "only these layers, counted from 0; default: all"),
-    PF_CFG_STRLIST(pf_lora_cfg, layers_pattern, NULL, "name of the list of layers, where it is not layers, h or blocks; needs layers_to_transform"),
-    PF_CFG_NUMMAP(pf_lora_cfg, rank_pattern, 1, 65536, "other ranks for some modules: {name or regular expression: r}", .flags = PF_CFG_WHOLE),
-    PF_CFG_NUMMAP(pf_lora_cfg, alpha_pattern, 0, 1e6, "other alphas for some modules: {name or regular expression: alpha}"),
-    PF_CFG_BOOL(pf_lora_cfg, use_rslora, false, "scale by alpha / sqrt(r) (rank-stabilized LoRA)"),
-    PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
-    PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
-    PF_CFG_ENUM(pf_lora_cfg, init_lora_weights, "true", "true=yes=on=default false=no=off gaussian",
-                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests", .aliases = "init"),
-    PF_CFG_END};
-
-static const pf_cfg_row full_rows[] = {PF_CFG_END};
-
 static const pf_cfg_row peft_rows[] = {
     PF_CFG_ENUM(pf_peft_cfg, method, "lora", NULL, "what is trained: an adapter of this kind, or (full) all weights"),
     PF_CFG_END};
@@ -200,19 +181,11 @@ const pf_cfg_row pf_run_cfg_rows[] = {
     PF_CFG_INT(pf_run_cfg, seed, 42, 0, 9e15, "of everything random; the same seed gives the same bytes"),
     PF_CFG_END};
 
-static const pf_cfg_ext builtin_methods[] = {
-    {"peft", "lora", "low-rank updates of chosen matrices (LoRA, arXiv 2106.09685)", pf_lora_cfg_rows, sizeof(pf_lora_cfg)},
-    {"peft", "full", "all weights of the model; has no keys of its own", full_rows, 1},
-};
 /* clang-format on */
 
 static peft_status open_rows(pf_run_cfg *run, pf_cfg *cfg, pf_arena *a, const pf_cfg_ext *methods,
                              int n_methods, peft_error *err) {
     *run = (pf_run_cfg){0};
-    if (methods == NULL) {
-        methods = builtin_methods;
-        n_methods = (int)PF_COUNT(builtin_methods);
-    }
     return pf_cfg_open(cfg, a, pf_run_cfg_rows, run, methods, n_methods, err);
 }
 
@@ -221,7 +194,7 @@ peft_status pf_run_cfg_open(pf_run_cfg *run, pf_cfg *cfg, pf_arena *a, const pf_
                             peft_error *err) {
     PF_TRY(open_rows(run, cfg, a, methods, n_methods, err));
     PF_TRY(pf_cfg_read(cfg, source, err));
-    pf_run_cfg_check(run, cfg, purpose);
+    pf_run_cfg_check(run, cfg, methods, n_methods, purpose);
     return pf_cfg_finish(cfg, err);
 }
 

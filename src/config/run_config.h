@@ -29,26 +29,9 @@ typedef struct pf_model_cfg {
     bool trust_remote_code;
 } pf_model_cfg;
 
-/* peft.lora; lives here until every reader of it lives in peft/lora/ */
-typedef struct pf_lora_cfg {
-    int64_t r;
-    double alpha, dropout;
-    pf_cfg_strings target_modules; /* single: one regular expression, or "all-linear" */
-    pf_cfg_strings exclude_modules;
-    pf_cfg_ints layers_to_transform;
-    pf_cfg_strings layers_pattern;
-    pf_cfg_map rank_pattern, alpha_pattern; /* name or regular expression -> number */
-    bool use_rslora;
-    const char *bias; /* none all lora_only */
-    pf_cfg_strings modules_to_save;
-    const char *init_lora_weights; /* true false gaussian */
-} pf_lora_cfg;
-
-extern const pf_cfg_row pf_lora_cfg_rows[];
-
 typedef struct pf_peft_cfg {
     const char *method;     /* lora full ...: a section beside it */
-    const void *method_cfg; /* the struct of that section (pf_lora_cfg for lora) */
+    const void *method_cfg; /* the struct of that section */
     bool given;             /* is there a peft section at all? */
 } pf_peft_cfg;
 
@@ -193,8 +176,8 @@ typedef enum pf_run_purpose {
     PF_RUN_PLAN   /* a model; as for TRAIN where data are named */
 } pf_run_purpose;
 
-/* methods: the sections that PEFT methods bring; NULL: lora and full. Both structs live in the
- * arena's lifetime. */
+/* methods: the sections that PEFT methods bring (pf_method_sections of peft/method.h). Both structs
+ * live in the arena's lifetime. */
 peft_status pf_run_cfg_open(pf_run_cfg *run, pf_cfg *cfg, pf_arena *a, const pf_cfg_source *source,
                             const pf_cfg_ext *methods, int n_methods, pf_run_purpose purpose,
                             peft_error *err);
@@ -214,7 +197,8 @@ const char *pf_run_cfg_compute(const pf_run_cfg *run, char *line, size_t n);
 bool pf_metric_greater_is_better(const char *metric);
 
 /* Checks between keys, and what follows from what; called by open. */
-void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose);
+void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods,
+                      pf_run_purpose purpose);
 
 /* docs/config.md, whole. */
 peft_status pf_run_cfg_markdown(pf_buf *out, const pf_cfg_ext *methods, int n_methods,

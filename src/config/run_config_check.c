@@ -63,7 +63,7 @@ static void check_model(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
                         "is \"%.40s\"; it should be auto, cpu, cuda or cuda:N", d);
 }
 
-static void check_peft(pf_run_cfg *run, pf_cfg *cfg) {
+static void check_peft(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods) {
     char path[128];
     snprintf(path, sizeof path, "peft.%.100s", run->peft.method);
     run->peft.method_cfg = pf_cfg_section(cfg, path);
@@ -74,12 +74,10 @@ static void check_peft(pf_run_cfg *run, pf_cfg *cfg) {
             pf_cfg_given(cfg, item->path))
             pf_cfg_note(cfg, "%s is not read: peft.method is %s", item->path, run->peft.method);
     }
-    if (is(run->peft.method, "lora")) {
-        const pf_lora_cfg *lora = run->peft.method_cfg;
-        if (lora != NULL && lora->layers_pattern.list.n > 0 && lora->layers_to_transform.n == 0)
-            pf_cfg_complain(
-                cfg, "peft.lora.layers_pattern",
-                "is given without layers_to_transform; it says where those are counted");
+    for (int i = 0; i < n_methods; i++) {
+        if (is(run->peft.method, methods[i].name) && methods[i].check != NULL &&
+            run->peft.method_cfg != NULL)
+            methods[i].check(cfg, run->peft.method_cfg);
     }
 }
 
@@ -424,10 +422,11 @@ static void check_report_to(pf_run_cfg *run, pf_cfg *cfg) {
     }
 }
 
-void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
+void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods,
+                      pf_run_purpose purpose) {
     if (purpose == PF_RUN_PLAN) purpose = is_empty(run->data.train) ? PF_RUN_MODEL : PF_RUN_TRAIN;
     check_model(run, cfg, purpose);
-    check_peft(run, cfg);
+    check_peft(run, cfg, methods, n_methods);
     check_data(run, cfg, purpose);
     check_length(run, cfg);
     check_schedule(run, cfg);

@@ -158,12 +158,16 @@ struct pf_cfg_row {
 #define PF_CFG_END                                                                                 \
     { .type = PF_CFG_T_END }
 
+struct pf_cfg;
+
 /* A section that another folder brings: it appears as `section`.`name`, and its struct (`size`
  * bytes) is made when the configuration is opened; pf_cfg_section finds it. */
 typedef struct pf_cfg_ext {
     const char *section, *name, *help;
     const pf_cfg_row *rows; /* ends in PF_CFG_END */
     size_t size;
+    /* Rules between its keys: complains (pf_cfg_complain); NULL: none */
+    void (*check)(struct pf_cfg *c, const void *section);
 } pf_cfg_ext;
 
 bool pf_cfg_is_section(const pf_cfg_row *row);

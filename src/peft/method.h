@@ -14,6 +14,7 @@
 #ifndef PF_METHOD_H
 #define PF_METHOD_H
 
+#include "config/cfg.h"
 #include "config/run_config.h"
 #include "graph/param.h"
 #include "nn/model.h"
@@ -46,6 +47,8 @@ struct pf_adapter {
     bool strict;           /* names in cfg must match; false for adapters that come from a folder */
     const char *base_name; /* base_model_name_or_path, for the file; the model's path unless set
                               otherwise */
+    int64_t rank;          /* for what is said about the run; 0: the method has none */
+    double dropout;        /* likewise */
     int64_t extra_params;  /* trained numbers that the base does not have */
     int64_t total_params;  /* base and adapter together, as PEFT prints them */
     pf_trained *trained;
@@ -107,7 +110,13 @@ peft_status pf_adapter_train_shared(pf_adapter *ad, pf_site *site, bool bias, pf
 
 /* --- what a method is --- */
 struct pf_method {
-    const char *name;      /* "lora", as peft.method has it */
+    const char *name; /* "lora", as peft.method has it */
+    const char *help; /* one line, for the configuration reference */
+    /* Its section of the configuration, peft.<name>: rows of a struct of cfg_size bytes, which
+     * arrives as ad->cfg.method_cfg, and rules between its keys (NULL: none). */
+    const pf_cfg_row *cfg_rows;
+    size_t cfg_size;
+    void (*check_cfg)(pf_cfg *c, const void *section);
     const char *paper;     /* title, authors, year, arXiv */
     const char *peft_type; /* "LORA"; NULL: not a PEFT type */
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
@@ -135,5 +144,8 @@ struct pf_method {
 
 extern const pf_method *const pf_method_table[]; /* from methods.def, NULL at the end */
 const pf_method *pf_method_find(const char *name);
+enum { PF_MAX_METHODS = 64 };
+/* The sections of all methods, for pf_run_cfg_open; returns their number. */
+int pf_method_sections(pf_cfg_ext out[PF_MAX_METHODS]);
 
 #endif

@@ -13,6 +13,16 @@ const pf_method *const pf_method_table[] = {
     NULL,
 };
 
+int pf_method_sections(pf_cfg_ext out[PF_MAX_METHODS]) {
+    int n = 0;
+    for (; pf_method_table[n] != NULL; n++) {
+        const pf_method *m = pf_method_table[n];
+        PF_ASSERT(n < PF_MAX_METHODS);
+        out[n] = (pf_cfg_ext){"peft", m->name, m->help, m->cfg_rows, m->cfg_size, m->check_cfg};
+    }
+    return n;
+}
+
 const pf_method *pf_method_find(const char *name) {
     for (int i = 0; pf_method_table[i] != NULL; i++) {
         if (pf_streq(pf_method_table[i]->name, name)) return pf_method_table[i];

@@ -2,6 +2,7 @@
  * read the test rows, evaluate once, print. */
 #include "recipes/eval.h"
 
+#include "peft/method.h"
 #include "base/file.h"
 #include "recipes/prepared.h" /* gives: pf_prepare, pf_prepared_evaluation */
 #include "text/json.h"
@@ -16,7 +17,9 @@ static peft_status choose_adapter(const peft_eval_options *opt, const char **ada
     const pf_cfg_source source = {.path = opt->run.config_path,
                                   .overrides = opt->run.overrides,
                                   .n_overrides = opt->run.n_overrides};
-    PF_TRY(pf_run_cfg_open(&run, &cfg, a, &source, NULL, 0, PF_RUN_EVAL, err));
+    pf_cfg_ext methods[PF_MAX_METHODS];
+    const int n_methods = pf_method_sections(methods);
+    PF_TRY(pf_run_cfg_open(&run, &cfg, a, &source, methods, n_methods, PF_RUN_EVAL, err));
     const char *file = pf_path_join(a, run.training.output_dir, "adapter_config.json");
     PF_CHECK_ALLOC(file, err);
     if (pf_path_exists(file)) {

@@ -1,6 +1,7 @@
 /* prepared.c - see prepared.h. */
 #include "recipes/prepared.h"
 
+#include "peft/method.h"
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -16,7 +17,10 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
                                   .overrides = opt->overrides,
                                   .n_overrides = opt->n_overrides,
                                   .env = (const char *const *)environ};
-    PF_TRY(pf_run_cfg_open(&p->run, &p->cfg, &p->arena, &source, NULL, 0, opt->purpose, err));
+    pf_cfg_ext methods[PF_MAX_METHODS];
+    const int n_methods = pf_method_sections(methods);
+    PF_TRY(pf_run_cfg_open(&p->run, &p->cfg, &p->arena, &source, methods, n_methods, opt->purpose,
+                           err));
     if (opt->purpose == PF_RUN_ANY) return PEFT_OK;
     if (!opt->with_training) {
         for (int i = 0; i < p->cfg.notes.n; i++) PF_INFO("%s", p->cfg.notes.items[i]);

@@ -25,12 +25,8 @@ static pf_curve_context context_of(const pf_sft *s, const char *diverged) {
         .load_best = t->load_best_model_at_end,
         .diverged = diverged,
     };
-    const pf_peft_cfg *peft = &s->p.loaded.adapter->cfg;
-    if (pf_streq(s->p.loaded.adapter->method->name, "lora") && peft->method_cfg != NULL) {
-        const pf_lora_cfg *lora = peft->method_cfg;
-        c.lora_r = lora->r;
-        c.lora_dropout = lora->dropout;
-    }
+    c.lora_r = s->p.loaded.adapter->rank;
+    c.lora_dropout = s->p.loaded.adapter->dropout;
     return c;
 }
 

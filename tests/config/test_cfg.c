@@ -70,8 +70,8 @@ typedef struct root_cfg {
 static const pf_cfg_row rows[] = {PF_CFG_SECTION(root_cfg, top, section_rows, "everything"),
                                   PF_CFG_INT(root_cfg, seed, 42, 0, 9e15, "seed"), PF_CFG_END};
 
-static const pf_cfg_ext ext[] = {{"top", "lora", "low rank", inner_rows, sizeof(inner_cfg)},
-                                 {"top", "dora", "the other", inner_rows, sizeof(inner_cfg)}};
+static const pf_cfg_ext ext[] = {{"top", "lora", "low rank", inner_rows, sizeof(inner_cfg), NULL},
+                                 {"top", "dora", "the other", inner_rows, sizeof(inner_cfg), NULL}};
 
 typedef struct fixture {
     pf_arena arena;

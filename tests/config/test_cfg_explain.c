@@ -3,12 +3,19 @@
  * anew. */
 #include "base/file.h"
 #include "config/run_config.h"
+#include "peft/lora/lora.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+static pf_cfg_ext method_sections[PF_MAX_METHODS];
+
+static int n_method_sections(void) {
+    return pf_method_sections(method_sections);
+}
 
 static void explain(const char *path, const char *const *args, int n, pf_buf *out,
                     peft_error *err) {
@@ -17,7 +24,9 @@ static void explain(const char *path, const char *const *args, int n, pf_buf *ou
     pf_cfg cfg;
     pf_arena_init(&a, "test");
     const pf_cfg_source source = {.overrides = args, .n_overrides = n};
-    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_ANY, err), PEFT_OK);
+    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, method_sections, n_method_sections(),
+                                     PF_RUN_ANY, err),
+                     PEFT_OK);
     (void)pf_cfg_explain(&cfg, path, out, err);
     pf_arena_release(&a);
 }
@@ -86,7 +95,9 @@ static void test_rows_are_well_formed(void **state) {
     peft_error err = {0};
     pf_arena_init(&a, "test");
     const pf_cfg_source source = {0};
-    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_ANY, &err), PEFT_OK);
+    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, method_sections, n_method_sections(),
+                                     PF_RUN_ANY, &err),
+                     PEFT_OK);
     for (int i = 0; i < cfg.n; i++) {
         const pf_cfg_item *item = &cfg.items[i];
         const pf_cfg_row *row = item->row;
@@ -112,7 +123,8 @@ static void test_page_is_current(void **state) {
     const char *path = TEST_SOURCE_DIR "/docs/config.md";
     pf_buf page = {0}, stored = {0};
     peft_error err = {0};
-    assert_int_equal(pf_run_cfg_markdown(&page, NULL, 0, &err), PEFT_OK);
+    assert_int_equal(pf_run_cfg_markdown(&page, method_sections, n_method_sections(), &err),
+                     PEFT_OK);
     if (getenv("UPDATE_DOCS") != NULL)
         assert_int_equal(pf_write_file(path, page.data, page.len, &err), PEFT_OK);
     if (pf_read_file(&stored, path, 1 << 20, &err) != PEFT_OK) fail_msg("%s", err.message);

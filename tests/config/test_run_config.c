@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "config/run_config.h"
+#include "peft/lora/lora.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+static pf_cfg_ext method_sections[PF_MAX_METHODS];
+
+static int n_method_sections(void) {
+    return pf_method_sections(method_sections);
+}
 
 #define GOLDEN TEST_SOURCE_DIR "/tests/golden/config/"
 
@@ -31,8 +38,8 @@ static void load(fixture *f, const char *path, const char *text, const char *con
                                   .text_name = "t.yaml",
                                   .overrides = args,
                                   .n_overrides = n};
-    f->status =
-        pf_run_cfg_open(&f->run, &f->cfg, &f->arena, &source, NULL, 0, PF_RUN_TRAIN, &f->err);
+    f->status = pf_run_cfg_open(&f->run, &f->cfg, &f->arena, &source, method_sections,
+                                n_method_sections(), PF_RUN_TRAIN, &f->err);
     if (f->status != PEFT_OK) return;
     assert_int_equal(pf_run_cfg_notes(&f->run, &f->cfg, NULL, 0, &f->arena, &f->notes, &f->err),
                      PEFT_OK);
@@ -361,7 +368,7 @@ typedef struct toy_cfg {
 static void test_method_of_another_folder(void **state) {
     (void)state;
     static const pf_cfg_row toy_rows[] = {PF_CFG_INT(toy_cfg, depth, 2, 1, 9, "depth"), PF_CFG_END};
-    static const pf_cfg_ext methods[] = {{"peft", "toy", "a toy", toy_rows, sizeof(toy_cfg)}};
+    static const pf_cfg_ext methods[] = {{"peft", "toy", "a toy", toy_rows, sizeof(toy_cfg), NULL}};
     pf_arena a;
     pf_run_cfg run;
     pf_cfg cfg;
@@ -404,7 +411,8 @@ static void test_purposes(void **state) {
         peft_error err = {0};
         pf_arena_init(&a, "test");
         const pf_cfg_source source = {.text = cases[i].text, .text_len = strlen(cases[i].text)};
-        assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, cases[i].purpose, &err),
+        assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, method_sections,
+                                         n_method_sections(), cases[i].purpose, &err),
                          cases[i].status);
         pf_arena_release(&a);
     }
@@ -425,7 +433,8 @@ static void test_out_of_memory(void **state) {
         const pf_cfg_source source = {
             .path = GOLDEN "every-key.yaml", .overrides = args, .n_overrides = 3};
         pf_alloc_fail_at(n);
-        peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_TRAIN, &err);
+        peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, method_sections,
+                                             n_method_sections(), PF_RUN_TRAIN, &err);
         pf_alloc_fail_at(0);
         pf_arena_release(&a);
         assert_true(status == PEFT_E_NOMEM || status == PEFT_E_CONFIG);

@@ -1,12 +1,19 @@
 /* test_run_config_errors.c - what a user reads when the configuration is wrong. Every text is
  * golden: a change here is a change of what users see. */
 #include "config/run_config.h"
+#include "peft/lora/lora.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+static pf_cfg_ext method_sections[PF_MAX_METHODS];
+
+static int n_method_sections(void) {
+    return pf_method_sections(method_sections);
+}
 
 #define BASE "model: {name_or_path: m}\n"
 #define QA   BASE "data: {train: t.csv, prompt: \"{q}\", target: \"{a}\", test_size: 0.1}\n"
@@ -217,7 +224,8 @@ static void test_golden(void **state) {
         pf_arena_init(&a, "test");
         const pf_cfg_source source = {
             .text = cases[i].text, .text_len = strlen(cases[i].text), .text_name = "run.yaml"};
-        peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_TRAIN, &err);
+        peft_status status = pf_run_cfg_open(&run, &cfg, &a, &source, method_sections,
+                                             n_method_sections(), PF_RUN_TRAIN, &err);
         if (strcmp(err.message, cases[i].message) != 0) {
             print_error("case %d is\n%s\n", (int)i, err.message);
             wrong++;
@@ -251,7 +259,8 @@ static void test_right_ones(void **state) {
         pf_arena_init(&a, "test");
         const pf_cfg_source source = {
             .text = right[i], .text_len = strlen(right[i]), .text_name = "run.yaml"};
-        assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_TRAIN, &err),
+        assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, method_sections,
+                                         n_method_sections(), PF_RUN_TRAIN, &err),
                          PEFT_OK);
         assert_string_equal(err.message, "");
         pf_arena_release(&a);
@@ -266,7 +275,8 @@ static void test_missing_file(void **state) {
     peft_error err = {0};
     pf_arena_init(&a, "test");
     const pf_cfg_source source = {.path = "no/such/run.yaml"};
-    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_TRAIN, &err),
+    assert_int_equal(pf_run_cfg_open(&run, &cfg, &a, &source, method_sections, n_method_sections(),
+                                     PF_RUN_TRAIN, &err),
                      PEFT_E_MISSING);
     assert_non_null(strstr(err.message, "no/such/run.yaml"));
     pf_arena_release(&a);

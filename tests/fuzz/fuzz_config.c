@@ -1,11 +1,18 @@
 /* fuzz_config.c - any text as a configuration, and its first line as an override: read, checked,
  * dumped, explained. The dump of whatever is accepted has to be JSON. */
 #include "config/run_config.h"
+#include "peft/lora/lora.h"
 #include "text/json.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+static pf_cfg_ext method_sections[PF_MAX_METHODS];
+
+static int n_method_sections(void) {
+    return pf_method_sections(method_sections);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,7 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                       .overrides = overrides,
                                       .n_overrides = n,
                                       .env = n > 0 ? env : NULL};
-        if (pf_run_cfg_open(&run, &cfg, &a, &source, NULL, 0, PF_RUN_ANY, NULL) != PEFT_OK)
+        if (pf_run_cfg_open(&run, &cfg, &a, &source, method_sections, n_method_sections(),
+                            PF_RUN_ANY, NULL) != PEFT_OK)
             continue;
         pf_buf out = {0};
         json_t *v = NULL;

@@ -3,6 +3,7 @@
 #define PEFT_TEST_H
 
 #include "models/model_test.h"
+#include "peft/lora/lora.h"
 #include "peft/method.h"
 
 #define GOLDEN TEST_SOURCE_DIR "/tests/golden"

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "models/model_open.h"
+#include "peft/lora/lora.h"
 #include "peft/method.h"
 #include "text/json.h"
 #include "train/loss_graph.h"

@@ -30,8 +30,13 @@ static peft_status full_init(pf_adapter *ad, uint64_t seed, peft_error *err) {
     return PEFT_OK;
 }
 
+static const pf_cfg_row rows[] = {PF_CFG_END};
+
 const pf_method pf_method_full = {
     .name = "full",
+    .help = "all weights of the model; has no keys of its own",
+    .cfg_rows = rows,
+    .cfg_size = 1,
     .paper = "all weights, no adapter",
     .attach = full_attach,
     .init = full_init,

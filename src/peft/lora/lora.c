@@ -5,7 +5,7 @@
  * r), and the update of token t is scale * B A[:, t], without dropout. W stays frozen and never has
  * a gradient; no (out, in) update matrix ever exists, in training or in generation. Biases (bias:
  * all, lora_only) and whole modules (modules_to_save) are trained beside, as peft does. Names and
- * initial distributions are peft's. Which modules: lora_targets.c; the file: lora_config.c. */
+ * initial distributions are peft's. Which modules: peft/targets.c; the file: lora_config.c. */
 #include "peft/lora/lora.h"
 
 #include "base/hash.h"
@@ -13,13 +13,10 @@
 #include "base/rng.h"
 #include "ops/embed/embed.h"
 #include "ops/matmul/lowrank.h"
-#include "peft/lora/lora_targets.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#define PREFIX "base_model.model."
 
 typedef struct lora_site {
     pf_param *a, *b; // linear, head: (r,in), (out,r); embedding: (r,V), (C,r)
@@ -81,12 +78,12 @@ static const pf_site_hooks embedding_hooks = {.output = embedding_output};
 
 static peft_status add_param(pf_adapter *ad, const pf_site *site, const char *suffix, int64_t rows,
                              int64_t cols, pf_param **out, peft_error *err) {
-    const char *name = pf_arena_printf(&ad->arena, PREFIX "%s%s", site->name, suffix);
+    const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s%s", site->name, suffix);
     PF_CHECK_ALLOC(name, err);
     return pf_adapter_add_param(ad, name, rows, cols, out, err);
 }
 
-static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_lora_target *t,
+static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_target *t,
                                pf_site *site, peft_error *err) {
     const pf_site_hooks *hooks = site->kind == PF_SITE_HEAD ? &head_hooks : &linear_hooks;
     lora_site *l = PF_NEW(&ad->arena, lora_site);
@@ -107,21 +104,10 @@ static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_
     return pf_adapter_hook(ad, site, hooks, l, err);
 }
 
-/* Weight and bias of a module in modules_to_save: copies, the base keeps its own. */
-static peft_status attach_whole(pf_adapter *ad, pf_site *site, peft_error *err) {
-    const char *name = pf_arena_printf(&ad->arena, PREFIX "%s.weight", site->name);
-    PF_CHECK_ALLOC(name, err);
-    PF_TRY(pf_adapter_train_whole(ad, site, false, name, true, err));
-    if (site->bias == NULL) return PEFT_OK;
-    name = pf_arena_printf(&ad->arena, PREFIX "%s.bias", site->name);
-    PF_CHECK_ALLOC(name, err);
-    return pf_adapter_train_whole(ad, site, true, name, true, err);
-}
-
 /* The base's own bias, trained in place. peft finds it below base_layer where LoRA acts. */
 static peft_status attach_bias(pf_adapter *ad, pf_site *site, bool has_lora, peft_error *err) {
-    const char *name =
-        pf_arena_printf(&ad->arena, PREFIX "%s%s.bias", site->name, has_lora ? ".base_layer" : "");
+    const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s%s.bias", site->name,
+                                       has_lora ? ".base_layer" : "");
     PF_CHECK_ALLOC(name, err);
     return pf_adapter_train_whole(ad, site, true, name, false, err);
 }
@@ -132,20 +118,23 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
     const bool all_biases = pf_streq(cfg->bias, "all"),
                lora_biases = pf_streq(cfg->bias, "lora_only");
     int n_biases = 0;
-    pf_lora_target *targets;
+    pf_target *targets;
     lora *st = PF_NEW(&ad->arena, lora);
     PF_CHECK_ALLOC(st, err);
     st->at = PF_NEW_ARRAY(&ad->arena, lora_site *, m->n_sites);
     PF_CHECK_ALLOC(st->at, err);
     ad->state = st;
-    PF_TRY(pf_lora_find_targets(ad, cfg, &targets, err));
+    ad->rank = cfg->r;
+    ad->dropout = cfg->dropout;
+    const pf_target_rules rules = pf_lora_rules(cfg);
+    PF_TRY(pf_find_targets(ad, &rules, &targets, err));
     for (int i = 0; i < m->n_sites; i++) {
         pf_site *site = m->sites[i];
-        if (targets[i].lora) PF_TRY(attach_lora(ad, cfg, &targets[i], site, err));
-        if (targets[i].whole) PF_TRY(attach_whole(ad, site, err));
+        if (targets[i].hit) PF_TRY(attach_lora(ad, cfg, &targets[i], site, err));
+        if (targets[i].whole) PF_TRY(pf_attach_whole(ad, site, err));
         if (site->bias == NULL || targets[i].whole) continue;
-        if (all_biases || (lora_biases && targets[i].lora)) {
-            PF_TRY(attach_bias(ad, site, targets[i].lora, err));
+        if (all_biases || (lora_biases && targets[i].hit)) {
+            PF_TRY(attach_bias(ad, site, targets[i].hit, err));
             n_biases++;
         }
     }
@@ -284,6 +273,10 @@ static bool lora_has_dropout(const pf_adapter *ad) {
 const pf_method pf_method_lora = {
     .name = "lora",
     .paper = "LoRA: Low-Rank Adaptation of Large Language Models, Hu et al. 2021, arXiv 2106.09685",
+    .help = "low-rank updates of chosen matrices (LoRA, arXiv 2106.09685)",
+    .cfg_rows = pf_lora_cfg_rows,
+    .cfg_size = sizeof(pf_lora_cfg),
+    .check_cfg = pf_lora_check_config,
     .peft_type = "LORA",
     .attach = lora_attach,
     .init = lora_init,

@@ -1,4 +1,5 @@
-/* lora_config.c - LoRA's part of adapter_config.json, as peft's LoraConfig has it.
+/* lora_config.c - LoRA's section of a configuration, and its part of adapter_config.json as peft's
+ * LoraConfig has it.
  *
  * Reading: missing keys have LoraConfig's defaults, unknown keys are passed over (peft adds some
  * with every release), and what would change the numbers but is not done here is refused by name.
@@ -6,11 +7,55 @@
 #include "peft/lora/lora.h"
 
 #include "base/buf.h"
-#include "peft/lora/lora_targets.h"
 #include "text/json.h"
 
 #include <math.h>
 #include <string.h>
+
+/* ---- the section ----------------------------------------------------------------------------- */
+
+/* clang-format off */
+const pf_cfg_row pf_lora_cfg_rows[] = {
+    PF_CFG_INT(pf_lora_cfg, r, 8, 1, 65536, "rank of the update", .aliases = "rank lora_r lora_rank"),
+    PF_CFG_FLOAT(pf_lora_cfg, alpha, 16, 0, 1e6, "the update is scaled by alpha / r", .aliases = "lora_alpha"),
+    PF_CFG_FLOAT(pf_lora_cfg, dropout, 0, 0, 1, "share of the input dropped before A, in training only", .aliases = "lora_dropout", .flags = PF_CFG_BELOW_MAX),
+    PF_CFG_STRLIST(pf_lora_cfg, target_modules, "q_proj,v_proj", "a list of module names (suffixes), one regular expression for the full name, or all-linear", .aliases = "lora_target_modules"),
+    PF_CFG_STRLIST(pf_lora_cfg, exclude_modules, NULL, "names (suffixes) or one regular expression: modules left out of target_modules"),
+    PF_CFG_INTLIST(pf_lora_cfg, layers_to_transform, 0, 100000, "only these layers, counted from 0; default: all"),
+    PF_CFG_STRLIST(pf_lora_cfg, layers_pattern, NULL, "name of the list of layers, where it is not layers, h or blocks; needs layers_to_transform"),
+    PF_CFG_NUMMAP(pf_lora_cfg, rank_pattern, 1, 65536, "other ranks for some modules: {name or regular expression: r}", .flags = PF_CFG_WHOLE),
+    PF_CFG_NUMMAP(pf_lora_cfg, alpha_pattern, 0, 1e6, "other alphas for some modules: {name or regular expression: alpha}"),
+    PF_CFG_BOOL(pf_lora_cfg, use_rslora, false, "scale by alpha / sqrt(r) (rank-stabilized LoRA)"),
+    PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
+    PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
+    PF_CFG_ENUM(pf_lora_cfg, init_lora_weights, "true", "true=yes=on=default false=no=off gaussian",
+                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests", .aliases = "init"),
+    PF_CFG_END};
+/* clang-format on */
+
+void pf_lora_check_config(pf_cfg *c, const void *section) {
+    const pf_lora_cfg *lora = section;
+    if (lora->layers_pattern.list.n > 0 && lora->layers_to_transform.n == 0)
+        pf_cfg_complain(c, "peft.lora.layers_pattern",
+                        "is given without layers_to_transform; it says where those are counted");
+}
+
+pf_target_rules pf_lora_rules(const pf_lora_cfg *cfg) {
+    return (pf_target_rules){.key = "peft.lora",
+                             .what = "LoRA",
+                             .kinds = 1u << PF_SITE_LINEAR | 1u << PF_SITE_EMBEDDING |
+                                      1u << PF_SITE_HEAD,
+                             .acts_on = "linear layers, embeddings and the head",
+                             .target_modules = cfg->target_modules,
+                             .exclude_modules = cfg->exclude_modules,
+                             .layers_to_transform = cfg->layers_to_transform,
+                             .layers_pattern = cfg->layers_pattern,
+                             .modules_to_save = cfg->modules_to_save,
+                             .rank_pattern = cfg->rank_pattern,
+                             .alpha_pattern = cfg->alpha_pattern,
+                             .r = cfg->r,
+                             .alpha = cfg->alpha};
+}
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -198,12 +243,13 @@ static json_t *map(const pf_cfg_map *m) {
 
 peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_error *err) {
     const pf_lora_cfg *l = ad->cfg.method_cfg;
+    const pf_target_rules rules = pf_lora_rules(l);
     pf_arena scratch;
     pf_strlist targets;
     bool single;
     int bad = 0;
     pf_arena_init(&scratch, "scratch");
-    peft_status status = pf_lora_target_names(ad, l, &scratch, &targets, &single, err);
+    peft_status status = pf_target_names(ad, &rules, &scratch, &targets, &single, err);
     if (status == PEFT_OK)
         bad |= json_object_set_new(c, "target_modules", list_or_text(&targets, single));
     pf_arena_release(&scratch);

@@ -1,11 +1,11 @@
-/* lora_targets.c - from names and patterns to sites; see lora_targets.h.
+/* targets.c - from names and patterns to sites; see targets.h.
  *
  * The rules are those of peft's tuners_utils.check_target_module_exists and of _set_trainable, in
  * their order: what is excluded or trained whole is no target; then the list or the expression;
  * then the layers. What peft passes over (a name in a list that matches nothing) is an error here
  * while a configuration attaches, for it is a misspelling more often than not. Adapters from a
  * folder are let pass: their tensors are checked one by one. */
-#include "peft/lora/lora_targets.h"
+#include "peft/targets.h"
 
 #include "base/buf.h"
 #include "base/log.h"
@@ -17,12 +17,12 @@
 #include <strings.h>
 
 typedef struct rules {
-    const pf_adapter *ad;
-    const pf_lora_cfg *cfg;
+    pf_adapter *ad;
+    const pf_target_rules *cfg;
     pf_strlist targets;
     bool all_linear;
     pf_pattern *target, *exclude; /* when one text is given in place of a list */
-    pf_pattern **saved;           /* modules_to_save as patterns that keep LoRA away */
+    pf_pattern **saved;           /* modules_to_save as patterns that keep the method away */
     pf_pattern **layers;          /* where in a path the number of the layer stands */
     pf_pattern **rank, **alpha;
     int n_saved, n_layers, n_rank, n_alpha;
@@ -44,6 +44,16 @@ static void release_rules(rules *r) {
     free_patterns(r->rank, r->n_rank);
     free_patterns(r->alpha, r->n_alpha);
     pf_free(r->target_hit);
+}
+
+/* "peft.lora.rank_pattern" for messages; lives as long as the adapter. */
+static const char *key_of(const rules *r, const char *name) {
+    const char *key = pf_arena_printf(&r->ad->arena, "%s.%s", r->cfg->key, name);
+    return key != NULL ? key : name;
+}
+
+static const char *const *usual_targets(const pf_adapter *ad, const pf_target_rules *c) {
+    return c->usual != NULL ? c->usual : ad->model->family->default_targets;
 }
 
 static bool is_all_linear(const pf_cfg_strings *s) {
@@ -74,8 +84,8 @@ static peft_status make_map(const pf_cfg_map *map, const char *key, pf_pattern *
 }
 
 static peft_status make_layers(rules *r, peft_error *err) {
-    const pf_lora_cfg *c = r->cfg;
-    const char *key = "peft.lora.layers_pattern";
+    const pf_target_rules *c = r->cfg;
+    const char *key = key_of(r, "layers_pattern");
     int n = c->layers_pattern.list.n;
     PF_TRY(new_list(&r->layers, n, err));
     if (c->layers_to_transform.n == 0) return PEFT_OK;
@@ -92,46 +102,47 @@ static peft_status make_layers(rules *r, peft_error *err) {
 }
 
 static peft_status check_combination(const rules *r, peft_error *err) {
-    const pf_lora_cfg *c = r->cfg;
+    const pf_target_rules *c = r->cfg;
     if (c->layers_to_transform.n > 0 && is_expression(&c->target_modules) && !r->all_linear) {
-        return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora.layers_to_transform cannot go with a regular expression in "
-                       "target_modules; put the "
-                       "layers into the expression, or give target_modules as a list");
+        return PF_FAIL(
+            err, PEFT_E_CONFIG,
+            "%s.layers_to_transform cannot go with a regular expression in target_modules; put "
+            "the layers into the expression, or give target_modules as a list",
+            c->key);
     }
     if (c->layers_pattern.list.n > 0 && c->layers_to_transform.n == 0) {
-        return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora.layers_pattern needs layers_to_transform beside it");
+        return PF_FAIL(err, PEFT_E_CONFIG, "%s.layers_pattern needs layers_to_transform beside it",
+                       c->key);
     }
     return PEFT_OK;
 }
 
 static peft_status make_rules(rules *r, peft_error *err) {
-    const pf_lora_cfg *c = r->cfg;
+    const pf_target_rules *c = r->cfg;
     r->all_linear = is_all_linear(&c->target_modules);
     PF_TRY(check_combination(r, err));
     r->targets = c->target_modules.list;
     if (r->targets.n == 0) {
-        const char *const *names = r->ad->model->family->default_targets;
+        const char *const *names = usual_targets(r->ad, c);
         r->targets.items = (const char **)names;
         while (names[r->targets.n] != NULL) r->targets.n++;
     } else if (is_expression(&c->target_modules) && !r->all_linear) {
-        PF_TRY(pf_pattern_new(&r->target, "peft.lora.target_modules", "", r->targets.items[0], "",
+        PF_TRY(pf_pattern_new(&r->target, key_of(r, "target_modules"), "", r->targets.items[0], "",
                               true, err));
     }
     if (is_expression(&c->exclude_modules)) {
-        PF_TRY(pf_pattern_new(&r->exclude, "peft.lora.exclude_modules", "",
+        PF_TRY(pf_pattern_new(&r->exclude, key_of(r, "exclude_modules"), "",
                               c->exclude_modules.list.items[0], "", true, err));
     }
     PF_TRY(new_list(&r->saved, c->modules_to_save.list.n, err));
     for (; r->n_saved < c->modules_to_save.list.n; r->n_saved++) {
-        PF_TRY(pf_pattern_new(&r->saved[r->n_saved], "peft.lora.modules_to_save",
+        PF_TRY(pf_pattern_new(&r->saved[r->n_saved], key_of(r, "modules_to_save"),
                               "(?:^|.*\\.)(?:", c->modules_to_save.list.items[r->n_saved],
                               ")(?:$|\\..*)", false, err));
     }
     PF_TRY(make_layers(r, err));
-    PF_TRY(make_map(&c->rank_pattern, "peft.lora.rank_pattern", &r->rank, &r->n_rank, err));
-    PF_TRY(make_map(&c->alpha_pattern, "peft.lora.alpha_pattern", &r->alpha, &r->n_alpha, err));
+    PF_TRY(make_map(&c->rank_pattern, key_of(r, "rank_pattern"), &r->rank, &r->n_rank, err));
+    PF_TRY(make_map(&c->alpha_pattern, key_of(r, "alpha_pattern"), &r->alpha, &r->n_alpha, err));
 
     size_t n = (size_t)r->targets.n, e = (size_t)c->exclude_modules.list.n, s = (size_t)r->n_saved;
     r->target_hit = pf_calloc(n + e + s + (size_t)r->n_rank + (size_t)r->n_alpha + 1, sizeof(bool));
@@ -224,30 +235,29 @@ static peft_status from_pattern(const pf_cfg_map *map, pf_pattern *const *list, 
     return PEFT_OK;
 }
 
-static peft_status judge(rules *r, const pf_site *site, pf_lora_target *t, peft_error *err) {
+static peft_status judge(rules *r, const pf_site *site, pf_target *t, peft_error *err) {
     bool excluded, target;
     double rank;
     t->whole = site->weight != NULL && is_saved_whole(r, site->name);
     PF_TRY(is_excluded(r, site->name, &excluded, err));
     PF_TRY(is_target(r, site, &target, err));
     if (target && excluded) r->any_excluded = true;
-    t->lora = target && !excluded;
-    if (!t->lora) return PEFT_OK;
-    if (site->kind != PF_SITE_LINEAR && site->kind != PF_SITE_EMBEDDING &&
-        site->kind != PF_SITE_HEAD) {
-        return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora.target_modules: %s is a%s %s; LoRA acts on linear layers, "
-                       "embeddings and the head%s",
-                       site->name, site->kind == PF_SITE_ATTENTION_PREFIX ? "n" : "",
-                       pf_site_kind_name(site->kind),
+    t->hit = target && !excluded;
+    if (!t->hit) return PEFT_OK;
+    if ((r->cfg->kinds >> site->kind & 1) == 0) {
+        return PF_FAIL(err, PEFT_E_CONFIG, "%s.target_modules: %s is a%s %s; %s acts on %s%s",
+                       r->cfg->key, site->name, site->kind == PF_SITE_ATTENTION_PREFIX ? "n" : "",
+                       pf_site_kind_name(site->kind), r->cfg->what, r->cfg->acts_on,
                        site->kind == PF_SITE_NORM ? " (modules_to_save trains it whole)" : "");
     }
     if (t->whole) {
-        return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora: %s is in target_modules and, by modules_to_save, trained whole; "
-                       "it can be one of them",
-                       site->name);
+        return PF_FAIL(
+            err, PEFT_E_CONFIG,
+            "%s: %s is in target_modules and, by modules_to_save, trained whole; it can be one "
+            "of them",
+            r->cfg->key, site->name);
     }
+    if (r->cfg->r == 0) return PEFT_OK; /* a method without ranks */
     PF_TRY(from_pattern(&r->cfg->rank_pattern, r->rank, r->rank_hit, site->name, (double)r->cfg->r,
                         &rank, err));
     PF_TRY(from_pattern(&r->cfg->alpha_pattern, r->alpha, r->alpha_hit, site->name, r->cfg->alpha,
@@ -255,8 +265,8 @@ static peft_status judge(rules *r, const pf_site *site, pf_lora_target *t, peft_
     t->r = (int64_t)rank;
     if (t->r < 1 || t->r > 65536 || (double)t->r != rank) {
         return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora: the rank of %s is %g; it should be a whole number, 8 is usual",
-                       site->name, rank);
+                       "%s: the rank of %s is %g; it should be a whole number, 8 is usual",
+                       r->cfg->key, site->name, rank);
     }
     return PEFT_OK;
 }
@@ -300,8 +310,8 @@ static peft_status fail_unmatched(const rules *r, const char *key, const char *n
         if (known.n > 12) pf_buf_adds(&hint, ", ...");
     }
     if (status == PEFT_OK) {
-        status = PF_FAIL(err, PEFT_E_CONFIG, "peft.lora.%s: '%s' matches no module of %s (%s); %s",
-                         key, name, m->name, m->architecture, pf_buf_str(&hint));
+        status = PF_FAIL(err, PEFT_E_CONFIG, "%s.%s: '%s' matches no module of %s (%s); %s",
+                         r->cfg->key, key, name, m->name, m->architecture, pf_buf_str(&hint));
     }
     pf_buf_free(&hint);
     pf_arena_release(&scratch);
@@ -316,16 +326,17 @@ static peft_status fail_expression(const rules *r, peft_error *err) {
         if (m->sites[i]->kind == PF_SITE_LINEAR) example = m->sites[i]->name;
         if (pf_path_has_suffix(m->sites[i]->name, text)) {
             return PF_FAIL(err, PEFT_E_CONFIG,
-                           "peft.lora.target_modules: '%s' is one text, so a regular expression "
-                           "for whole paths, and "
-                           "%s is no whole path; write [%s] for every module of that name",
-                           text, text, text);
+                           "%s.target_modules: '%s' is one text, so a regular expression for whole "
+                           "paths, and %s is no whole path; write [%s] for every module of that "
+                           "name",
+                           r->cfg->key, text, text, text);
         }
     }
-    return PF_FAIL(err, PEFT_E_CONFIG,
-                   "peft.lora.target_modules: the expression '%s' matches no whole path of %s "
-                   "(%s), such as %s",
-                   text, m->name, m->architecture, example);
+    return PF_FAIL(
+        err, PEFT_E_CONFIG,
+        "%s.target_modules: the expression '%s' matches no whole path of %s (%s), such as "
+        "%s",
+        r->cfg->key, text, m->name, m->architecture, example);
 }
 
 static peft_status check_list(const rules *r, const char *key, const pf_strlist *names,
@@ -338,12 +349,11 @@ static peft_status check_list(const rules *r, const char *key, const pf_strlist 
 
 static peft_status check_map(const rules *r, const char *key, const pf_cfg_map *map,
                              const bool *hit, peft_error *err) {
-    (void)r;
     for (int i = 0; i < map->n; i++) {
         if (hit[i]) continue;
         return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora.%s: '%s' matches none of the modules that LoRA acts on", key,
-                       map->items[i].key);
+                       "%s.%s: '%s' matches none of the modules that %s acts on", r->cfg->key, key,
+                       map->items[i].key, r->cfg->what);
     }
     return PEFT_OK;
 }
@@ -353,14 +363,15 @@ static peft_status check_layers(const rules *r, peft_error *err) {
     for (int i = 0; i < layers->n; i++) {
         if (layers->items[i] >= 0 && layers->items[i] < r->ad->model->n_layers) continue;
         return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.lora.layers_to_transform: there is no layer %lld; %s has 0 to %d",
-                       (long long)layers->items[i], r->ad->model->name, r->ad->model->n_layers - 1);
+                       "%s.layers_to_transform: there is no layer %lld; %s has 0 to %d",
+                       r->cfg->key, (long long)layers->items[i], r->ad->model->name,
+                       r->ad->model->n_layers - 1);
     }
     return PEFT_OK;
 }
 
-static peft_status check_hits(const rules *r, int n_lora, peft_error *err) {
-    const pf_lora_cfg *c = r->cfg;
+static peft_status check_hits(const rules *r, int n_hit, peft_error *err) {
+    const pf_target_rules *c = r->cfg;
     const pf_model *m = r->ad->model;
     if (r->ad->strict) {
         if (r->target == NULL && !r->all_linear) {
@@ -370,17 +381,18 @@ static peft_status check_hits(const rules *r, int n_lora, peft_error *err) {
         PF_TRY(check_list(r, "modules_to_save", &c->modules_to_save.list, r->saved_hit, err));
         PF_TRY(check_layers(r, err));
     }
-    if (n_lora == 0) {
+    if (n_hit == 0) {
         if (r->any_excluded) {
-            return PF_FAIL(err, PEFT_E_CONFIG,
-                           "peft.lora: every module that target_modules names is taken away by "
-                           "exclude_modules or "
-                           "modules_to_save");
+            return PF_FAIL(
+                err, PEFT_E_CONFIG,
+                "%s: every module that target_modules names is taken away by exclude_modules "
+                "or modules_to_save",
+                c->key);
         }
         if (r->target != NULL) return fail_expression(r, err);
-        return PF_FAIL(
-            err, PEFT_E_CONFIG, "peft.lora.target_modules matches no module of %s (%s)%s", m->name,
-            m->architecture, c->layers_to_transform.n > 0 ? " in layers_to_transform" : "");
+        return PF_FAIL(err, PEFT_E_CONFIG, "%s.target_modules matches no module of %s (%s)%s",
+                       c->key, m->name, m->architecture,
+                       c->layers_to_transform.n > 0 ? " in layers_to_transform" : "");
     }
     if (r->ad->strict) {
         PF_TRY(check_map(r, "rank_pattern", &c->rank_pattern, r->rank_hit, err));
@@ -391,31 +403,31 @@ static peft_status check_hits(const rules *r, int n_lora, peft_error *err) {
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-static peft_status judge_all(rules *r, pf_lora_target *targets, peft_error *err) {
+static peft_status judge_all(rules *r, pf_target *targets, peft_error *err) {
     const pf_model *m = r->ad->model;
-    int n_lora = 0;
+    int n_hit = 0;
     PF_TRY(make_rules(r, err));
     for (int i = 0; i < m->n_sites; i++) {
         PF_TRY(judge(r, m->sites[i], &targets[i], err));
-        n_lora += targets[i].lora;
+        n_hit += targets[i].hit;
     }
-    return check_hits(r, n_lora, err);
+    return check_hits(r, n_hit, err);
 }
 
-peft_status pf_lora_find_targets(pf_adapter *ad, const pf_lora_cfg *cfg, pf_lora_target **out,
-                                 peft_error *err) {
+peft_status pf_find_targets(pf_adapter *ad, const pf_target_rules *cfg, pf_target **out,
+                            peft_error *err) {
     rules r = {.ad = ad, .cfg = cfg};
-    *out = PF_NEW_ARRAY(&ad->arena, pf_lora_target, ad->model->n_sites);
+    *out = PF_NEW_ARRAY(&ad->arena, pf_target, ad->model->n_sites);
     PF_CHECK_ALLOC(*out, err);
     peft_status status = judge_all(&r, *out, err);
     release_rules(&r);
     return status;
 }
 
-peft_status pf_lora_target_names(const pf_adapter *ad, const pf_lora_cfg *cfg, pf_arena *a,
-                                 pf_strlist *names, bool *single, peft_error *err) {
+peft_status pf_target_names(const pf_adapter *ad, const pf_target_rules *cfg, pf_arena *a,
+                            pf_strlist *names, bool *single, peft_error *err) {
     const pf_model *m = ad->model;
-    const char *const *usual = m->family->default_targets;
+    const char *const *usual = usual_targets(ad, cfg);
     *names = cfg->target_modules.list;
     *single = is_expression(&cfg->target_modules) && !is_all_linear(&cfg->target_modules);
     if (names->n > 0 && !is_all_linear(&cfg->target_modules)) return PEFT_OK;
@@ -431,4 +443,14 @@ peft_status pf_lora_target_names(const pf_adapter *ad, const pf_lora_cfg *cfg, p
         }
     }
     return PEFT_OK;
+}
+
+peft_status pf_attach_whole(pf_adapter *ad, pf_site *site, peft_error *err) {
+    const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.weight", site->name);
+    PF_CHECK_ALLOC(name, err);
+    PF_TRY(pf_adapter_train_whole(ad, site, false, name, true, err));
+    if (site->bias == NULL) return PEFT_OK;
+    name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.bias", site->name);
+    PF_CHECK_ALLOC(name, err);
+    return pf_adapter_train_whole(ad, site, true, name, true, err);
 }
