@@ -2,12 +2,37 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 double pf_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Field 22 of /proc/self/stat is the start in clock ticks since boot; the second field is a name
+ * in parentheses that may hold anything. */
+double pf_process_age(void) {
+    FILE *f = fopen("/proc/self/stat", "re");
+    if (f == NULL) return 0;
+    char text[1024];
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    char *at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 22; field++) {
+        at = strchr(at, ' ');
+        if (at != NULL) at++;
+    }
+    long ticks = sysconf(_SC_CLK_TCK);
+    struct timespec now;
+    if (at == NULL || ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+    double age = (double)now.tv_sec + (double)now.tv_nsec * 1e-9 -
+                 (double)strtoull(at, NULL, 10) / (double)ticks;
+    return age > 0 ? age : 0;
 }
 
 double pf_wall(void) {

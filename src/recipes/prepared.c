@@ -252,13 +252,18 @@ static peft_status choose_compute(pf_prepared *p, peft_error *err) {
 
 static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     PF_TRY(read_config(p, opt, err));
+    pf_run_timing_phase(&p->timing, "config");
     PF_TRY(open_model(p, opt, err));
+    pf_run_timing_phase(&p->timing, "model");
     if (opt->with_data) PF_TRY(read_data(p, opt, err));
+    pf_run_timing_phase(&p->timing, "data");
     if (opt->with_training) PF_TRY(choose_compute(p, err));
+    pf_run_timing_phase(&p->timing, "compute");
     if (opt->with_data && opt->with_training) {
         p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
         PF_TRY(plan_steps(p, err));
         PF_TRY(plan_memory(p, err));
+        pf_run_timing_phase(&p->timing, "plan");
     }
     return PEFT_OK;
 }
@@ -266,6 +271,7 @@ static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_e
 peft_status pf_prepare(pf_prepared *out, const pf_prepare_options *opt, peft_error *err) {
     memset(out, 0, sizeof *out);
     pf_arena_init(&out->arena, "run");
+    pf_run_timing_begin(&out->timing);
     out->anon_at_start = pf_memory_anon();
     peft_status status = prepare(out, opt, err);
     if (status != PEFT_OK) pf_prepared_release(out);

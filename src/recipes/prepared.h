@@ -10,6 +10,7 @@
 #include "train/compute_choice.h"
 #include "train/evaluator.h"
 #include "train/memory_plan.h"
+#include "train/run_timing.h"
 
 typedef struct pf_prepare_options { /* zero is the usual */
     const char *config_path;
@@ -36,6 +37,7 @@ typedef struct pf_prepared {
     pf_memory_request request;
     pf_evaluator_options evaluation; /* of the request */
     pf_memory_plan memory;
+    pf_run_timing timing;   /* how long each part of opening took */
     uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */
 } pf_prepared;
 

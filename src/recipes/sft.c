@@ -51,6 +51,7 @@ static peft_status open_run(pf_sft *s, const peft_run_options *opt, peft_error *
         PF_TRY(pf_exec_profile(s->loss.exec, true, err));
     }
     s->started = pf_now();
+    pf_run_timing_phase(&s->p.timing, "opened");
     const bool wanted = s->step == 0 && s->p.run.training.eval_on_start;
     if (wanted || s->evaluation_pending)
         PF_TRY(pf_sft_evaluate(s, err)); /* pending: a signal came before it */
@@ -126,6 +127,7 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
     s->evaluation_pending = due.evaluate;
     if (due.evaluate && stop_signal == 0) PF_TRY(pf_sft_evaluate(s, err));
     if (due.save || s->new_best) PF_TRY(pf_sft_save(s, err));
+    pf_run_timing_step(&s->p.timing, report->seconds);
     report->done = pf_sft_done(s);
     return PEFT_OK;
 }

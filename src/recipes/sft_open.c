@@ -1,6 +1,7 @@
 /* sft_open.c - what sft.c does before its loop. */
 #include "recipes/sft_parts.h"
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -134,6 +135,7 @@ static peft_status write_environment(pf_sft *s, const char *base, const char *he
     };
     const pf_environment_cfg cfg = {.threads = s->p.loaded.backend->n_workers,
                                     .command = s->command,
+                                    .started = s->started_at,
                                     .hashes = hashes,
                                     .n_hashes = n_hashes,
                                     .more = more,
@@ -144,6 +146,7 @@ static peft_status write_environment(pf_sft *s, const char *base, const char *he
 /* Without the hash of the base, which is being made. */
 peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err) {
     s->command = opt->command;
+    pf_wall_iso(s->started_at, sizeof s->started_at);
     PF_TRY(pf_base_hash_start(&s->base_hash, s->p.loaded.model->files, err));
     return write_environment(s, NULL, NULL, err);
 }
@@ -182,6 +185,10 @@ peft_status pf_sft_open_trackers(pf_sft *s, peft_error *err) {
     s->state.save_steps = t->save_steps >= 1 ? (int64_t)t->save_steps : s->state.save_steps;
     if (s->stops_early) s->state.stopping = &s->stopping;
     PF_TRY(reserve_log(s, err));
+    const int64_t left = s->p.total_steps - s->step;
+    s->p.timing.first_step = s->step + 1;
+    s->p.timing.plan = (uint64_t)s->p.memory.total;
+    PF_TRY(pf_run_timing_reserve(&s->p.timing, &s->p.arena, left < 200000 ? left : 200000, err));
     pf_progress_begin(&s->progress, "Training", "it", s->step, s->p.total_steps);
     return PEFT_OK;
 }

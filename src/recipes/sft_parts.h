@@ -53,6 +53,7 @@ struct pf_sft {
     int64_t tokens_seen, supervised_seen, rows_seen, rows_plain;
     pf_profile profile; /* with --profile */
     double started;
+    char started_at[32];    /* in UTC */
     int64_t first_step;     /* of this process */
     pf_diagnosis diagnosis; /* what the loss curve shows, at the end */
     uint64_t peak_anon;     /* anonymous memory above the start, largest seen */

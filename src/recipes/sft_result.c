@@ -33,6 +33,23 @@ static peft_status write_prompts(pf_sft *s, peft_error *err) {
     return status;
 }
 
+static peft_status write_timing(pf_sft *s, peft_error *err) {
+    pf_run_timing *t = &s->p.timing;
+    t->tokens = s->tokens_seen;
+    t->supervised_tokens = s->supervised_seen;
+    t->rows = s->rows_seen;
+    t->rows_plain = s->rows_plain;
+    pf_run_timing_phase(t, "saved");
+    pf_buf out = {0};
+    pf_run_timing_json(t, &out);
+    const char *path = pf_run_dir_file(&s->dir, "timing.json");
+    peft_status status = path != NULL && pf_buf_ok(&out)
+                             ? pf_write_file(path, pf_buf_str(&out), out.len, err)
+                             : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    pf_buf_free(&out);
+    return status;
+}
+
 peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     PF_TRY(pf_sft_update_state(s, err));
     const double seconds = pf_now() - s->started;
@@ -65,6 +82,7 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
                               "%s has the adapter, but its metrics are not complete (make room, "
                               "then continue with --resume)",
                               s->dir.path);
+    PF_TRY(write_timing(s, err));
     PF_TRY(pf_run_dir_mark_finished(&s->dir, err));
     PF_INFO("saved: %s", s->dir.path);
     return PEFT_OK;

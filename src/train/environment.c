@@ -92,7 +92,7 @@ static peft_status add_all(pf_buf *out, pf_arena *a, const pf_environment_cfg *c
     add_text(out, "program", "peft-toolkit " PEFT_VERSION);
     add_text(out, "compiler", __VERSION__);
     add_text(out, "command", cfg->command);
-    add_text(out, "started", pf_wall_iso(when, sizeof when));
+    add_text(out, "started", cfg->started != NULL ? cfg->started : pf_wall_iso(when, sizeof when));
     add_text(out, "git_sha", root != NULL ? sha : NULL);
     add_text(out, "git_root", root);
     add_text(out, "host", os.nodename);

@@ -12,6 +12,7 @@ typedef struct pf_named_text {
 typedef struct pf_environment_cfg {
     int threads;                 /* that compute; 0: all usable cores */
     const char *command;         /* the command line, or NULL */
+    const char *started;         /* in UTC; NULL: now */
     const char *work_dir;        /* whose commit is recorded; NULL: the working directory */
     const pf_named_text *hashes; /* "base", "data.train", "tokenizer": sha256 */
     int n_hashes;

@@ -15,7 +15,7 @@
 /* What else a run leaves, and what says that there is one. */
 static const char *const traces[] = {"environment.json", "requirements.txt", "metrics.csv",
                                      "train.log",        "report.html",      "README.md",
-                                     "prompts.jsonl"};
+                                     "prompts.jsonl",    "timing.json"};
 static const char *const signs[] = {"finished",
                                     "trainer_state.json",
                                     "metrics.jsonl",
