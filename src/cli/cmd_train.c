@@ -60,7 +60,7 @@ static int run(int argc, char **argv) {
         {"resume-from", 0, CLI_STR, &resume_from, "DIR", "continue from this checkpoint"},
         {"overwrite", 0, CLI_BOOL, &overwrite, NULL, "replace the run that output_dir holds"},
         {"dry-run", 'n', CLI_BOOL, &dry, NULL, "load, tokenize and plan; train nothing"},
-        {"profile", 0, CLI_BOOL, &profile, NULL, "time every op and kind of work, print tables at the end"},
+        {"profile", 0, CLI_BOOL, &profile, NULL, "time every op and print the table at the end"},
         {"explain", 0, CLI_STR, &key, "KEY", "what a key or a section means"},
         {"json", 0, CLI_BOOL, &json, NULL, "with --dry-run: the plan as JSON"},
     };

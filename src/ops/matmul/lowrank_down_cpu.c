@@ -142,24 +142,6 @@ static void rows_task(void *ctx, int task, int worker) {
     }
 }
 
-/* One pair, its rows as they are. */
-static void few_task(void *ctx, int task, int worker) {
-    (void)worker;
-    const job *j = ctx;
-    const pair *p = &j->pairs[task];
-    const pf_skinny k = {.M = j->to - j->from,
-                         .R = p->r,
-                         .C = j->in,
-                         .x = j->x + j->from * j->in,
-                         .ldx = j->in,
-                         .a = p->a,
-                         .lda = j->in,
-                         .s = p->s + j->from * p->r,
-                         .lds = p->r,
-                         .scale = j->keep_scale};
-    j->isa->few_thin(&k);
-}
-
 static int64_t ranks_of(const pf_node *n) {
     int64_t ranks = 0;
     for (int i = 1; i < n->n_in; i++) ranks += n->in[i]->rows;
@@ -201,16 +183,11 @@ static peft_status run_down(pf_exec *x, const pf_node *n, const pf_lowrank_isa *
         for (int p = 0; p < j.n_pairs; p++)
             memset(j.pairs[p].s, 0, (size_t)(j.rows * j.pairs[p].r) * sizeof(pf_real));
     }
-    const bool few = j.rows <= PF_LOWRANK_FEW && !j.masked && isa->few_thin != NULL;
-    if (!few) pf_pool_run(pool, (int)pf_ceil_div(j.in, TURN_COLS), turn_task, &j);
+    pf_pool_run(pool, (int)pf_ceil_div(j.in, TURN_COLS), turn_task, &j);
     for (int64_t at = 0;
          pf_lowrank_next_run(args->adapter, args->adapter_id, j.rows, at, &j.from, &j.to);
-         at = j.to) {
-        if (few)
-            pf_pool_run(pool, j.n_pairs, few_task, &j);
-        else
-            pf_pool_run(pool, (int)pf_ceil_div(j.to - j.from, ROWS), rows_task, &j);
-    }
+         at = j.to)
+        pf_pool_run(pool, (int)pf_ceil_div(j.to - j.from, ROWS), rows_task, &j);
     return PEFT_OK;
 }
 

@@ -6,9 +6,6 @@
  *   outer   g[j,c] += scale · sum_i s[i,j] m[i,c] x[i,c]            (M, R)ᵀ · (M, C) -> (R, C)
  *   drop    y[i,c] = m[i,c] x[i,c]
  *   turn    y[c,j] = a[j,c]                                         (R, C) -> (C, R)
- *   few_thin, few_expand: thin and expand, the latter adding, of at most PF_LOWRANK_FEW rows, with
- * a matrix that is turned on the way: in generation turning it first costs more than the product.
- * The same bits
  *
  * m is a mask of bits (dropout.h), all ones when NULL. thin wants R to be a multiple of
  * PF_LOWRANK_PAD and needs no sums across a vector, so it is the one for many rows; dots reads a
@@ -26,7 +23,6 @@ enum {
     PF_LOWRANK_BLOCK = 256, /* rows of a partial sum of outer */
     PF_LOWRANK_PANEL = 512, /* terms of a partial sum of thin */
     PF_LOWRANK_PAD = 16,    /* ranks of thin come in so many */
-    PF_LOWRANK_FEW = 8,     /* most rows of few_thin and few_expand */
     PF_LOWRANK_GROUP = 8    /* most pairs that share an input in one node */
 };
 
@@ -54,8 +50,6 @@ typedef struct pf_lowrank_isa {
     void (*thin)(const pf_skinny *k);
     void (*drop)(const pf_skinny *k);
     void (*turn)(const pf_skinny *k);
-    void (*few_thin)(const pf_skinny *k);   /* a (R, C); NULL: none */
-    void (*few_expand)(const pf_skinny *k); /* a (C, R); NULL: none */
     void (*dots)(const pf_skinny *k);
     void (*expand)(const pf_skinny *k);
     void (*outer)(const pf_skinny *k);

@@ -152,63 +152,6 @@ static void turn(const pf_skinny *k) {
     }
 }
 
-/* --- few rows ------------------------------------------------------------------------------ */
-
-/* Rows and columns from (i, c) on of a (rows, cols), turned: r[t] holds column c + t. */
-INLINE void turned(const float *a, int64_t lda, int64_t rows, int64_t cols, int64_t i, int64_t c,
-                   pf_vf r[PF_VN]) {
-    for (int t = 0; t < PF_VN; t++)
-        r[t] = i + t < rows ? pf_v_load_n(a + (i + t) * lda + c, cols - c) : pf_v_zero();
-    pf_v_transpose(r);
-}
-
-static void few_thin(const pf_skinny *k) {
-    const pf_vf scale = pf_v_set(k->scale);
-    for (int64_t j = 0; j < k->R; j += PF_VN) {
-        for (int64_t c0 = 0; c0 < k->C; c0 += PF_LOWRANK_PANEL) {
-            const int64_t c1 = pf_min_i64(k->C, c0 + PF_LOWRANK_PANEL);
-            pf_vf sum[PF_LOWRANK_FEW];
-            for (int64_t i = 0; i < k->M; i++) sum[i] = pf_v_zero();
-            for (int64_t c = c0; c < c1; c += PF_VN) {
-                pf_vf r[PF_VN];
-                turned(k->a, k->lda, k->R, k->C, j, c, r);
-                const int64_t m = pf_min_i64(PF_VN, c1 - c);
-                for (int64_t i = 0; i < k->M; i++) {
-                    const float *x = k->x + i * k->ldx + c;
-                    for (int64_t t = 0; t < m; t++) sum[i] = pf_v_fma(pf_v_set(x[t]), r[t], sum[i]);
-                }
-            }
-            for (int64_t i = 0; i < k->M; i++) {
-                float *s = k->s + i * k->lds + j;
-                pf_v_store_n(s,
-                             c0 == 0 ? pf_v_mul(scale, sum[i])
-                                     : pf_v_fma(scale, sum[i], pf_v_load_n(s, k->R - j)),
-                             k->R - j);
-            }
-        }
-    }
-}
-
-static void few_expand(const pf_skinny *k) {
-    for (int64_t c = 0; c < k->C; c += PF_VN) {
-        pf_vf sum[PF_LOWRANK_FEW];
-        for (int64_t i = 0; i < k->M; i++) sum[i] = pf_v_zero();
-        for (int64_t j = 0; j < k->R; j += PF_VN) {
-            pf_vf r[PF_VN];
-            turned(k->a, k->lda, k->C, k->R, c, j, r);
-            const int64_t m = pf_min_i64(PF_VN, k->R - j);
-            for (int64_t i = 0; i < k->M; i++) {
-                const float *s = k->s + i * k->lds + j;
-                for (int64_t t = 0; t < m; t++) sum[i] = pf_v_fma(pf_v_set(s[t]), r[t], sum[i]);
-            }
-        }
-        for (int64_t i = 0; i < k->M; i++) {
-            float *y = k->y + i * k->ldy + c;
-            pf_v_store_n(y, pf_v_add(pf_v_load_n(y, k->C - c), sum[i]), k->C - c);
-        }
-    }
-}
-
 /* --- dots ---------------------------------------------------------------------------------- */
 
 /* Rows and ranks beyond what there is are read as the first one and dropped. */
@@ -433,8 +376,6 @@ const pf_lowrank_isa PF_SIMD(pf_lowrank) = {.gemm = &PF_SIMD(pf_gemm),
                                             .thin = thin,
                                             .drop = drop,
                                             .turn = turn,
-                                            .few_thin = few_thin,
-                                            .few_expand = few_expand,
                                             .dots = dots,
                                             .expand = expand,
                                             .outer = outer};

@@ -8,10 +8,9 @@
 #include <string.h>
 
 enum {
-    ROWS = 48,     /* of a task of a pass by rows */
-    STRIP = 48,    /* columns of a task of the pass by columns */
-    TURN = 96,     /* rows of B in a task that turns or pads */
-    FEW_COLS = 768 /* columns of a task of few rows */
+    ROWS = 48,  /* of a task of a pass by rows */
+    STRIP = 48, /* columns of a task of the pass by columns */
+    TURN = 96   /* rows of B in a task that turns or pads */
 };
 
 typedef struct job {
@@ -68,25 +67,6 @@ static void rows_task(void *ctx, int task, int worker) {
     j->isa->expand(&k);
 }
 
-/* Some columns of few rows, B as it is. */
-static void few_task(void *ctx, int task, int worker) {
-    const job *j = ctx;
-    const int64_t c0 = (int64_t)task * FEW_COLS, rows = j->to - j->from;
-    pf_real *scaled = (pf_real *)(void *)(j->scratch + worker * j->scratch_bytes);
-    const pf_real *s = j->s + j->from * j->r;
-    for (int64_t i = 0; i < rows * j->r; i++) scaled[i] = j->scale * s[i];
-    const pf_skinny k = {.M = rows,
-                         .R = j->r,
-                         .C = pf_min_i64(FEW_COLS, j->out - c0),
-                         .a = j->b + c0 * j->r,
-                         .lda = j->r,
-                         .s = scaled,
-                         .lds = j->r,
-                         .y = j->y + j->from * j->out + c0,
-                         .ldy = j->out};
-    j->isa->few_expand(&k);
-}
-
 static int64_t up_room(const pf_node *n, const int64_t *capacity, int n_workers) {
     (void)capacity;
     const int64_t r = n->in[2]->cols, out = n->in[2]->rows;
@@ -109,16 +89,11 @@ static peft_status run_up(pf_exec *x, const pf_node *n, const pf_lowrank_isa *is
     j.scratch = x->workspace + reals(j.r * j.out);
     j.scratch_bytes = reals(ROWS * j.r);
     if (j.y != base) memcpy(j.y, base, (size_t)(j.rows * j.out) * sizeof *base);
-    const bool few = j.rows <= PF_LOWRANK_FEW && isa->few_expand != NULL;
-    if (!few) pf_pool_run(pool, (int)pf_ceil_div(j.out, TURN), turn_task, &j);
+    pf_pool_run(pool, (int)pf_ceil_div(j.out, TURN), turn_task, &j);
     for (int64_t at = 0;
          pf_lowrank_next_run(args->adapter, args->adapter_id, j.rows, at, &j.from, &j.to);
-         at = j.to) {
-        if (few)
-            pf_pool_run(pool, (int)pf_ceil_div(j.out, FEW_COLS), few_task, &j);
-        else
-            pf_pool_run(pool, (int)pf_ceil_div(j.to - j.from, ROWS), rows_task, &j);
-    }
+         at = j.to)
+        pf_pool_run(pool, (int)pf_ceil_div(j.to - j.from, ROWS), rows_task, &j);
     return PEFT_OK;
 }
 

@@ -6,7 +6,6 @@
 #include "base/rng.h"
 #include "graph/autodiff.h"
 #include "graph/exec.h"
-#include "ops/matmul/lowrank_kernels.h"
 #include "ops/op_table.h"
 
 #include <setjmp.h>
@@ -182,74 +181,6 @@ static void test_no_dropout_outside_of_training(void **state) {
     assert_memory_not_equal(plain.da, trained.da, sizeof plain.da);
 }
 
-/* A row generated alone has the bits that it has among many. */
-static void test_few_rows_have_the_bits_of_many(void **state) {
-    (void)state;
-    enum { ROWS = PF_LOWRANK_FEW, COLS = 1100, RANKS = 37, WIDE = 48 };
-    static float x[ROWS * COLS], a[RANKS * COLS], panel[COLS * WIDE], wide[ROWS * WIDE];
-    static float s[ROWS * RANKS], many[ROWS * COLS], few[ROWS * COLS];
-    static const pf_lowrank_isa *const isas[] = {&pf_lowrank_avx2, &pf_lowrank_avx512};
-    static const int64_t ranks[] = {1, 4, 16, 21, RANKS}, cols[] = {3, 64, 512, 530, COLS};
-    fill(x, ROWS * COLS, 6);
-    pf_cpu_force(PF_ISA_AVX512);
-    for (int level = 0; level < (int)pf_cpu_level(); level++) {
-        const pf_lowrank_isa *isa = isas[level];
-        for (int shape = 0; shape < 25; shape++) {
-            const int64_t r = ranks[shape % 5], c = cols[shape / 5], pad = (r + 15) / 16 * 16;
-            fill(a, r * c, 7);
-            memset(panel, 0, sizeof panel);
-            isa->turn(&(pf_skinny){.R = r, .C = c, .a = a, .lda = c, .y = panel, .ldy = pad});
-            pf_skinny k = {.M = ROWS,
-                           .R = pad,
-                           .C = c,
-                           .x = x,
-                           .ldx = c,
-                           .a = panel,
-                           .lda = pad,
-                           .s = wide,
-                           .lds = pad,
-                           .scale = 1.25f};
-            isa->thin(&k);
-            for (int64_t m = 1; m <= ROWS; m += 7) {
-                isa->few_thin(&(pf_skinny){.M = m,
-                                           .R = r,
-                                           .C = c,
-                                           .x = x,
-                                           .ldx = c,
-                                           .a = a,
-                                           .lda = c,
-                                           .s = s,
-                                           .lds = r,
-                                           .scale = 1.25f});
-                for (int64_t i = 0; i < m; i++)
-                    assert_memory_equal(s + i * r, wide + i * pad, (size_t)r * sizeof *s);
-                /* the same panel as B (c, r): rows of it are columns of y */
-                for (int64_t i = 0; i < m * c; i++) many[i] = few[i] = x[i];
-                isa->expand(&(pf_skinny){.M = m,
-                                         .R = r,
-                                         .C = c,
-                                         .a = a,
-                                         .lda = c,
-                                         .s = s,
-                                         .lds = r,
-                                         .y = many,
-                                         .ldy = c,
-                                         .accumulate = true});
-                isa->few_expand(&(pf_skinny){.M = m,
-                                             .R = r,
-                                             .C = c,
-                                             .a = panel,
-                                             .lda = pad,
-                                             .s = s,
-                                             .lds = r,
-                                             .y = few,
-                                             .ldy = c});
-                assert_memory_equal(many, few, (size_t)(m * c) * sizeof *many);
-            }
-        }
-    }
-}
-
 static void test_wrong_sizes_are_named(void **state) {
     (void)state;
     peft_error err = {0};
@@ -276,7 +207,6 @@ int main(void) {
         cmocka_unit_test(test_rows_of_other_adapters_are_left_alone),
         cmocka_unit_test(test_in_place_is_the_same),
         cmocka_unit_test(test_no_dropout_outside_of_training),
-        cmocka_unit_test(test_few_rows_have_the_bits_of_many),
         cmocka_unit_test(test_wrong_sizes_are_named),
     };
     set_up();
