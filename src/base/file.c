@@ -1,6 +1,7 @@
 /* file.c - reading, mapping, folders and locks; writing stands in file_writer.c. See file.h. */
 #include "base/file.h"
 
+#include "base/map_guard.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -38,6 +39,7 @@ peft_status pf_map_file(pf_mapping *m, const char *path, peft_error *err) {
             status = pf_fail_errno(err, PEFT_E_IO, errno, "cannot map %s", path);
         } else {
             *m = (pf_mapping){.data = p, .size = (size_t)st.st_size, .mapped = true};
+            pf_map_guard_add(m->data, m->size, path);
         }
     }
     close(fd);
@@ -46,6 +48,7 @@ peft_status pf_map_file(pf_mapping *m, const char *path, peft_error *err) {
 
 void pf_unmap_file(pf_mapping *m) {
     if (m == NULL) return;
+    if (m->mapped) pf_map_guard_remove(m->data);
     if (m->mapped) munmap((void *)(uintptr_t)m->data, m->size);
     *m = (pf_mapping){0};
 }

@@ -2,6 +2,7 @@
  * docs/cli.md. */
 #include "cli/args.h"
 
+#include "base/map_guard.h"
 #include "base/status.h"
 #include "base/str.h"
 #include "peft/run.h"
@@ -37,6 +38,7 @@ static void print_overview(void) {
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of the write, with a message */
+    pf_map_guard_install(); /* a model file that shrinks under us is an error with a message, too */
     peft_error err = {0};
     if (argc < 2 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "help") == 0) {
