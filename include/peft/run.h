@@ -61,10 +61,18 @@ peft_status peft_train(const peft_run_options *opt, peft_error *err);
 PEFT_API
 void peft_request_stop(int signal);
 
-/* Memory per class of buffer, time and what was chosen, without training. json: one JSON object.
- * The text is the caller's to free with peft_free. */
+typedef struct peft_plan_options { /* zero = memory alone, as text */
+    peft_run_options run;          /* model.name_or_path may be a folder with config.json alone */
+    bool json;                     /* one JSON object */
+    bool speed;                /* predict tokens per second, from a second or two of measuring */
+    bool recommend;            /* a table of hardware: what holds it, how long, what price */
+    const char *hardware_path; /* that table; NULL: share/hardware.yaml */
+} peft_plan_options;
+
+/* Memory per class of buffer, time and what was chosen, without training. The text is the caller's
+ * to free with peft_free. */
 PEFT_API
-peft_status peft_plan(const peft_run_options *opt, bool json, char **text, peft_error *err);
+peft_status peft_plan(const peft_plan_options *opt, char **text, peft_error *err);
 
 typedef struct peft_eval_options { /* zero = default */
     peft_run_options run;          /* the configuration names base, data and metrics */

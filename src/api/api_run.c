@@ -8,6 +8,7 @@
 #include "data/preview.h"
 #include "peft/method.h"
 #include "recipes/eval.h"
+#include "recipes/plan.h"
 #include "recipes/prepared.h"
 #include "recipes/sft.h"
 
@@ -90,29 +91,9 @@ static pf_prepare_options prepare_options(const peft_run_options *opt, pf_run_pu
                                 .with_data = true};
 }
 
-peft_status peft_plan(const peft_run_options *opt, bool json, char **text, peft_error *err) {
-    pf_prepare_options prepare = prepare_options(opt, PF_RUN_PLAN);
-    prepare.with_training = prepare.shapes_only = true;
-    pf_prepared p;
-    *text = NULL;
-    PF_TRY(pf_prepare(&p, &prepare, err));
+peft_status peft_plan(const peft_plan_options *opt, char **text, peft_error *err) {
     pf_buf out = {0};
-    if (json) {
-        pf_memory_plan_json(&p.memory, &p.request, &out);
-        pf_buf_adds(&out, "}\n");
-    } else {
-        char line[256];
-        pf_adapter_describe(p.loaded.adapter, line, sizeof line);
-        pf_buf_addf(&out, "%s\n", line);
-        if (p.assumed[0] != '\0')
-            pf_buf_addf(&out, "%s\n", p.assumed);
-        else
-            pf_buf_addf(&out, "steps: %lld (%lld per epoch)\n", (long long)p.total_steps,
-                        (long long)p.steps_per_epoch);
-        pf_memory_plan_text(&p.memory, &p.request, &out);
-    }
-    pf_prepared_release(&p);
-    return give_text(&out, PEFT_OK, text, err);
+    return give_text(&out, pf_plan_run(opt, &out, err), text, err);
 }
 
 peft_status peft_data_preview(const peft_run_options *opt, int64_t first, int64_t n, bool json,

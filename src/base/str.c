@@ -235,6 +235,20 @@ bool pf_parse_size(const char *s, uint64_t *out) {
     return false;
 }
 
+char *pf_format_duration(double seconds, char *out, size_t n) {
+    if (!(seconds < 1e12))
+        snprintf(out, n, "forever");
+    else if (seconds < 60)
+        snprintf(out, n, "%.3g s", seconds);
+    else if (seconds < 3600)
+        snprintf(out, n, "%d min %d s", (int)(seconds / 60), (int)fmod(seconds, 60));
+    else if (seconds < 48 * 3600.0)
+        snprintf(out, n, "%d h %d min", (int)(seconds / 3600), (int)(fmod(seconds, 3600) / 60));
+    else
+        snprintf(out, n, "%.1f days", seconds / 86400);
+    return out;
+}
+
 char *pf_format_bytes(double bytes, char *out, size_t n) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     size_t u = 0;

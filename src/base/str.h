@@ -41,6 +41,9 @@ bool pf_parse_size(const char *s, uint64_t *out); /* "7G", "512MiB", "1.5GB" in 
 /* 1536 -> "1.5 KiB"; into a caller's buffer of at least 16 bytes, which is returned. */
 char *pf_format_bytes(double bytes, char *out, size_t n);
 
+/* 4530 -> "1 h 16 min"; likewise. */
+char *pf_format_duration(double seconds, char *out, size_t n);
+
 /* UTF-8: length in bytes of the sequence that starts at p (at most n), 0 if it is not valid there.
  * Overlong forms, surrogates and values above U+10FFFF are not valid. *cp receives the code point.
  */

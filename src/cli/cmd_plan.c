@@ -1,4 +1,4 @@
-/* cmd_plan.c - plan: memory per class of buffer before anything runs. */
+/* cmd_plan.c - plan: memory per class of buffer, speed and hardware before anything runs. */
 #include "cli/args.h"
 
 #include "base/file.h"
@@ -11,11 +11,13 @@ static int run_plan(int argc, char **argv);
 
 const cli_command cmd_plan = {
     .name = "plan",
-    .usage = "plan [--config] CONFIG.yaml|MODEL [key.path=value ...] [--json]",
+    .usage = "plan [--config] CONFIG.yaml|MODEL [key.path=value ...] [--json] [--no-speed] "
+             "[--recommend]",
     .what = "memory per class of buffer before anything runs; config.json alone is enough",
     .examples = "  peft-toolkit plan config.yaml\n"
                 "  peft-toolkit plan config.yaml training.gradient_checkpointing=true\n"
-                "  peft-toolkit plan models/Llama-3.1-70B training.max_length=1024\n",
+                "  peft-toolkit plan models/Llama-3.1-70B training.max_length=1024\n"
+                "  peft-toolkit plan config.yaml --recommend\n",
     .max_files = 1,
     .overrides = true,
     .run = run_plan,
@@ -30,10 +32,16 @@ static bool names_model(const char *word) {
 
 static int run_plan(int argc, char **argv) {
     const char *config = NULL;
-    bool json = false;
+    const char *hardware = NULL;
+    bool json = false, no_speed = false, recommend = false;
     const cli_flag flags[] = {
         {"config", 'c', CLI_STR, &config, "FILE", "the configuration"},
         {"json", 0, CLI_BOOL, &json, NULL, "one JSON object"},
+        {"no-speed", 0, CLI_BOOL, &no_speed, NULL, "memory alone: do not time this machine"},
+        {"recommend", 0, CLI_BOOL, &recommend, NULL,
+         "which hardware holds it, how long, at what price"},
+        {"hardware", 0, CLI_STR, &hardware, "FILE",
+         "the table for --recommend; default: share/hardware.yaml"},
     };
     peft_error err = {0};
     cli_words words;
@@ -51,10 +59,15 @@ static int run_plan(int argc, char **argv) {
         config = NULL;
     }
     if (cli_needs_config(&cmd_plan, config, &words, &err) != PEFT_OK) return cli_fail(&err);
-    const peft_run_options opt = {
-        .config_path = config, .overrides = words.overrides, .n_overrides = words.n_overrides};
+    const peft_plan_options opt = {.run = {.config_path = config,
+                                           .overrides = words.overrides,
+                                           .n_overrides = words.n_overrides},
+                                   .json = json,
+                                   .speed = !no_speed,
+                                   .recommend = recommend,
+                                   .hardware_path = hardware};
     char *text = NULL;
-    if (peft_plan(&opt, json, &text, &err) != PEFT_OK) return cli_fail(&err);
+    if (peft_plan(&opt, &text, &err) != PEFT_OK) return cli_fail(&err);
     fputs(text, stdout);
     peft_free(text);
     return cli_done();

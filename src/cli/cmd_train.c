@@ -44,7 +44,8 @@ static int explain(const char *key) {
 static int dry_run(const peft_run_options *opt, bool json) {
     peft_error err = {0};
     char *text;
-    if (peft_plan(opt, json, &text, &err) != PEFT_OK) return cli_fail(&err);
+    const peft_plan_options plan = {.run = *opt, .json = json};
+    if (peft_plan(&plan, &text, &err) != PEFT_OK) return cli_fail(&err);
     fputs(text, stdout);
     peft_free(text);
     return cli_done();

@@ -250,6 +250,10 @@ static peft_status choose_compute(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+peft_status pf_prepared_speed(pf_prepared *p, double budget, peft_error *err) {
+    return pf_speed_predict(&p->speed, &p->request, &p->memory, p->loaded.backend, budget, err);
+}
+
 static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     PF_TRY(read_config(p, opt, err));
     pf_run_timing_phase(&p->timing, "config");

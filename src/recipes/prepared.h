@@ -11,6 +11,7 @@
 #include "train/evaluator.h"
 #include "train/memory_plan.h"
 #include "train/run_timing.h"
+#include "train/speed.h"
 
 typedef struct pf_prepare_options { /* zero is the usual */
     const char *config_path;
@@ -38,11 +39,15 @@ typedef struct pf_prepared {
     pf_evaluator_options evaluation; /* of the request */
     pf_memory_plan memory;
     pf_run_timing timing;   /* how long each part of opening took */
+    pf_speed speed;         /* predicted, of this machine; tokens_per_second 0: not asked for */
     uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */
 } pf_prepared;
 
 peft_status pf_prepare(pf_prepared *out, const pf_prepare_options *opt, peft_error *err);
 void pf_prepared_release(pf_prepared *p); /* zeroed is fine */
+
+/* Seconds of measuring fill p->speed. */
+peft_status pf_prepared_speed(pf_prepared *p, double budget, peft_error *err);
 
 /* How the data of this configuration are read. */
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p);

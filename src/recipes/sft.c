@@ -41,6 +41,7 @@ static peft_status open_run(pf_sft *s, const peft_run_options *opt, peft_error *
         s, opt, err)); /* output_dir: lock, refuse or resume, config and environment files */
     if (s->finished_before) return PEFT_OK;
     PF_TRY(pf_sft_find_checkpoint(s, opt, err));   /* to go on from, with the choices made then */
+    PF_TRY(pf_sft_predict_speed(s, err));          /* of a run that is long enough to ask */
     PF_TRY(pf_sft_build(s, err));                  /* graph, arena, batch builder, evaluator */
     PF_TRY(pf_sft_write_environment(s, opt, err)); /* environment.json, requirements.txt */
     PF_TRY(pf_sft_open_optimizer(s, err)); /* AdamW, schedule, best metric, early stopping */

@@ -81,6 +81,8 @@ static peft_status log_row(pf_sft *s, double epoch, const pf_metric *items, int 
 peft_status pf_sft_log_step(pf_sft *s, const pf_step *step, const peft_step_report *r,
                             peft_error *err) {
     const pf_batch_figures figures = pf_batch_builder_figures(s->builder);
+    s->step_seconds += r->seconds;
+    s->tokens_timed += r->tokens;
     s->loss_sum += r->loss;
     s->loss_count++;
     s->total_loss += r->loss;

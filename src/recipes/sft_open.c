@@ -41,6 +41,25 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err) {
     return status;
 }
 
+#define WORTH_SECONDS                                                                              \
+    30.0 /* of a run, at a rate that machines have: then its speed is predicted                    \
+          */
+#define WORTH_RATE      4e10 /* operations a second and thread */
+#define MEASURE_SECONDS 1.0
+
+peft_status pf_sft_predict_speed(pf_sft *s, peft_error *err) {
+    const double work = s->p.memory.step_flops * (double)s->p.total_steps;
+    if (work < WORTH_SECONDS * WORTH_RATE * s->p.loaded.backend->n_workers) return PEFT_OK;
+    PF_TRY(pf_prepared_speed(&s->p, MEASURE_SECONDS, err));
+    pf_buf text = {0};
+    char time[32];
+    pf_speed_text(&s->p.speed, &text);
+    PF_INFO("speed: predicted %s; all steps: %s", pf_buf_str(&text),
+            pf_format_duration(s->p.speed.step * (double)s->p.total_steps, time, sizeof time));
+    pf_buf_free(&text);
+    return PEFT_OK;
+}
+
 peft_status pf_sft_build(pf_sft *s, peft_error *err) {
     const pf_memory_plan *m = &s->p.memory;
     const pf_loss_graph_options lg = {.training = true,

@@ -54,6 +54,8 @@ struct pf_sft {
     pf_profile profile; /* with --profile */
     double started;
     char started_at[32];    /* in UTC */
+    double step_seconds;    /* inside steps, evaluations and files not counted */
+    int64_t tokens_timed;   /* of those steps */
     int64_t first_step;     /* of this process */
     pf_diagnosis diagnosis; /* what the loss curve shows, at the end */
     uint64_t peak_anon;     /* anonymous memory above the start, largest seen */
@@ -66,6 +68,8 @@ typedef struct pf_sft_due {
 
 /* --- before the loop (sft_open.c) */
 peft_status pf_sft_say_plan(pf_sft *s, peft_error *err);
+/* Where it is worth a second or two: how fast the steps will be. */
+peft_status pf_sft_predict_speed(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_folder(pf_sft *s, const peft_run_options *opt, peft_error *err);
 peft_status pf_sft_build(pf_sft *s, peft_error *err);
 peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err);

@@ -94,6 +94,12 @@ void pf_sft_say_result(const pf_sft *s) {
     PF_INFO("%lld steps in %.1f s: %.0f tokens/s, %.0f supervised tokens/s",
             (long long)(s->step - s->first_step), seconds, (double)s->tokens_seen / seconds,
             (double)s->supervised_seen / seconds);
+    if (s->p.speed.tokens_per_second > 0 && s->step_seconds > 0) {
+        const double rate = (double)s->tokens_timed / s->step_seconds;
+        PF_INFO("speed: %.0f tokens/s predicted, %.0f tokens/s measured inside of steps (%+.0f %%)",
+                s->p.speed.tokens_per_second, rate,
+                100 * (rate / s->p.speed.tokens_per_second - 1));
+    }
     if (s->rows_seen < s->rows_plain) {
         PF_INFO("shared prefixes: %lld rows computed instead of %lld", (long long)s->rows_seen,
                 (long long)s->rows_plain);

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "train/loss_graph.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,6 +33,25 @@ static int64_t head_at_peak(const pf_graph *g, const pf_plan *plan) {
     return bytes;
 }
 
+/* Operations of an average step. Attention is counted by the pairs that its samples have. */
+static double flops_of_step(const pf_graph *g, const pf_step_cut *cut) {
+    if (cut->steps == 0 || cut->micro == 0) return 0;
+    const double micro = (double)cut->micro;
+    const int64_t rows[PF_SPACE_COUNT] = {
+        [PF_SPACE_TOKENS] = (int64_t)((double)cut->computed / micro + 0.5),
+        [PF_SPACE_LABELS] = (int64_t)((double)cut->supervised / micro + 0.5)};
+    const double T = (double)rows[PF_SPACE_TOKENS];
+    const double pairs = T > 0 ? fmin(1, cut->row_pairs / micro / (T * T)) : 0;
+    double flops = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const pf_node *n = g->nodes[i];
+        if (n->op->cost == NULL) continue;
+        flops +=
+            n->op->cost(n, rows).flops * (pf_starts_with(n->op->name, "attention") ? pairs : 1);
+    }
+    return flops * micro / (double)cut->steps;
+}
+
 /* The training graph for the budget and policy of the plan: its arena, its kinds (`find`). */
 static peft_status plan_graph(planner *pl, bool find, peft_error *err) {
     pf_memory_plan *p = pl->p;
@@ -46,6 +66,7 @@ static peft_status plan_graph(planner *pl, bool find, peft_error *err) {
                                        .max_labels = p->max_labels};
     PF_TRY(pf_loss_graph_init(&lg, pl->rq->model, pl->null, &opt, err));
     p->graph = lg.exec->plan;
+    p->step_flops = flops_of_step(lg.graph, &p->cut);
     p->head_bytes = head_at_peak(lg.graph, &p->graph);
     p->program_bytes = pl->rq->program_bytes + (int64_t)lg.graph->arena.reserved + pl->eval_other;
     if (find) pf_saved_set_find(&p->saved, lg.graph, &p->graph);

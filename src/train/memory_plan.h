@@ -49,7 +49,8 @@ typedef struct pf_memory_plan {
     pf_saved_set saved; /* for PF_SAVE_SELECTED */
     pf_plan graph;
     pf_step_cut cut;
-    int64_t head_bytes;                 /* of the graph's peak: the head's gradient and chunk */
+    double step_flops;  /* of an average step: its own rows, samples as long as they are */
+    int64_t head_bytes; /* of the graph's peak: the head's gradient and chunk */
     int64_t mapped_bytes, unread_bytes; /* base weights in the file's pages; of them those that a
                                            trained copy stands in for */
     int64_t converted_bytes;            /* base weights that had to be converted or copied */
