@@ -8,6 +8,7 @@
 
 #include "models/model_open.h"
 #include "peft/lora/lora.h"
+#include "peft/lora/lora.h"
 #include "peft/method.h"
 #include "text/json.h"
 #include "train/loss_graph.h"
