@@ -65,7 +65,7 @@ for name in "$@"; do
         skipped=$((skipped + 1))
         continue
     fi
-    (cd "$scratch" && timeout -s KILL 120 bash "$work/c/$name.cmd" \
+    (cd "$scratch" && timeout -s KILL 300 bash "$work/c/$name.cmd" \
         >"$work/c/$name.stdout" 2>"$work/c/$name.stderr" </dev/null)
     code=$?
     ok=1
