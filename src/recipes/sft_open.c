@@ -41,10 +41,8 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err) {
     return status;
 }
 
-#define WORTH_SECONDS                                                                              \
-    30.0 /* of a run, at a rate that machines have: then its speed is predicted                    \
-          */
-#define WORTH_RATE      4e10 /* operations a second and thread */
+#define WORTH_SECONDS   600.0 /* of a run at WORTH_RATE: then a second more before it is nothing */
+#define WORTH_RATE      4e10  /* operations a second and thread */
 #define MEASURE_SECONDS 1.0
 
 peft_status pf_sft_predict_speed(pf_sft *s, peft_error *err) {

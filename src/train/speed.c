@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ops/matmul/linear.h"
 #include "ops/op_table.h"
 #include "ops/optim/adamw.h"
 #include "train/loss_graph.h"
@@ -135,6 +136,7 @@ static peft_status isolate(alone *a, timer *t, const pf_node *n, bool *made, pef
     if (copy->n_out != n->n_out) return PEFT_OK;
     for (int i = 0; i < copy->n_out; i++) copy->out[i]->result = true;
     PF_TRY(pf_exec_new(&a->exec, a->graph, t->be, t->rows, err));
+    PF_TRY(pf_linear_prepare(a->graph, t->be->pool, err));
     a->exec->training = true;
     PF_TRY(pf_exec_bind(a->exec, &t->batch, err));
     *made = true;

@@ -117,22 +117,25 @@ static void a_limit_narrows_then_shrinks(void **state) {
 
 static void speed_of_the_plan(void **state) {
     (void)state;
-    const pf_memory_request rq = request();
-    const pf_memory_plan p = plan_of(&rq);
-    pf_backend *cpu;
-    pf_speed s;
-    peft_error err = {0};
-    assert_int_equal(pf_backend_open_cpu(&cpu, 1, &err), PEFT_OK);
-    if (pf_speed_predict(&s, &rq, &p, cpu, 1, &err) != PEFT_OK) fail_msg("%s", err.message);
-    pf_backend_close(cpu);
-    assert_int_equal(s.rows, p.max_tokens);
-    assert_true(s.kinds >= 15 && s.guessed <= 1);
-    assert_true(s.forward > 0 && s.backward > 0 && s.optimizer > 0);
-    assert_true(s.tokens_per_second > 0);
-    const double tokens = s.tokens_per_second * s.step;
-    assert_true(tokens > ROWS * LENGTH - 0.5 && tokens < ROWS * LENGTH + 0.5);
-    for (int i = 0; i < adapter->params.n; i++) /* nothing of the model was touched */
-        assert_null(adapter->params.items[i]->data);
+    for (int type = PF_COMPUTE_F32; type <= PF_COMPUTE_INT8; type++) {
+        pf_memory_request rq = request();
+        rq.compute = (pf_compute)type;
+        const pf_memory_plan p = plan_of(&rq);
+        pf_backend *cpu;
+        pf_speed s;
+        peft_error err = {0};
+        assert_int_equal(pf_backend_open_cpu(&cpu, 1, &err), PEFT_OK);
+        if (pf_speed_predict(&s, &rq, &p, cpu, 1, &err) != PEFT_OK) fail_msg("%s", err.message);
+        pf_backend_close(cpu);
+        assert_int_equal(s.rows, p.max_tokens);
+        assert_true(s.kinds >= 15 && s.guessed <= 1);
+        assert_true(s.forward > 0 && s.backward > 0 && s.optimizer > 0);
+        assert_true(s.tokens_per_second > 0);
+        const double tokens = s.tokens_per_second * s.step;
+        assert_true(tokens > ROWS * LENGTH - 0.5 && tokens < ROWS * LENGTH + 0.5);
+        for (int i = 0; i < adapter->params.n; i++) /* nothing of the model was touched */
+            assert_null(adapter->params.items[i]->data);
+    }
 }
 
 int main(void) {

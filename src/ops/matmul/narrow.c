@@ -345,6 +345,8 @@ static job job_of(const pf_narrow_isa *isa, const pf_gemm *g, int n_workers, voi
 void pf_narrow_run_set(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g, int n,
                        void *workspace) {
     if (g->m <= 0 || g->k <= 0) return;
+    for (int i = 0; i < n; i++)
+        PF_ASSERT(isa->type != PF_COMPUTE_INT8 || g[i].b->row_scale != NULL);
     set s;
     job shared = job_of(isa, g, pf_pool_workers(pool), workspace);
     for (shared.i0 = 0; shared.i0 < g->m; shared.i0 += shared.m) {
