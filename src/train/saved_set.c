@@ -28,12 +28,8 @@ static const char *inside(const char *name, int block) {
     return name;
 }
 
-static void kind_name(const pf_value *v, char *out, size_t n) {
-    const pf_node *p = v->producer;
-    const int k = out_index(v);
-    char which[16] = "";
-    if (k > 0) snprintf(which, sizeof which, ".%d", k);
-    snprintf(out, n, "%s/%s%s", inside(p->name, p->block), p->op->name, which);
+static void kind_name(const pf_node *p, char *out, size_t n) {
+    snprintf(out, n, "%s/%s", inside(p->name, p->block), p->op->name);
 }
 
 static pf_saved_kind *find_kind(const pf_saved_set *s, const char *name) {
@@ -62,13 +58,15 @@ static void mark_read(pf_graph *g, const pf_plan *plan) {
     }
 }
 
-/* Operations that make a value again from what else is saved. Depth is that of one block. */
-static double price(const pf_value *v, const pf_plan *plan, bool itself) {
-    if (v == NULL || v->kind != PF_VALUE_ACT || v->producer->block < 0) return 0;
-    if (!itself && (v->keep || v->selected)) return 0;
-    const pf_node *n = v->producer;
+/* Operations that make the outputs of a node again from what else is saved. Depth is that of one
+ * block. */
+static double price(const pf_node *n, const pf_plan *plan) {
     double flops = n->op->cost != NULL ? n->op->cost(n, plan->capacity).flops : 0;
-    for (int i = 0; i < n->n_in; i++) flops += price(n->in[i], plan, false);
+    for (int i = 0; i < n->n_in; i++) {
+        const pf_value *v = n->in[i];
+        if (v == NULL || v->kind != PF_VALUE_ACT || v->keep || v->selected) continue;
+        if (v->producer->block >= 0) flops += price(v->producer, plan);
+    }
     return flops;
 }
 
@@ -82,21 +80,28 @@ static int cheapest_first(const void *a, const void *b) {
 void pf_saved_set_find(pf_saved_set *s, pf_graph *g, const pf_plan *plan) {
     memset(s, 0, sizeof *s);
     mark_read(g, plan);
-    for (int i = 0; i < g->n_values; i++) {
-        const pf_value *v = g->values[i];
-        if (!is_open(v) || !v->selected) continue;
+    for (int i = 0; i < plan->first_backward; i++) {
+        const pf_node *n = g->nodes[i];
         char name[sizeof s->kinds[0].name];
-        kind_name(v, name, sizeof name);
-        pf_saved_kind *k = find_kind(s, name);
-        if (k == NULL) {
-            if (s->n == PF_SAVED_KINDS) continue; /* stays saved */
-            k = &s->kinds[s->n++];
-            memcpy(k->name, name, sizeof name);
+        pf_saved_kind *kind = NULL;
+        for (int k = 0; k < n->n_out && k < 32; k++) {
+            const pf_value *v = n->out[k];
+            if (!is_open(v) || !v->selected) continue;
+            if (kind == NULL) {
+                kind_name(n, name, sizeof name);
+                kind = find_kind(s, name);
+                if (kind == NULL && s->n == PF_SAVED_KINDS) break; /* stays saved */
+                if (kind == NULL) {
+                    kind = &s->kinds[s->n++];
+                    memcpy(kind->name, name, sizeof name);
+                }
+                kind->flops += price(n, plan);
+                kind->n_blocks++;
+                if (n->block >= s->n_blocks) s->n_blocks = n->block + 1;
+            }
+            kind->outs |= 1u << k;
+            kind->bytes += pf_value_rows(v, plan->capacity) * v->cols * (int64_t)sizeof(pf_real);
         }
-        k->bytes += pf_value_rows(v, plan->capacity) * v->cols * (int64_t)sizeof(pf_real);
-        k->flops += price(v, plan, true);
-        k->n_blocks++;
-        if (v->producer->block >= s->n_blocks) s->n_blocks = v->producer->block + 1;
     }
     qsort(s->kinds, (size_t)s->n, sizeof *s->kinds, cheapest_first);
 }
@@ -120,9 +125,10 @@ void pf_saved_set_mark(const pf_saved_set *s, pf_graph *g) {
         v->selected = false;
         if (!is_open(v)) continue;
         char name[sizeof s->kinds[0].name];
-        kind_name(v, name, sizeof name);
+        kind_name(v->producer, name, sizeof name);
         const pf_saved_kind *k = find_kind(s, name);
-        v->selected = k != NULL && v->producer->block >= k->from;
+        v->selected = k != NULL && v->producer->block >= k->from && out_index(v) < 32 &&
+                      (k->outs >> out_index(v) & 1u) != 0;
     }
 }
 
@@ -132,29 +138,37 @@ void pf_saved_set_write(const pf_saved_set *s, char *out, size_t n) {
     size_t at = 0;
     out[0] = '\0';
     for (int i = 0; i < s->n && at < n; i++) {
-        at += (size_t)snprintf(out + at, n - at, "%s%s:%d", i > 0 ? " " : "", s->kinds[i].name,
-                               s->kinds[i].from);
+        at += (size_t)snprintf(out + at, n - at, "%s%s:%u:%d", i > 0 ? " " : "", s->kinds[i].name,
+                               s->kinds[i].outs, s->kinds[i].from);
     }
+}
+
+/* The number that begins at `text` and ends at `stop`; behind it, or NULL. */
+static const char *read_number(const char *text, const char *stop, int64_t most, int64_t *out) {
+    char number[16];
+    const size_t n = strcspn(text, stop);
+    if (n == 0 || n >= sizeof number) return NULL;
+    memcpy(number, text, n);
+    number[n] = '\0';
+    return pf_parse_int(number, out) && *out >= 0 && *out <= most ? text + n : NULL;
 }
 
 bool pf_saved_set_read(pf_saved_set *s, const char *text) {
     memset(s, 0, sizeof *s);
     while (*text != '\0') {
-        const size_t n = strcspn(text, " ");
-        const char *colon = memchr(text, ':', n);
-        if (colon == NULL || s->n == PF_SAVED_KINDS) return false;
+        const size_t n = strcspn(text, ": ");
+        if (text[n] != ':' || s->n == PF_SAVED_KINDS || n >= sizeof s->kinds[0].name) return false;
         pf_saved_kind *k = &s->kinds[s->n++];
-        char number[24];
-        const size_t digits = n - (size_t)(colon - text) - 1;
-        int64_t from;
-        if ((size_t)(colon - text) >= sizeof k->name || digits >= sizeof number) return false;
-        memcpy(k->name, text, (size_t)(colon - text));
-        memcpy(number, colon + 1, digits);
-        number[digits] = '\0';
-        if (!pf_parse_int(number, &from) || from < 0 || from > INT32_MAX) return false;
+        int64_t outs, from;
+        memcpy(k->name, text, n);
+        text = read_number(text + n + 1, ": ", UINT32_MAX, &outs);
+        if (text == NULL || *text != ':') return false;
+        text = read_number(text + 1, " ", INT32_MAX, &from);
+        if (text == NULL) return false;
+        k->outs = (unsigned)outs;
         k->from = (int)from;
         if (k->from > s->n_blocks) s->n_blocks = k->from;
-        text += n + (text[n] == ' ');
+        text += *text == ' ';
     }
     return true;
 }

@@ -121,8 +121,10 @@ static void survives_as_text(void **state) {
     assert_int_equal(plan_with(PF_SAVE_SELECTED, &s, NULL).arena_bytes,
                      plan_with(PF_SAVE_SELECTED, &back, NULL).arena_bytes);
     assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear"));
-    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:x"));
-    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:-1"));
+    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:1"));
+    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:1:x"));
+    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:1:-1"));
+    assert_false(pf_saved_set_read(&back, "mlp.up_proj/linear:99999999999:1"));
 }
 
 int main(void) {
