@@ -63,7 +63,7 @@ model small hidden=256 layers=8 heads=8 kv_heads=4 ffn=768 vocab=4096 positions=
 measure "4M, f32, LoRA r8" small
 measure "4M, f32, LoRA r8, checkpointing, 1 thread" small training.gradient_checkpointing=true training.num_threads=1
 measure "4M, f32, full" small peft.method=full
-measure "4M, f32, LoRA r8, evaluation generates" small data.test_size=8 evaluation.generate=true
+measure "4M, f32, LoRA r8, evaluation generates" small data.test_size=8 evaluation.generate=true training.per_device_eval_batch_size=4
 measure "4M, f32, LoRA r8, memory_limit 60 MiB" small training.memory_limit=60MiB
 if [ "${1:-}" != --quick ]; then
     model 135m-bf16 --shape smollm2-135m --dtype bf16
