@@ -3,7 +3,10 @@
 #   make         build/release/peft-toolkit
 #   make demo    train, evaluate, merge and generate with the bundled example
 #   make test    build and run every test
-.PHONY: all configure setup demo test check-long asan format format-check bench ci clean
+#   make bench   rates of the kernels on this machine
+#   make bench-peers ARGS="--data DIR"   training beside transformers + peft (PEER_PYTHON names a python that has them);
+#                ARGS=--list says what is measured and how long it takes, docs/internals/bench.md how
+.PHONY: all configure setup demo test check-long asan format format-check bench bench-peers ci clean
 
 all: configure
 	@cmake --build build/release
@@ -36,6 +39,9 @@ format-check:
 
 bench: all
 	@bench/run.sh
+
+bench-peers: all
+	@bench/peers/peers.py $(ARGS)
 
 ci:
 	@.ci/run

@@ -1,154 +1,144 @@
-#!/usr/bin/env python3
-"""The peer's side of a comparison: transformers + peft + Trainer on the tokens and from the adapter that ours gets.
+"""The peer: LoRA training with transformers, peft and the Trainer, on rows of token ids.
 
-peer_peft.py make-adapter MODEL OUT [--r 16]     a LoRA adapter with random A and B (so that every gradient counts), f32
-peer_peft.py train ...                            a training run; writes one JSON object to --out
-peer_peft.py import                               nothing but the imports, for the memory that they take
+It trains as its users would, with a padding collator, and writes one JSON object: when each step ended (seconds since
+this process began), loss and gradient norm of each step, tokens real, learned and padded, its versions. What it is given
+(rows, order, first adapter, constant learning rate, clipping at 1, AdamW without decay) is what our program is given.
+
+    PEER_PYTHON peer_peft.py --model DIR --rows rows.jsonl --adapter DIR --out DIR [--dtype bf16] [--checkpointing] ...
 """
-import argparse, json, os, sys, time
+import argparse
+import json
+import os
+import time
 
-START = time.time()
-PROCESS_START = None
+
+def process_age():
+    with open("/proc/self/stat") as f:
+        start = int(f.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start
 
 
-def since_process_start():
-    """Seconds since the kernel started this process: the imports count."""
-    global PROCESS_START
-    if PROCESS_START is None:
-        ticks = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[19])
-        boot = [int(line.split()[1]) for line in open("/proc/stat") if line.startswith("btime")][0]
-        uptime = float(open("/proc/uptime").read().split()[0])
-        PROCESS_START = time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
-        del boot
-    return time.time() - PROCESS_START
+def arguments():
+    p = argparse.ArgumentParser()
+    p.add_argument("--model")
+    p.add_argument("--rows")
+    p.add_argument("--adapter", help="folder with the adapter to start from")
+    p.add_argument("--out", help="where the trained adapter and result.json go")
+    p.add_argument("--dtype", choices=("f32", "bf16", "amp"), default="f32",
+                   help="of the base weights; amp: f32 weights under autocast to bf16")
+    p.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
+    p.add_argument("--checkpointing", action="store_true")
+    p.add_argument("--batch", type=int, default=8)
+    p.add_argument("--steps", type=int, default=3)
+    p.add_argument("--lr", type=float, default=2e-4)
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--import-only", action="store_true", help="what the libraries cost by themselves")
+    return p.parse_args()
+
+
+a = arguments()
+
+import torch
+import transformers
+import peft
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+imported = process_age()
+transformers.logging.set_verbosity_error()
+if a.threads:
+    torch.set_num_threads(a.threads)
+
+
+class Rows(Dataset):
+    def __init__(self, path):
+        with open(path) as f:
+            self.rows = [json.loads(line) for line in f]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+def collate(rows):
+    """Pads on the right to the longest row of the batch, as the library's collators do."""
+    width = max(len(r["input_ids"]) for r in rows)
+    out = {"input_ids": [], "labels": [], "attention_mask": []}
+    for r in rows:
+        n = len(r["input_ids"])
+        out["input_ids"].append(r["input_ids"] + [0] * (width - n))
+        out["labels"].append(r["labels"] + [-100] * (width - n))
+        out["attention_mask"].append([1] * n + [0] * (width - n))
+    return {k: torch.tensor(v) for k, v in out.items()}
+
+
+class PeerTrainer(Trainer):
+    def _get_train_sampler(self, *args, **kwargs):
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        watch.losses[-1] += float((loss[0] if return_outputs else loss).detach())
+        watch.tokens[-1][0] += int(inputs["attention_mask"].sum())
+        watch.tokens[-1][1] += int((inputs["labels"][:, 1:] != -100).sum())
+        watch.tokens[-1][2] += inputs["input_ids"].numel()
+        return loss
+
+
+class Watch(TrainerCallback):
+    def __init__(self):
+        self.losses, self.norms, self.ends, self.tokens = [], [], [], []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.losses.append(0.0)
+        self.tokens.append([0, 0, 0])
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.ends.append(process_age())
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "grad_norm" in logs:
+            self.norms.append(float(logs["grad_norm"]))
 
 
 def memory():
-    out = {}
-    for line in open("/proc/self/status"):
-        if line.startswith(("VmHWM", "RssAnon", "VmRSS")):
-            out[line.split(":")[0]] = int(line.split()[1]) * 1024
-    return out
+    with open("/proc/self/status") as f:
+        lines = dict(line.split(":", 1) for line in f)
+    return {k: int(lines[k].split()[0]) * 1024 for k in ("VmHWM", "RssAnon")}
 
 
-def make_adapter(args):
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(args.model))
-    model = get_peft_model(model, LoraConfig(r=args.r, lora_alpha=2 * args.r, lora_dropout=0.0, bias="none",
-                                             target_modules="all-linear", task_type="CAUSAL_LM"), low_cpu_mem_usage=True)
-    from safetensors.torch import save_file
-    tensors, g = {}, torch.Generator().manual_seed(1)
-    for name, p in model.named_parameters():
-        if "lora_" not in name:
-            continue
-        scale = 1.0 / p.shape[1] ** 0.5 if "lora_A" in name else 0.01
-        tensors[name.replace(".default", "")] = torch.randn(p.shape, generator=g) * scale
-    os.makedirs(args.out, exist_ok=True)
-    model.peft_config["default"].base_model_name_or_path = args.model
-    model.peft_config["default"].save_pretrained(args.out)
-    save_file(tensors, os.path.join(args.out, "adapter_model.safetensors"), metadata={"format": "pt"})
+result = {"versions": {m.__name__: m.__version__ for m in (torch, transformers, peft)}, "imported": imported,
+          "threads": torch.get_num_threads()}
+if a.import_only:
+    print(json.dumps({**result, "memory": memory()}))
+    raise SystemExit
 
-
-def train(args):
-    import torch
-    import transformers
-    from peft import PeftModel
-    from torch.utils.data import Dataset, SequentialSampler
-    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
-    imported = since_process_start()
-    torch.set_num_threads(args.threads)
-    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
-    rows = [json.loads(line) for line in open(args.data)]
-
-    class Rows(Dataset):
-        def __len__(self):
-            return len(rows)
-
-        def __getitem__(self, i):
-            return rows[i]
-
-    counts = {"real": [], "padded": [], "labels": []}
-
-    def collate(batch):
-        longest = max(len(r["input_ids"]) for r in batch)
-        ids, mask, labels = [], [], []
-        for r in batch:
-            n, pad = len(r["input_ids"]), longest - len(r["input_ids"])
-            ids.append(r["input_ids"] + [0] * pad)
-            mask.append([1] * n + [0] * pad)
-            labels.append(r.get("labels", r["input_ids"]) + [-100] * pad)
-        counts["real"].append(sum(map(sum, mask)))
-        counts["padded"].append(longest * len(batch))
-        counts["labels"].append(sum(x != -100 for row in labels for x in row[1:]))
-        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
-
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation=args.attn)
-    model.config.use_cache = False
-    model = PeftModel.from_pretrained(model, args.adapter, is_trainable=True)
-    for name, p in model.named_parameters():  # adapters in f32, as ours; autocast does the rest in bf16
-        if p.requires_grad:
-            p.data = p.data.float()
-    steps = {"ends": [], "begins": [], "loss": [], "grad_norm": [], "anon": 0}
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, a, state, control, **kw):
-            steps["begins"].append(since_process_start())
-
-        def on_step_end(self, a, state, control, **kw):
-            steps["ends"].append(since_process_start())
-            steps["anon"] = max(steps["anon"], memory()["RssAnon"])
-
-        def on_log(self, a, state, control, logs=None, **kw):
-            if logs and "loss" in logs:
-                steps["loss"].append(logs["loss"])
-                steps["grad_norm"].append(logs.get("grad_norm"))
-
-    class InOrder(Trainer):
-        def _get_train_sampler(self, *a, **kw):
-            return SequentialSampler(self.train_dataset)
-
-    targs = TrainingArguments(args.work, per_device_train_batch_size=args.batch, gradient_accumulation_steps=1,
-                              max_steps=args.steps, learning_rate=args.lr, lr_scheduler_type="constant",
-                              warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0, optim="adamw_torch",
-                              bf16=args.dtype == "bf16", use_cpu=True, gradient_checkpointing=args.gc, logging_steps=1,
-                              report_to="none", save_strategy="no", dataloader_num_workers=0, seed=0,
-                              remove_unused_columns=False, disable_tqdm=True)
-    trainer = InOrder(model=model, args=targs, train_dataset=Rows(), data_collator=collate, callbacks=[Clock()])
-    trainer.train()
-    if args.save:
-        model.save_pretrained(args.save)
-    saved = since_process_start()
-    json.dump({"imported": imported, "begins": steps["begins"], "ends": steps["ends"], "saved": saved,
-               "loss": steps["loss"], "grad_norm": steps["grad_norm"], **{k: v[: args.steps] for k, v in counts.items()},
-               "peak_rss_bytes": memory()["VmHWM"], "peak_anon_bytes": steps["anon"],
-               "versions": {"torch": torch.__version__, "transformers": transformers.__version__}}, open(args.out, "w"))
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sub = p.add_subparsers(dest="verb", required=True)
-    m = sub.add_parser("make-adapter")
-    m.add_argument("model"), m.add_argument("out"), m.add_argument("--r", type=int, default=16)
-    t = sub.add_parser("train")
-    for name in ("model", "data", "adapter", "out", "work"):
-        t.add_argument("--" + name, required=True)
-    t.add_argument("--dtype", default="f32"), t.add_argument("--attn", default="sdpa")
-    t.add_argument("--gc", action="store_true"), t.add_argument("--save")
-    t.add_argument("--batch", type=int, default=8), t.add_argument("--steps", type=int, default=3)
-    t.add_argument("--threads", type=int, default=os.cpu_count()), t.add_argument("--lr", type=float, default=2e-4)
-    sub.add_parser("import")
-    args = p.parse_args()
-    if args.verb == "make-adapter":
-        make_adapter(args)
-    elif args.verb == "train":
-        train(args)
-    else:
-        import peft, torch, transformers  # noqa: F401
-        print(json.dumps({"seconds": since_process_start(), **memory()}))
-
-
-main()
+watch = Watch()
+base = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.bfloat16 if a.dtype == "bf16" else torch.float32,
+                                            attn_implementation=a.attention)
+model = peft.PeftModel.from_pretrained(base, a.adapter, is_trainable=True)  # adapters stay in f32
+types = {str(p.dtype) for p in model.parameters() if p.requires_grad}
+assert types == {"torch.float32"}, types
+model.config.use_cache = False
+if a.checkpointing:
+    model.enable_input_require_grads()
+trainer = PeerTrainer(
+    model=model,
+    args=TrainingArguments(
+        a.out, per_device_train_batch_size=a.batch, gradient_accumulation_steps=1, max_steps=a.steps,
+        learning_rate=a.lr, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
+        optim="adamw_torch", bf16=a.dtype == "amp", use_cpu=True, gradient_checkpointing=a.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if a.checkpointing else None, logging_steps=1,
+        logging_nan_inf_filter=False, report_to="none", save_strategy="no", dataloader_num_workers=0,
+        dataloader_drop_last=False, remove_unused_columns=False, disable_tqdm=True, seed=0),
+    train_dataset=Rows(a.rows), data_collator=collate, callbacks=[watch])
+result["opened"] = process_age()
+trainer.train()
+result["trained"] = process_age()
+model.save_pretrained(a.out)
+result["saved"] = process_age()
+result.update(step_ends=watch.ends, losses=watch.losses, grad_norms=watch.norms, tokens=watch.tokens, memory=memory())
+with open(os.path.join(a.out, "result.json"), "w") as f:
+    json.dump(result, f)
