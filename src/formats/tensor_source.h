@@ -30,7 +30,7 @@ typedef struct pf_tensor_source {
     int *by_name;
     pf_tensor_file *files;
     int n_files, cap_files;
-    void *copies; /* of what was not aligned */
+    void *copies;  /* of what was not aligned */
     size_t copied; /* their bytes */
 } pf_tensor_source;
 

@@ -38,13 +38,14 @@ struct pf_model {
     const pf_model_family *family;
     const char *architecture; /* "LlamaForCausalLM" */
     void *family_cfg;
-    const char *name;               /* as asked for: a path or a hub name */
-    struct pf_hf_folder *folder;    /* the files beside the weights: tokenizer, generation_config */
-    const char *path;               /* the folder */
-    const char *config_path;        /* for messages */
-    struct json_t *config;          /* parsed config.json, for the family's open and for export */
-    struct pf_tensor_source *files; /* mapped weight files; NULL where config.json is all there is */
-    bool shapes_only;               /* no weights needed: plans. Nothing is converted */
+    const char *name;            /* as asked for: a path or a hub name */
+    struct pf_hf_folder *folder; /* the files beside the weights: tokenizer, generation_config */
+    const char *path;            /* the folder */
+    const char *config_path;     /* for messages */
+    struct json_t *config;       /* parsed config.json, for the family's open and for export */
+    struct pf_tensor_source
+        *files;       /* mapped weight files; NULL where config.json is all there is */
+    bool shapes_only; /* no weights needed: plans. Nothing is converted */
     int n_layers;
     int64_t hidden, vocab, n_heads, n_kv_heads, head_dim, max_positions;
     bool tie_word_embeddings; /* as the config says; whether the matrix is shared: head->tied_to */
