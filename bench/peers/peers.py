@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our training beside transformers + peft + Trainer, on the same tokens, from the same adapter, on this machine.
 
-  PEER_PYTHON=~/peer/bin/python bench/peers/peers.py --data DIR            every row of the table (about 50 minutes)
+  PEER_PYTHON=~/peer/bin/python bench/peers/peers.py --data DIR            every row of the table (about 45 minutes)
   bench/peers/peers.py --list                                              the rows and what they cost
   bench/peers/peers.py --only fixed512-135m --steps 6                      one row, more steps
   bench/peers/peers.py --only scaling,memory                               rows that need no peer
@@ -27,6 +27,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
+sys.dont_write_bytecode = True
 import benchmark_page  # noqa: E402
 import runs  # noqa: E402
 import tokens  # noqa: E402
@@ -40,9 +41,9 @@ GRID.append({"dtype": "amp", "checkpointing": False, "attention": "sdpa"})
 # cores at 230 GFLOP/s. Ours by type of arithmetic; "best" and "f32" of the peer are its fastest points of the grid.
 ROWS = {
     "machine": {"minutes": 0.5},
-    "grid-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 4, "steps": 2, "peer": GRID, "minutes": 8},
+    "grid-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 4, "steps": 2, "peer": GRID, "minutes": 7},
     "fixed512-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 8, "steps": 3,
-                      "ours": ["f32", "bf16", "int8"], "peer": ["f32", "best"], "repeat": 2, "minutes": 10},
+                      "ours": ["f32", "bf16", "int8"], "peer": ["f32", "best"], "repeat": 2, "minutes": 7},
     "batch1-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 1, "steps": 5,
                     "ours": ["f32", "bf16", "int8"], "peer": ["best"], "minutes": 1},
     "parity-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 1, "steps": 20, "ours": ["f32"], "peer": ["f32"],
@@ -54,20 +55,23 @@ ROWS = {
     "hh-135m": {"shape": "smollm2-135m", "rows": "hh", "batch": 8, "steps": 4, "ours": ["f32", "int8"], "peer": ["best"],
                 "minutes": 2.5},
     "fixed512-0.5b": {"shape": "qwen2.5-0.5b", "rows": "fixed512", "batch": 2, "steps": 3, "ours": ["f32", "bf16", "int8"],
-                      "peer": ["f32", "best"], "minutes": 4.5},
+                      "peer": ["f32", "best"], "minutes": 2.5},
     "fixed512-1.1b": {"shape": "tinyllama-1.1b", "rows": "fixed512", "batch": 1, "steps": 3,
-                      "ours": ["f32", "bf16", "int8"], "peer": ["best"], "minutes": 3},
+                      "ours": ["f32", "bf16", "int8"], "peer": ["best"], "minutes": 1.5},
     "short1000-135m": {"shape": "smollm2-135m", "rows": "short", "batch": 8, "steps": 125, "ours": ["f32", "auto"],
-                       "peer": ["best"], "minutes": 5},
+                       "peer": ["best"], "minutes": 2.5},
     "shared-135m": {"shape": "smollm2-135m", "rows": "shared48x13x8", "batch": 64, "steps": 3,
                     "ours": [{"compute": "f32", "share": "never"}, {"compute": "f32", "share": "auto"}], "repeat": 2,
-                    "minutes": 3},
+                    "minutes": 1},
+    "shared5to1-135m": {"shape": "smollm2-135m", "rows": "shared320x64x8", "batch": 16, "steps": 3,
+                        "ours": [{"compute": "f32", "share": "never"}, {"compute": "f32", "share": "auto"}], "repeat": 2,
+                        "minutes": 1},
     "unshared-135m": {"shape": "smollm2-135m", "rows": "fixed512", "batch": 4, "steps": 3,
                       "ours": [{"compute": "f32", "share": "never"}, {"compute": "f32", "share": "auto"}], "repeat": 2,
-                      "minutes": 2},
-    "memory": {"minutes": 3},
-    "scaling": {"minutes": 8},
-    "gate": {"minutes": 10},
+                      "minutes": 1},
+    "memory": {"minutes": 2},
+    "scaling": {"minutes": 4},
+    "gate": {"minutes": 8},
 }
 # Twelve configurations for the memory plan: shape, type of the weights, tokens of a row, samples, rank, keys of `training`.
 MEMORY = [("smollm2-135m", "bf16", 512, 1, 16, {}), ("smollm2-135m", "bf16", 512, 4, 16, {}),
@@ -115,6 +119,7 @@ class Table:
         self.cores = len(os.sched_getaffinity(0))
         self.threads = opt.threads or self.cores
         self.started = time.monotonic()
+        self.session = [opt.session] if opt.session else []
         self.cpu = cpu()
         self.peer_script = os.path.join(HERE, "peer_peft.py")
         self.peer_key = None
@@ -273,7 +278,7 @@ class Table:
             path = self.rows_of(folder, f"fixed{length}")
             what = {"side": "ours", "shape": shape, "weights": dtype, "length": length, "batch": batch, "rank": rank, **training}
             config = self.our_config(folder, path, batch, 2, {"share": "never"}, rank, training)
-            group = sha(self.ours_key, self.cpu, contents(path), what, self.threads)
+            group = sha(self.ours_key, self.cpu, contents(path), what, self.threads, *self.session)
             out["runs"].append(self.cached(group, 0, what, lambda: self.run_ours("memory", config)))
             self.save()
 
@@ -291,8 +296,10 @@ class Table:
                 training["num_threads"] = threads or self.threads
                 what = {"side": "ours", "varied": varied, "length": length, "batch": batch, "rank": rank,
                         "threads": training["num_threads"], "budget": budget}
-                config = self.our_config(folder, path, batch, 2, {"share": "never"}, rank, training)
-                group = sha(self.ours_key, self.cpu, contents(path), what, self.opt.weights)
+                steps = self.opt.steps or 3
+                config = self.our_config(folder, path, batch, steps, {"share": "never"}, rank, training)
+                group = sha(self.ours_key, self.cpu, contents(path), what, self.opt.weights, *([steps] if steps != 2 else []),
+                            *self.session)
                 run = self.cached(group, 0, what, lambda: self.run_ours("scaling", config))
                 run["flops"] = tokens.step_flops(s, rank, [length] * batch, (length - 1) * batch)
                 out["runs"].append(run)
@@ -316,6 +323,7 @@ class Table:
 
     # -- all of it -------------------------------------------------------------------------------------------------------
     def save(self):
+        in_order(self.results)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         with open(self.path + ".part", "w") as f:
             json.dump(portable(self.results), f, indent=1)
@@ -341,7 +349,7 @@ def smaller(spec):
     """A row in miniature, to see that everything works: a toy model and a few tokens."""
     if "shape" in spec:
         spec["shape"] = "toy"
-        spec["rows"] = {"fixed512": "fixed64", "shared48x13x8": "shared48x13x8"}.get(spec["rows"], spec["rows"])
+        spec["rows"] = {"fixed512": "fixed64", "shared320x64x8": "shared40x8x8"}.get(spec["rows"], spec["rows"])
         spec["steps"] = spec["steps"] if spec["steps"] == 20 else 3
         if spec.get("peer") is GRID:
             spec["peer"] = GRID[:2] + GRID[-1:]
@@ -381,6 +389,11 @@ def best_rates(text):
         for c, v in zip(columns, values):
             best[c] = max(best[c], float(v))
     return {"core_peak": max(peaks, default=0), "columns": best}
+
+
+def in_order(results):
+    results["rows"] = {name: results["rows"][name] for name in ROWS if name in results["rows"]}
+    return results
 
 
 def portable(value):
@@ -480,7 +493,7 @@ def main():
         return print(f"{'':18s} {sum(s['minutes'] for s in ROWS.values()):5.1f} min  together, on two cores")
     if opt.page:
         with open(opt.page) as f, open(opt.page_out or os.path.join(ROOT, "docs", "benchmarks.md"), "w") as out:
-            return out.write(benchmark_page.page(json.load(f)))
+            return out.write(benchmark_page.page(in_order(json.load(f)))) and None
     table = Table(opt)
     if opt.vs:
         return versus(table, opt.vs)
