@@ -48,8 +48,9 @@ int pf_chart_ticks(double lo, double hi, int n_max, double *ticks) {
     static const double steps[] = {1, 2, 5, 10, 20};
     for (size_t k = 0; k < PF_COUNT(steps); k++) {
         double step = unit * steps[k], first = ceil(lo / step - 1e-9) * step;
-        int n = (int)floor((hi - first) / step + 1e-9) + 1;
-        if (!isfinite(first) || n > n_max) continue;
+        double count = floor((hi - first) / step + 1e-9) + 1;
+        if (!(count >= 0 && count <= n_max)) continue; /* NaN where the step underflows */
+        int n = (int)count;
         for (int i = 0; i < n; i++) {
             ticks[i] = first + i * step;
             if (fabs(ticks[i]) < step * 1e-9) ticks[i] = 0;
