@@ -55,6 +55,7 @@ static peft_status reserve(pf_ntext *t, uint32_t more, peft_error *err) {
 peft_status pf_ntext_add(pf_ntext *t, const char *bytes, uint32_t n, uint32_t from, uint32_t to,
                          peft_error *err) {
     PF_TRY(reserve(t, n, err));
+    if (n == 0) return PEFT_OK; /* own may be NULL still */
     memcpy(t->own + t->n, bytes, n);
     for (uint32_t i = 0; i < n; i++) {
         t->from[t->n + i] = from;
