@@ -34,6 +34,9 @@ static peft_status check_operands(const pf_attention_args *a, pf_value *const *q
             "scale %g and window %lld: the scale has to be positive, the window too or 0", a->scale,
             (long long)a->window);
     }
+    if (a->bidirectional && a->window > 0)
+        return PF_FAIL(err, PEFT_E_SHAPE, "a window of %lld keys in bidirectional attention",
+                       (long long)a->window);
     PF_TRY(check_rows(qkv[0], "q", a->n_heads, a->head_dim, err));
     PF_TRY(check_rows(qkv[1], "k", a->n_kv_heads, a->head_dim, err));
     PF_TRY(check_rows(qkv[2], "v", a->n_kv_heads, a->head_dim, err));
@@ -94,19 +97,19 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
 
 /* --- cost, descriptors ------------------------------------------------------------------------ */
 
-/* Who sees whom is the batch's business; this is one causal sample of all rows. Two products
- * forward. */
+/* Who sees whom is the batch's business; this is one sample of all rows. Two products forward. */
 static pf_cost pair_cost(const pf_node *n, const int64_t *rows, double products) {
     const pf_attention_args *a = n->args;
     double T = (double)rows[PF_SPACE_TOKENS];
     return (pf_cost){
-        .flops = products * 2 * T * (T + 1) / 2 * (double)(a->n_heads * a->head_dim),
+        .flops = products * (a->bidirectional ? 2 : 1) * T * (T + 1) *
+                 (double)(a->n_heads * a->head_dim),
         .bytes = pf_op_elements(n, rows) * sizeof(pf_real),
     };
 }
 
-/* Pairs of a row and a key that it sees, of those of one causal sample; windows are not looked at.
- */
+/* Pairs of a row and a key that it sees, of those of one causal sample (about the same share of
+ * a bidirectional one); windows are not looked at. */
 static double share_of_cost(const pf_batch *b) {
     double pairs = 0;
     for (int32_t i = 0; i < b->n_tokens; i++) pairs += b->end[i] - i;

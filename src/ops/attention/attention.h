@@ -7,6 +7,10 @@
  * of the softmax's denominator per row and head: with it the backward pass needs no second softmax
  * (Dao 2023, FlashAttention-2, arXiv 2307.08691).
  *
+ * `bidirectional` (encoders): a row sees all of its own segment, rows after it too. What comes
+ * before - external rows, ancestors - is seen as ever. So key j is seen by all rows from the start
+ * of its segment to end[j], in place of [j, end[j]).
+ *
  * A row's result depends on its query and its keys in that order, and on nothing else: the maximum
  * is taken over all keys first, every other sum runs over the keys one by one. So it has the same
  * bits wherever the row stands, whether its prefix is its own, shared with other samples or
@@ -23,8 +27,9 @@
 
 typedef struct pf_attention_args {
     int64_t n_heads, n_kv_heads, head_dim;
-    double scale;   /* usually 1 / sqrt(head_dim) */
-    int64_t window; /* 0: none. HF: a key at distance >= window is not seen */
+    double scale;       /* usually 1 / sqrt(head_dim) */
+    int64_t window;     /* 0: none. HF: a key at distance >= window is not seen */
+    bool bidirectional; /* no window then */
 } pf_attention_args;
 
 /* q (T, H·D), k, v (T, KH·D), ext_k, ext_v (X, KH·D) or NULL -> o (T, H·D), lse (T, H).

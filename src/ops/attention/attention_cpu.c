@@ -37,7 +37,8 @@ static int64_t visible(const pf_attention_call *c, int32_t row, key *keys) {
     for (int32_t s = 0; s <= b->seg[row]; s++) {
         const pf_segment *seg = &b->segments[s];
         if (seg->subtree_end <= row) continue;
-        for (int32_t j = seg->start; j < seg->start + seg->length && j <= row; j++) {
+        for (int32_t j = seg->start; j < seg->start + seg->length; j++) {
+            if (j > row && !c->bidirectional) break;
             if (in_window(c, row, b->pos[j])) keys[n++] = (key){j, b->pos[j]};
         }
     }
@@ -141,6 +142,11 @@ static void key_grad(const job *j, key k, int64_t kh, int64_t from, int64_t to, 
     }
 }
 
+/* Token key r is seen by the rows from here to end[r]. */
+static int64_t first_row_that_sees(const pf_attention_call *c, int64_t r) {
+    return c->bidirectional ? c->batch->segments[c->batch->seg[r]].start : r;
+}
+
 static void delta_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
@@ -163,7 +169,7 @@ static void key_task(void *ctx, int task, int worker) {
         memset(c->dv + r * c->KH * c->D, 0, row);
         for (int64_t kh = 0; kh < c->KH; kh++) {
             int64_t at = (r * c->KH + kh) * c->D;
-            key_grad(j, k, kh, r, c->batch->end[r], c->dk + at, c->dv + at);
+            key_grad(j, k, kh, first_row_that_sees(c, r), c->batch->end[r], c->dk + at, c->dv + at);
         }
     }
 }
@@ -271,6 +277,7 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
         .G = a->n_heads / a->n_kv_heads,
         .D = a->head_dim,
         .window = a->window,
+        .bidirectional = a->bidirectional,
         .scale = (pf_real)a->scale,
         .q = pf_exec_data(x, in[0]),
         .k = pf_exec_data(x, in[1]),

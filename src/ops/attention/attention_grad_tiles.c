@@ -220,12 +220,13 @@ static void key_tile(const job *j, const room *r, pf_att_tile tile, int64_t kh, 
     key_lanes k;
     load_keys(j, r, &k, c->k, c->v, tile.row, tile.n, kh);
     for (int lane = 0; lane < k.L; lane++) k.pos[lane] = c->batch->pos[k.number[lane]];
-    k.causal = true;
+    k.causal = !c->bidirectional;
     k.tree = t;
     for (int lane = 0; t != NULL && lane < k.n; lane++)
         memcpy(r->keys + lane * wide(c->D), c->k + (k.number[lane] * c->KH + kh) * c->D,
                (size_t)c->D * sizeof *r->keys);
-    add_rows(j, r, &k, kh, tile.row, c->batch->end[tile.row]);
+    const pf_segment *seg = &c->batch->segments[c->batch->seg[tile.row]];
+    add_rows(j, r, &k, kh, k.causal ? tile.row : seg->start, seg->subtree_end);
     store_keys(j, r, &k, c->dk, c->dv, kh, false);
 }
 
@@ -317,7 +318,7 @@ static void query_task(void *ctx, int task, int worker) {
 
     pf_att_walk walk;
     pf_att_span s;
-    pf_att_walk_begin(&walk, c->batch, tile.row, pf_att_last_row(tile, c->G), c->window, r.chain);
+    pf_att_walk_begin(&walk, c, tile.row, pf_att_last_row(tile, c->G), r.chain);
     while (pf_att_walk_next(&walk, &s)) {
         const int64_t at = (s.first * c->KH + kh) * c->D;
         const float *k = (s.external ? c->ext_k : c->k) + at,

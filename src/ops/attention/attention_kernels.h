@@ -17,6 +17,7 @@ typedef struct pf_attention_call {
     const pf_batch *batch;
     int64_t T, X, H, KH, G, D;
     int64_t window;
+    bool bidirectional;
     pf_real scale;
     const pf_real *q;             /* (T, H·D) */
     const pf_real *k, *v;         /* (T, KH·D) */

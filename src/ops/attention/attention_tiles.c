@@ -58,7 +58,7 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
     pf_att_walk walk;
     pf_att_span s;
     int64_t seen = 0;
-    pf_att_walk_begin(&walk, c->batch, row, row, c->window, r->chain);
+    pf_att_walk_begin(&walk, c, row, row, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
         j->isa->few_scores(c->q + at, n, c->D, keys_of(c, &s, kh), step, s.n, r->scores + seen, ld);
         seen += s.n;
@@ -72,7 +72,7 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
     for (int i = 0; i < n; i++) c->lse[row * c->H + h + i] = lse[i];
     memset(c->o + at, 0, (size_t)(n * c->D) * sizeof *c->o);
     seen = 0;
-    pf_att_walk_begin(&walk, c->batch, row, row, c->window, r->chain);
+    pf_att_walk_begin(&walk, c, row, row, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
         j->isa->few_values(r->scores + seen, ld, n, values_of(c, &s, kh), step, s.n, c->D,
                            c->o + at);
@@ -105,7 +105,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
     pf_att_span s;
     float *scores = r->scores;
     const int32_t last = pf_att_last_row(tile, c->G);
-    pf_att_walk_begin(&walk, c->batch, tile.row, last, c->window, r->chain);
+    pf_att_walk_begin(&walk, c, tile.row, last, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
         const float *k = keys_of(c, &s, kh);
         for (int32_t i = 0; i < s.n; i += PF_ATT_CHUNK) {
@@ -122,7 +122,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
 
     memset(r->o, 0, (size_t)(c->D * L) * sizeof *r->o);
     scores = r->scores;
-    pf_att_walk_begin(&walk, c->batch, tile.row, last, c->window, r->chain);
+    pf_att_walk_begin(&walk, c, tile.row, last, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
         const float *v = values_of(c, &s, kh);
         for (int32_t i = 0; i < s.n; i += PF_ATT_CHUNK) {

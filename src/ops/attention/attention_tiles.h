@@ -112,13 +112,14 @@ typedef struct pf_att_walk {
     const pf_batch *batch;
     int32_t first, last; /* rows of the tile */
     int64_t window;
+    bool bidirectional;
     int32_t run;    /* next external run */
     int32_t *chain; /* own segment, its parent, ... the root; has room for every segment */
     int32_t depth;  /* how many of them are left */
 } pf_att_walk;
 
-void pf_att_walk_begin(pf_att_walk *w, const pf_batch *b, int32_t first, int32_t last,
-                       int64_t window, int32_t *chain);
+void pf_att_walk_begin(pf_att_walk *w, const pf_attention_call *c, int32_t first, int32_t last,
+                       int32_t *chain);
 bool pf_att_walk_next(pf_att_walk *w, pf_att_span *s);
 
 #ifndef PF_DOUBLE

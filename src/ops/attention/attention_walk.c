@@ -32,9 +32,15 @@ int64_t pf_att_cut_bytes(int64_t T, int64_t G) {
     return pf_ceil_div(most * (int64_t)sizeof(pf_att_tile), 64) * 64;
 }
 
-void pf_att_walk_begin(pf_att_walk *w, const pf_batch *b, int32_t first, int32_t last,
-                       int64_t window, int32_t *chain) {
-    *w = (pf_att_walk){.batch = b, .first = first, .last = last, .window = window, .chain = chain};
+void pf_att_walk_begin(pf_att_walk *w, const pf_attention_call *c, int32_t first, int32_t last,
+                       int32_t *chain) {
+    const pf_batch *b = c->batch;
+    *w = (pf_att_walk){.batch = b,
+                       .first = first,
+                       .last = last,
+                       .window = c->window,
+                       .bidirectional = c->bidirectional,
+                       .chain = chain};
     for (int32_t s = b->seg[first]; s >= 0; s = b->segments[s].parent) chain[w->depth++] = s;
 }
 
@@ -63,7 +69,7 @@ bool pf_att_walk_next(pf_att_walk *w, pf_att_span *s) {
     }
     while (w->depth > 0) {
         const pf_segment *seg = &b->segments[w->chain[--w->depth]];
-        bool own = w->depth == 0;
+        const bool own = w->depth == 0 && !w->bidirectional; /* only up to itself */
         *s = (pf_att_span){.first = seg->start,
                            .n = own ? w->last + 1 - seg->start : seg->length,
                            .pos = b->pos[seg->start],

@@ -11,6 +11,7 @@
 typedef struct att_case {
     int64_t H, KH, D, window;
     bool learned; /* external rows are a parameter */
+    bool bidirectional;
 } att_case;
 
 static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *err) {
@@ -29,13 +30,14 @@ static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *e
                               .n_kv_heads = a->KH,
                               .head_dim = a->D,
                               .scale = 1 / sqrt((double)a->D),
-                              .window = a->window};
+                              .window = a->window,
+                              .bidirectional = a->bidirectional};
     return pf_attention(op_graph(f), "att", q, k, v, ext_k, ext_v, &args, root, err);
 }
 
-static bool sees(const pf_batch *b, int32_t i, int32_t j, int64_t window) {
-    if (window > 0 && b->pos[i] - b->pos[j] >= window) return false;
-    if (b->seg[i] == b->seg[j]) return j <= i;
+static bool sees(const pf_batch *b, int32_t i, int32_t j, const att_case *a) {
+    if (a->window > 0 && b->pos[i] - b->pos[j] >= a->window) return false;
+    if (b->seg[i] == b->seg[j]) return j <= i || a->bidirectional;
     for (int32_t s = b->segments[b->seg[i]].parent; s >= 0; s = b->segments[s].parent) {
         if (s == b->seg[j]) return true;
     }
@@ -71,7 +73,7 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
             }
             for (int32_t j = 0; j < T; j++) {
                 p[X + j] = 0;
-                if (!sees(b, i, j, a->window)) continue;
+                if (!sees(b, i, j, a)) continue;
                 double z = 0;
                 for (int64_t d = 0; d < D; d++)
                     z += (double)qi[d] * (double)k[(j * a->KH + kh) * D + d];
@@ -141,15 +143,24 @@ static void rope_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
-static const att_case gqa_64 = {6, 2, 64, 0, false}, three_24 = {6, 3, 24, 0, false},
-                      window_3x8 = {9, 3, 8, 40, false}, mha_16 = {2, 2, 16, 0, false},
-                      mqa_80 = {5, 1, 80, 0, false}, odd_10 = {3, 3, 10, 0, false},
-                      odd_6 = {14, 2, 6, 0, false}, wide_128 = {2, 1, 128, 0, false},
-                      many_heads = {51, 1, 4, 0, false}, window_9 = {6, 2, 8, 9, false},
-                      window_2 = {2, 1, 8, 2, false}, window_64 = {2, 2, 12, 64, false},
-                      window_odd = {7, 1, 20, 33, false}, learned = {4, 2, 16, 0, true},
-                      learned_window = {4, 2, 12, 30, true}, smollm = {9, 3, 64, 0, false},
-                      qwen = {14, 2, 64, 0, false}, llama = {8, 8, 128, 0, false};
+static const att_case gqa_64 = {.H = 6, .KH = 2, .D = 64}, three_24 = {.H = 6, .KH = 3, .D = 24},
+                      window_3x8 = {.H = 9, .KH = 3, .D = 8, .window = 40},
+                      mha_16 = {.H = 2, .KH = 2, .D = 16}, mqa_80 = {.H = 5, .KH = 1, .D = 80},
+                      odd_10 = {.H = 3, .KH = 3, .D = 10}, odd_6 = {.H = 14, .KH = 2, .D = 6},
+                      wide_128 = {.H = 2, .KH = 1, .D = 128},
+                      many_heads = {.H = 51, .KH = 1, .D = 4},
+                      window_9 = {.H = 6, .KH = 2, .D = 8, .window = 9},
+                      window_2 = {.H = 2, .KH = 1, .D = 8, .window = 2},
+                      window_64 = {.H = 2, .KH = 2, .D = 12, .window = 64},
+                      window_odd = {.H = 7, .KH = 1, .D = 20, .window = 33},
+                      learned = {.H = 4, .KH = 2, .D = 16, .learned = true},
+                      learned_window = {.H = 4, .KH = 2, .D = 12, .window = 30, .learned = true},
+                      smollm = {.H = 9, .KH = 3, .D = 64}, qwen = {.H = 14, .KH = 2, .D = 64},
+                      llama = {.H = 8, .KH = 8, .D = 128};
+static const att_case both_12x64 = {.H = 12, .KH = 12, .D = 64, .bidirectional = true},
+                      both_3x16 = {.H = 3, .KH = 3, .D = 16, .bidirectional = true},
+                      both_6x2x20 = {
+                          .H = 6, .KH = 2, .D = 20, .learned = true, .bidirectional = true};
 static const rope_case rope_64 = {3, 64, 64, 0}, rope_part = {2, 20, 10, 0},
                        rope_dynamic = {2, 12, 12, 2}, rope_9x64 = {9, 64, 64, 0};
 
@@ -181,6 +192,10 @@ static const op_case attention_cases[] = {
     ATT("attention/ext_window_9", &op_batch_ext, &window_9),
     ATT("attention/ext_learned", &op_batch_ext, &learned),
     ATT("attention/ext_learned_window", &op_batch_ext, &learned_window),
+    ATT("attention/plain_bidirectional", &op_batch_plain, &both_3x16),
+    ATT("attention/tree_bidirectional", &op_batch_tree, &both_6x2x20),
+    ATT("attention/one_bidirectional", &op_batch_one, &both_3x16),
+    ATT("attention/ext_bidirectional", &op_batch_ext, &both_6x2x20),
     ROPE("rope/64", &op_batch_plain, &rope_64),
     ROPE("rope/partial", &op_batch_tree, &rope_part),
     ROPE("rope/dynamic", &op_batch_tree, &rope_dynamic),
@@ -188,6 +203,7 @@ static const op_case attention_cases[] = {
     BENCH("attention/bench_2048_9x3x64", &op_batch_2048, &smollm),
     BENCH("attention/bench_8192_9x3x64", &op_batch_8192, &smollm),
     BENCH("attention/bench_32x32_9x3x64", &op_batch_short, &smollm),
+    BENCH("attention/bench_512_bidirectional_12x64", &op_batch_512, &both_12x64),
     BENCH("attention/bench_answers_9x3x64", &op_batch_answers, &smollm),
     BENCH("attention/bench_2048_14x2x64", &op_batch_2048, &qwen),
     BENCH("attention/bench_2048_8x8x128", &op_batch_2048, &llama),
