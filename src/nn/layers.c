@@ -2,7 +2,6 @@
 #include "nn/layers.h"
 
 #include "ops/activation/activation.h"
-#include "ops/attention/attention.h"
 #include "ops/attention/rope.h"
 
 /* "layer.part", in the graph's lifetime */
@@ -37,31 +36,38 @@ static peft_status place(pf_build *b, const pf_attention_layer *l, const char *p
     return pf_rope(b->graph, name, *x, table, l->head_dim, x, err);
 }
 
+peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_value *k, pf_value *v,
+                            const pf_attention_args *args, pf_value **o, peft_error *err) {
+    pf_value *ext_k, *ext_v;
+    const char *name;
+    if (b->mode == PF_BUILD_GENERATE) {
+        ext_k = b->cache_k[at->layer];
+        ext_v = b->cache_v[at->layer];
+    } else {
+        PF_TRY(pf_site_prefix(b, at->prefix, &ext_k, &ext_v, err));
+    }
+    PF_TRY(part_name(b, at->name, "attention", &name, err));
+    PF_TRY(pf_attention(b->graph, name, q, k, v, ext_k, ext_v, args, o, err));
+    if (b->mode == PF_BUILD_GENERATE) {
+        PF_TRY(part_name(b, at->name, "kv_store", &name, err));
+        PF_TRY(pf_kv_store(b->graph, name, k, v, ext_k, ext_v, err));
+    }
+    return PEFT_OK;
+}
+
 peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_value *x,
                                pf_value *table, pf_value **y, peft_error *err) {
-    pf_value *qkv[3], *o, *ext_k, *ext_v;
-    const char *name;
+    pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){l->q, l->k, l->v}, 3, qkv, err));
     PF_TRY(place(b, l, "q_rope", l->q_norm, table, &qkv[0], err));
     PF_TRY(place(b, l, "k_rope", l->k_norm, table, &qkv[1], err));
-
-    if (b->mode == PF_BUILD_GENERATE) {
-        ext_k = b->cache_k[l->layer];
-        ext_v = b->cache_v[l->layer];
-    } else {
-        PF_TRY(pf_site_prefix(b, l->prefix, &ext_k, &ext_v, err));
-    }
-    pf_attention_args args = {.n_heads = l->n_heads,
-                              .n_kv_heads = l->n_kv_heads,
-                              .head_dim = l->head_dim,
-                              .scale = l->scale,
-                              .window = l->window};
-    PF_TRY(part_name(b, l->name, "attention", &name, err));
-    PF_TRY(pf_attention(b->graph, name, qkv[0], qkv[1], qkv[2], ext_k, ext_v, &args, &o, err));
-    if (b->mode == PF_BUILD_GENERATE) {
-        PF_TRY(part_name(b, l->name, "kv_store", &name, err));
-        PF_TRY(pf_kv_store(b->graph, name, qkv[1], qkv[2], ext_k, ext_v, err));
-    }
+    const pf_attention_args args = {.n_heads = l->n_heads,
+                                    .n_kv_heads = l->n_kv_heads,
+                                    .head_dim = l->head_dim,
+                                    .scale = l->scale,
+                                    .window = l->window};
+    const pf_attend at = {.name = l->name, .layer = l->layer, .prefix = l->prefix};
+    PF_TRY(pf_layer_attend(b, &at, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, l->o, y, err);
 }
 

@@ -7,6 +7,7 @@
 #define PF_LAYERS_H
 
 #include "nn/model.h"
+#include "ops/attention/attention.h"
 
 typedef struct pf_attention_layer {
     const char *name; /* "model.layers.3.self_attn" */
@@ -20,6 +21,18 @@ typedef struct pf_attention_layer {
     int64_t window;  /* 0: none */
     bool rope;       /* false: positions are not seen (NoPE) */
 } pf_attention_layer;
+
+/* Where an attention layer stands: its name, whose cache is its own, and the site of its prefix. */
+typedef struct pf_attend {
+    const char *name;
+    int layer;
+    pf_site *prefix;
+} pf_attend;
+
+/* Attention over q, k, v as the scores see them (T, heads), and whatever comes before the rows of
+ * the batch: a learned prefix, or in GENERATE mode the cache, which then takes the new rows. */
+peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_value *k, pf_value *v,
+                            const pf_attention_args *args, pf_value **o, peft_error *err);
 
 /* x (T, C), table of rope_table (T, D) -> y (T, C) */
 peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_value *x,
