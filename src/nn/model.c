@@ -175,11 +175,34 @@ peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const c
     pf_site *s;
     PF_TRY(new_site(m, kind, layer, name, out_dim, in_dim, &s, err));
     *out = s;
-    if (kind == PF_SITE_ATTENTION_PREFIX || kind == PF_SITE_BLOCK_OUTPUT) return PEFT_OK;
+    if (kind >= PF_SITE_ATTENTION_PREFIX) return PEFT_OK; /* no weights of its own */
     bool is_norm = kind == PF_SITE_NORM;
     PF_TRY(take_member(m, s->name, "weight", is_norm ? 1 : out_dim, is_norm ? out_dim : in_dim,
                        is_norm, &s->weight, err));
     if (with_bias) PF_TRY(take_member(m, s->name, "bias", 1, out_dim, true, &s->bias, err));
+    return PEFT_OK;
+}
+
+peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error *err) {
+    const char *name = pf_arena_printf(&m->arena, "%s.output", m->embedding->name);
+    PF_CHECK_ALLOC(name, err);
+    return pf_model_add_site(m, PF_SITE_EMBEDDING_OUTPUT, -1, name, m->hidden, m->hidden, false,
+                             out, err);
+}
+
+peft_status pf_model_add_block_sites(pf_model *m, int layer, const char *block, bool parallel,
+                                     pf_block_sites *out, peft_error *err) {
+    const int64_t C = m->hidden;
+    const char *attention = pf_arena_printf(&m->arena, "%s.attention_output", block);
+    const char *mlp = pf_arena_printf(&m->arena, "%s.mlp_output", block);
+    PF_CHECK_ALLOC(attention, err);
+    PF_CHECK_ALLOC(mlp, err);
+    PF_TRY(pf_model_add_site(m, PF_SITE_ATTENTION_OUTPUT, layer, attention, C, C, false,
+                             &out->attention, err));
+    PF_TRY(pf_model_add_site(m, PF_SITE_MLP_OUTPUT, layer, mlp, C, C, false, &out->mlp, err));
+    PF_TRY(
+        pf_model_add_site(m, PF_SITE_BLOCK_OUTPUT, layer, block, C, C, false, &out->output, err));
+    out->mlp->parallel = parallel;
     return PEFT_OK;
 }
 

@@ -76,6 +76,17 @@ peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const c
  * have one of the two, or both with the same numbers. */
 peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, const char *head,
                                             bool head_bias, peft_error *err);
+/* The place behind the embeddings - positions added, scaled, normed, as the family does - where its
+ * build calls pf_site_embedding_output. After embedding and head. */
+peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error *err);
+/* The places of one block: where attention and MLP join the stream (pf_site_join), and its output
+ * (pf_site_block_output). `block` is its module path, "model.layers.3". parallel: both branches
+ * start from the same rows (site.h). */
+typedef struct pf_block_sites {
+    pf_site *attention, *mlp, *output;
+} pf_block_sites;
+peft_status pf_model_add_block_sites(pf_model *m, int layer, const char *block, bool parallel,
+                                     pf_block_sites *out, peft_error *err);
 /* Every tensor asked for was there: fails with the missing ones and the nearest names of the files.
  * Warns of tensors that nobody took. */
 peft_status pf_model_check_weights(pf_model *m, peft_error *err);

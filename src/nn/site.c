@@ -1,6 +1,7 @@
 /* site.c - base products and what is attached to them; see site.h. */
 #include "nn/site.h"
 
+#include "ops/activation/activation.h"
 #include "ops/embed/embed.h"
 #include "ops/matmul/linear.h"
 #include "ops/norm/rms_norm.h"
@@ -17,6 +18,12 @@ const char *pf_site_kind_name(pf_site_kind kind) {
         return "norm";
     case PF_SITE_ATTENTION_PREFIX:
         return "attention layer";
+    case PF_SITE_EMBEDDING_OUTPUT:
+        return "output of the embeddings";
+    case PF_SITE_ATTENTION_OUTPUT:
+        return "output of attention";
+    case PF_SITE_MLP_OUTPUT:
+        return "output of the MLP";
     case PF_SITE_BLOCK_OUTPUT:
         return "block";
     }
@@ -31,7 +38,8 @@ peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hook
     for (; *end != NULL; end = &(*end)->next) {
         const pf_site_hooks *other = (*end)->hooks;
         if ((other->head != NULL && hooks->head != NULL) ||
-            (other->prefix != NULL && hooks->prefix != NULL)) {
+            (other->prefix != NULL && hooks->prefix != NULL) ||
+            (other->join != NULL && hooks->join != NULL)) {
             return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                            "%s: two adapters cannot act on this %s at once", site->name,
                            pf_site_kind_name(site->kind));
@@ -150,6 +158,19 @@ peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **
         if (at->hooks->prefix != NULL) return at->hooks->prefix(b, at->self, site, k, v, err);
     }
     return PEFT_OK;
+}
+
+peft_status pf_site_join(pf_build *b, pf_site *site, pf_value *stream, pf_value *branch,
+                         pf_value **sum, peft_error *err) {
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->join != NULL)
+            return at->hooks->join(b, at->self, site, stream, branch, sum, err);
+    }
+    return pf_add(b->graph, site->name, stream, branch, sum, err);
+}
+
+peft_status pf_site_embedding_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
+    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
 }
 
 peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {

@@ -1,10 +1,12 @@
 /* site.h - where models and methods meet.
  *
  * A site is a named place of a model: a projection, a norm, an embedding, the output head, the
- * start of an attention layer's keys (prefix), the output of a block. Names are Hugging Face's
- * module paths ("model.layers.3.self_attn.q_proj"). A model lists its sites when it opens and calls
- * pf_site_* while it builds; what is attached there acts. A method attaches hooks to sites by name.
- * Neither knows the other, and neither knows how the base weight is stored.
+ * start of an attention layer's keys (prefix), the places where a block's branches join the stream,
+ * the output of a block. Names are Hugging Face's module paths ("model.layers.3.self_attn.q_proj");
+ * places that are no module there append a word to one ("model.layers.3.mlp_output"). A model lists
+ * its sites when it opens and calls pf_site_* while it builds; what is attached there acts. A
+ * method attaches hooks to sites by name. Neither knows the other, and neither knows how the base
+ * weight is stored.
  *
  * Embedding and head are two sites even where they share one matrix: a tie is a property of storage
  * (`tied_to`). */
@@ -20,6 +22,9 @@ typedef enum pf_site_kind {
     PF_SITE_HEAD,
     PF_SITE_NORM,
     PF_SITE_ATTENTION_PREFIX,
+    PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
+    PF_SITE_ATTENTION_OUTPUT, /* where attention joins the stream */
+    PF_SITE_MLP_OUTPUT,       /* where the MLP joins the stream */
     PF_SITE_BLOCK_OUTPUT
 } pf_site_kind;
 
@@ -31,9 +36,9 @@ typedef struct pf_build pf_build;
 typedef struct pf_site_hooks {
     /* Before the base product: replaces *x for this site alone. */
     peft_status (*input)(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err);
-    /* After the base product (linear, norm, embedding, head logits, block output): replaces *y. x
-     * is the site's input (NULL for an embedding or a block). mask_key is that of the group of
-     * sites that share x. */
+    /* After the base product (linear, norm, embedding, head logits), or at the output of the
+     * embeddings or a block: replaces *y. x is the site's input (NULL for an embedding and the
+     * outputs). mask_key is that of the group of sites that share x. */
     peft_status (*output)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
                           pf_value **y, peft_error *err);
     /* Head with chunked loss: low-rank part of the logits. At most one attachment may have it. */
@@ -42,6 +47,10 @@ typedef struct pf_site_hooks {
     /* Attention: external key and value rows of the layer. At most one attachment may have it. */
     peft_status (*prefix)(pf_build *b, void *self, pf_site *site, pf_value **k, pf_value **v,
                           peft_error *err);
+    /* Attention or MLP output: emits *sum in place of stream + branch. At most one attachment may
+     * have it. */
+    peft_status (*join)(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,
+                        pf_value **sum, peft_error *err);
 } pf_site_hooks;
 
 typedef struct pf_attachment {
@@ -57,9 +66,10 @@ struct pf_site {
     int index; /* in the model's list; also the mask_key of a group that it leads */
     int64_t in_dim,
         out_dim; /* linear: as named; norm: width, width; embedding and head: hidden, vocabulary */
-    const pf_weight *weight; /* NULL for prefix and block sites */
+    const pf_weight *weight; /* NULL for prefixes, joins and outputs */
     const pf_weight *bias;   /* NULL: none */
     pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
+    bool parallel;           /* MLP output: its branch started where attention's did */
     pf_param *trained_weight,
         *trained_bias; /* stand for weight and bias when a method trains them whole */
     pf_attachment *attached;
@@ -90,7 +100,14 @@ peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
-/* Output of a block: *y goes in and comes out as the attached methods leave it. */
+/* sum = stream + branch, or what is attached at this attention or MLP output makes of the two.
+ * Where both branches start from one norm, the MLP joins what attention has joined already. */
+peft_status pf_site_join(pf_build *b, pf_site *site, pf_value *stream, pf_value *branch,
+                         pf_value **sum, peft_error *err);
+/* Output of the embeddings or of a block: *y goes in and comes out as the attached methods leave
+ * it.
+ */
+peft_status pf_site_embedding_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* nll and correct per label entry (E, 1) from the hidden rows of all tokens (T, C) */
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,

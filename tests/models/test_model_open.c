@@ -121,6 +121,11 @@ static void lists_sites(void **state) {
     assert_true(q == m->sites[q->index]);
     assert_int_equal(pf_model_find_site(m, "model.layers.0.self_attn.q_norm")->kind, PF_SITE_NORM);
     assert_int_equal(pf_model_find_site(m, "model.layers.0")->kind, PF_SITE_BLOCK_OUTPUT);
+    assert_int_equal(pf_model_find_site(m, "model.embed_tokens.output")->kind,
+                     PF_SITE_EMBEDDING_OUTPUT);
+    assert_int_equal(pf_model_find_site(m, "model.layers.0.attention_output")->kind,
+                     PF_SITE_ATTENTION_OUTPUT);
+    assert_int_equal(pf_model_find_site(m, "model.layers.0.mlp_output")->kind, PF_SITE_MLP_OUTPUT);
     assert_int_equal(pf_model_find_site(m, "model.layers.0.self_attn")->kind,
                      PF_SITE_ATTENTION_PREFIX);
     assert_int_equal(m->head->kind, PF_SITE_HEAD);

@@ -11,7 +11,6 @@
  * defaults are those of transformers' configuration_<model_type>.py. */
 #include "base/log.h"
 #include "nn/layers.h"
-#include "ops/activation/activation.h"
 #include "text/json.h"
 
 #include <math.h>
@@ -63,8 +62,9 @@ static const char *const model_types[] = {"llama", "mistral", "qwen2", "qwen3", 
 static const char *const default_targets[] = {"q_proj", "v_proj", NULL};
 
 typedef struct llama_layer {
-    pf_site *input_norm, *post_attention_norm, *gate, *up, *down, *output;
+    pf_site *input_norm, *post_attention_norm, *gate, *up, *down;
     pf_attention_layer attention;
+    pf_block_sites at;
 } llama_layer;
 
 typedef struct llama {
@@ -73,7 +73,7 @@ typedef struct llama {
     double eps;
     bool attention_bias, mlp_bias;
     llama_layer *layers;
-    pf_site *norm;
+    pf_site *embedded, *norm;
 } llama;
 
 /* ---- config.json ----------------------------------------------------------------------------- */
@@ -255,7 +255,9 @@ static peft_status open_layer(pf_model *m, llama *l, int i, peft_error *err) {
     PF_TRY(add(p, PF_SITE_LINEAR, ".mlp.gate_proj", F, C, l->mlp_bias, &y->gate, err));
     PF_TRY(add(p, PF_SITE_LINEAR, ".mlp.up_proj", F, C, l->mlp_bias, &y->up, err));
     PF_TRY(add(p, PF_SITE_LINEAR, ".mlp.down_proj", C, F, l->mlp_bias, &y->down, err));
-    PF_TRY(add(p, PF_SITE_BLOCK_OUTPUT, "", C, C, false, &y->output, err));
+    char block[64];
+    snprintf(block, sizeof block, "model.layers.%d", i);
+    PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
 
     a->name = a->prefix->name;
     a->layer = i;
@@ -277,6 +279,7 @@ static peft_status llama_open(pf_model *m, peft_error *err) {
     l->layers = PF_NEW_ARRAY(&m->arena, llama_layer, m->n_layers);
     PF_CHECK_ALLOC(l->layers, err);
     PF_TRY(pf_model_add_embedding_and_head(m, "model.embed_tokens", "lm_head", false, err));
+    PF_TRY(pf_model_add_embedding_output(m, &l->embedded, err));
     for (int i = 0; i < m->n_layers; i++) PF_TRY(open_layer(m, l, i, err));
     return pf_model_add_site(m, PF_SITE_NORM, -1, "model.norm", m->hidden, m->hidden, false,
                              &l->norm, err);
@@ -289,12 +292,12 @@ static peft_status build_layer(pf_build *b, const llama *l, const llama_layer *y
     pf_value *n, *branch;
     PF_TRY(pf_site_rms_norm(b, *h, y->input_norm, l->eps, 0, &n, err));
     PF_TRY(pf_layer_attention(b, &y->attention, n, table, &branch, err));
-    PF_TRY(pf_add(b->graph, y->attention.name, *h, branch, h, err));
+    PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
 
     PF_TRY(pf_site_rms_norm(b, *h, y->post_attention_norm, l->eps, 0, &n, err));
     PF_TRY(pf_layer_gated_mlp(b, y->gate, y->up, y->down, n, &branch, err));
-    PF_TRY(pf_add(b->graph, y->output->name, *h, branch, h, err));
-    return pf_site_block_output(b, y->output, h, err);
+    PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
+    return pf_site_block_output(b, y->at.output, h, err);
 }
 
 static peft_status llama_build(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err) {
@@ -302,6 +305,7 @@ static peft_status llama_build(pf_model *m, pf_build *b, pf_value **hidden, peft
     pf_value *h, *table; // (T,C), (T,D)
     PF_TRY(pf_layer_rope_table(b, &m->rope, &table, err));
     PF_TRY(pf_site_embed(b, m->embedding, &h, err));
+    PF_TRY(pf_site_embedding_output(b, l->embedded, &h, err));
     for (int i = 0; i < m->n_layers; i++) {
         pf_graph_block_begin(b->graph, i, h);
         PF_TRY(build_layer(b, l, &l->layers[i], table, &h, err));
