@@ -92,9 +92,9 @@ static inline pf_batch whole_samples(pf_arena *a, const int32_t *const *ids, con
                       .label_sample = all[4]};
 }
 
-/* Largest difference between the logits of all rows and the expected ones. */
-static inline double logits_differ(pf_model *m, pf_backend *be, const pf_batch *batch,
-                                   bool adapters, bool fuse, const float *expected) {
+/* Logits of all rows. */
+static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *batch, bool adapters,
+                                  bool fuse, float *out) {
     peft_error err = {0};
     pf_graph *g;
     pf_exec *x;
@@ -111,13 +111,25 @@ static inline double logits_differ(pf_model *m, pf_backend *be, const pf_batch *
     OK(pf_exec_bind(x, batch, &err));
     OK(pf_exec_forward(x, &err));
     const pf_real *z = pf_exec_data(x, logits);
+    for (int64_t i = 0; i < batch->n_labels * m->vocab; i++) out[i] = (float)z[i];
+    pf_exec_free(x);
+    pf_graph_free(g);
+}
+
+/* Largest difference between the logits of all rows and the expected ones. */
+static inline double logits_differ(pf_model *m, pf_backend *be, const pf_batch *batch,
+                                   bool adapters, bool fuse, const float *expected) {
+    pf_arena a;
     double worst = 0;
-    for (int64_t i = 0; i < batch->n_labels * m->vocab; i++) {
+    const int64_t n = batch->n_labels * m->vocab;
+    pf_arena_init(&a, "logits");
+    float *z = PF_NEW_ARRAY(&a, float, n);
+    compute_logits(m, be, batch, adapters, fuse, z);
+    for (int64_t i = 0; i < n; i++) {
         double d = fabs((double)z[i] - (double)expected[i]);
         if (!(d <= worst)) worst = d;
     }
-    pf_exec_free(x);
-    pf_graph_free(g);
+    pf_arena_release(&a);
     return worst;
 }
 

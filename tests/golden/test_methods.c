@@ -1,0 +1,462 @@
+/* Every PEFT method against peft: for each folder of tests/golden/methods/ that has a case.json
+ * (tools/make_method_fixtures.py), an adapter that peft made gives here the logits that it gives
+ * there, ten optimizer steps have the same losses and end in the same file, merged rows give the
+ * unmerged logits, and five steps, a checkpoint and five more are ten steps bit for bit.
+ *
+ *     build/release/tests/test_methods [--keep DIR] [case ...]
+ *
+ * --keep leaves what was saved, and the logits it gives here, for tools/check_methods_back.py. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "golden/parity_train.h"
+
+#include "train/checkpoint.h"
+#include "train/optimizer.h"
+
+#include <unistd.h>
+
+#define TOL_MERGED 1e-5 /* relative to the largest logit */
+#define OFF_FACTOR 100
+
+static pf_backend *backend;
+static pf_arena names_arena;
+static const char *tmp_dir;
+static bool keep;
+static int n_wanted;
+static char **wanted;
+
+typedef struct method_case {
+    fixture f; /* its adapter is the one at hand */
+    const char *base;
+    pf_batch batch; /* whole samples of the first step */
+    double tol_logits, tol_loss, tol_update, tol_merged;
+} method_case;
+
+static const how usual = {"usual", true, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER};
+static const how unfused = {"unfused", false, PF_SAVE_ALL, 0, PF_SHARE_NEVER};
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+static double tolerance(const json_t *info, const char *key, double usual_one) {
+    const json_t *t = json_object_get(info, "tolerance"), *v = json_object_get(t, key);
+    if (v == NULL) return usual_one;
+    assert_non_null(text_of(t, "why"));
+    return json_number_value(v);
+}
+
+static void open_case(method_case *c, const char *name) {
+    peft_error err = {0};
+    const int32_t *ids[16];
+    int32_t lengths[16];
+    memset(c, 0, sizeof *c);
+    fixture *f = &c->f;
+    f->topic = "methods";
+    f->name = name;
+    f->backend = backend;
+    pf_arena_init(&f->arena, "case");
+    f->info = read_json(fixture_path(f, "case.json"));
+    OK(pf_safetensors_open(&f->expected, fixture_path(f, "expected.safetensors"), &err));
+    read_batches(f);
+    c->base = pf_arena_printf(&f->arena, GOLDEN "/methods/%s", text_of(f->info, "base"));
+    assert_true(f->n_samples[0] <= 16);
+    for (int i = 0; i < f->n_samples[0]; i++) {
+        ids[i] = f->steps[0][i].tokens;
+        lengths[i] = f->steps[0][i].n_tokens;
+    }
+    c->batch = whole_samples(&f->arena, ids, lengths, f->n_samples[0]);
+    c->tol_logits = tolerance(f->info, "logits", TOL_LOGITS);
+    c->tol_loss = tolerance(f->info, "loss", TOL_LOSS);
+    c->tol_update = tolerance(f->info, "update", TOL_UPDATE);
+    c->tol_merged = tolerance(f->info, "merged", TOL_MERGED);
+}
+
+static void close_case(method_case *c) {
+    pf_safetensors_close(&c->f.expected);
+    json_decref(c->f.info);
+    pf_arena_release(&c->f.arena);
+}
+
+/* A fresh model with the adapter of this folder. */
+static void open_adapter(method_case *c, const char *dir, bool with_training) {
+    peft_error err = {0};
+    OK(pf_model_open(&c->f.model, c->base, NULL, &err));
+    OK(pf_adapter_open(&c->f.adapter, c->f.model, dir, with_training, &err));
+}
+
+static void close_adapter(method_case *c) {
+    pf_adapter_close(c->f.adapter);
+    pf_model_close(c->f.model);
+    c->f.adapter = NULL;
+    c->f.model = NULL;
+}
+
+/* ---- logits ---------------------------------------------------------------------------------- */
+
+static const float *expected_logits(const method_case *c, const char *which) {
+    const char *name = pf_arena_printf((pf_arena *)&c->f.arena, "logits.%s", which);
+    return tensor_of(&c->f.expected, name, c->batch.n_labels * c->f.model->vocab);
+}
+
+static double check_logits_of(method_case *c, const char *dir) {
+    open_adapter(c, fixture_path(&c->f, dir), false);
+    const float *with = expected_logits(c, dir), *base = expected_logits(c, "base");
+    const double plain = logits_differ(c->f.model, backend, &c->batch, true, false, with),
+                 fused = logits_differ(c->f.model, backend, &c->batch, true, true, with),
+                 bare = logits_differ(c->f.model, backend, &c->batch, false, true, base),
+                 off = logits_differ(c->f.model, backend, &c->batch, false, true, with);
+    if (!(plain <= c->tol_logits && fused <= c->tol_logits && bare <= TOL_LOGITS))
+        fail_msg("%s/%s: logits differ by %g, fused %g, of the base %g", c->f.name, dir, plain,
+                 fused, bare);
+    if (!(off > OFF_FACTOR * c->tol_logits))
+        fail_msg("%s/%s: the base alone passes: %g", c->f.name, dir, off);
+    close_adapter(c);
+    return fused > plain ? fused : plain;
+}
+
+/* ---- training -------------------------------------------------------------------------------- */
+
+static pf_optimizer_cfg optimizer_cfg(const method_case *c) {
+    const json_t *o = json_object_get(c->f.info, "optim"), *betas = json_object_get(o, "betas");
+    return (pf_optimizer_cfg){.beta1 = json_number_value(json_array_get(betas, 0)),
+                              .beta2 = json_number_value(json_array_get(betas, 1)),
+                              .eps = number_of(o, "eps"),
+                              .weight_decay = number_of(o, "weight_decay"),
+                              .max_grad_norm = number_of(o, "max_grad_norm")};
+}
+
+/* Steps [first, end) of the case; returns the largest difference of a loss. */
+static double train_steps(method_case *c, const how *h, pf_optimizer *o, int first, int end) {
+    peft_error err = {0};
+    const json_t *steps = json_object_get(c->f.info, "steps");
+    double worst = 0;
+    runner r;
+    open_runner(&r, &c->f, h, true);
+    for (int i = first; i < end; i++) {
+        const json_t *want = json_array_get(steps, (size_t)i);
+        const double loss = run_step(&r, &c->f, i, true, NULL), expected = number_of(want, "loss");
+        const double d = fabs(loss - expected) / fabs(expected);
+        pf_optimizer_report report;
+        if (!(d <= c->tol_loss))
+            fail_msg("%s: loss of step %d is %.8g, not %.8g", c->f.name, i + 1, loss, expected);
+        if (d > worst) worst = d;
+        OK(pf_optimizer_step(o, NULL, number_of(want, "lr"), &report, &err));
+        const double norm = number_of(want, "grad_norm");
+        if (!(fabs(report.grad_norm - norm) <= TOL_GRAD * norm))
+            fail_msg("%s: gradient norm of step %d is %g, not %g", c->f.name, i + 1,
+                     report.grad_norm, norm);
+    }
+    close_runner(&r);
+    return worst;
+}
+
+/* ---- the saved file -------------------------------------------------------------------------- */
+
+static bool not_written(const method_case *c, const char *name) {
+    const json_t *patterns = json_object_get(c->f.info, "not_written"), *why;
+    const char *part;
+    json_object_foreach((json_t *)patterns, part, why) {
+        if (strstr(name, part) != NULL) return true;
+    }
+    return false;
+}
+
+static bool same_shape(const pf_stored_tensor *a, const pf_stored_tensor *b) {
+    if (a->n_dims != b->n_dims) return false;
+    for (int i = 0; i < a->n_dims; i++) {
+        if (a->shape[i] != b->shape[i]) return false;
+    }
+    return true;
+}
+
+/* |got - want| / |want - start|; what peft left as it was has to be so here. */
+static double update_error(const float *got, const float *want, const float *start, int64_t n) {
+    double diff = 0, moved = 0;
+    for (int64_t i = 0; i < n; i++) {
+        diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        moved += ((double)want[i] - start[i]) * ((double)want[i] - start[i]);
+    }
+    return moved > 0 ? sqrt(diff / moved) : sqrt(diff);
+}
+
+static double check_saved_tensors(method_case *c, const char *dir) {
+    peft_error err = {0};
+    pf_safetensors got, want, start;
+    double worst = 0;
+    const char *file = "adapter_model.safetensors";
+    OK(pf_safetensors_open(&got, pf_path_join(&c->f.arena, dir, file), &err));
+    OK(pf_safetensors_open(&want, pf_path_join(&c->f.arena, fixture_path(&c->f, "end"), file),
+                           &err));
+    OK(pf_safetensors_open(&start, pf_path_join(&c->f.arena, fixture_path(&c->f, "start"), file),
+                           &err));
+    for (int i = 0; i < want.n_tensors; i++) {
+        const pf_stored_tensor *w = &want.tensors[i], *g = pf_safetensors_find(&got, w->name);
+        if (g == NULL && not_written(c, w->name)) continue;
+        if (g == NULL) fail_msg("%s: %s is not saved", c->f.name, w->name);
+        if (!same_shape(g, w)) {
+            char a[PF_SHAPE_TEXT], b[PF_SHAPE_TEXT];
+            fail_msg("%s: %s is saved as %s, by peft as %s", c->f.name, w->name,
+                     pf_shape_text(g, a, sizeof a), pf_shape_text(w, b, sizeof b));
+        }
+        const int64_t n = pf_stored_tensor_count(w);
+        const double d = update_error(tensor_of(&got, w->name, n), tensor_of(&want, w->name, n),
+                                      tensor_of(&start, w->name, n), n);
+        if (!(d <= c->tol_update))
+            fail_msg("%s: update of %s differs by %g", c->f.name, w->name, d);
+        if (d > worst) worst = d;
+    }
+    for (int i = 0; i < got.n_tensors; i++) {
+        if (pf_safetensors_find(&want, got.tensors[i].name) == NULL)
+            fail_msg("%s: %s is saved, peft has none", c->f.name, got.tensors[i].name);
+    }
+    pf_safetensors_close(&got);
+    pf_safetensors_close(&want);
+    pf_safetensors_close(&start);
+    return worst;
+}
+
+static bool holds(const json_t *list, const json_t *item) {
+    const json_t *v;
+    size_t i;
+    json_array_foreach(list, i, v) {
+        if (json_equal(v, item)) return true;
+    }
+    return false;
+}
+
+/* Lists are compared as sets (peft writes sets), numbers as numbers (1 is 1.0). */
+static bool same_value(const json_t *a, const json_t *b) {
+    if (json_is_number(a) && json_is_number(b)) return json_number_value(a) == json_number_value(b);
+    if (!json_is_array(a) || !json_is_array(b)) {
+        if (!json_is_object(a) || !json_is_object(b)) return json_equal(a, b);
+        const char *key;
+        json_t *v;
+        json_object_foreach((json_t *)a, key, v) {
+            if (!same_value(v, json_object_get(b, key))) return false;
+        }
+        return json_object_size(a) == json_object_size(b);
+    }
+    const json_t *v;
+    size_t i;
+    json_array_foreach(a, i, v) {
+        if (!holds(b, v)) return false;
+    }
+    return json_array_size(a) == json_array_size(b);
+}
+
+/* Every key that we write peft writes too, with this value; every key of peft's that differs from
+ * its default we write. */
+static void check_saved_config(method_case *c, const char *dir) {
+    const char *file = "adapter_config.json", *key;
+    json_t *got = read_json(pf_path_join(&c->f.arena, dir, file)),
+           *want = read_json(pf_path_join(&c->f.arena, fixture_path(&c->f, "end"), file)), *v;
+    json_object_foreach(json_object_get(c->f.info, "config_set"), key, v) {
+        if (!same_value(v, json_object_get(got, key)))
+            fail_msg("%s: adapter_config.json: %s is not as peft writes it", c->f.name, key);
+    }
+    json_object_foreach(got, key, v) {
+        const json_t *w = json_object_get(want, key);
+        if (w == NULL) fail_msg("%s: adapter_config.json: peft has no %s", c->f.name, key);
+        if (!same_value(v, w) && !pf_streq(key, "inference_mode"))
+            fail_msg("%s: adapter_config.json: %s is another than peft's", c->f.name, key);
+    }
+    json_decref(got);
+    json_decref(want);
+}
+
+/* Logits of the adapter at hand, as raw floats beside its files. */
+static void write_logits(method_case *c, const char *dir) {
+    peft_error err = {0};
+    const int64_t n = c->batch.n_labels * c->f.model->vocab;
+    float *z = PF_NEW_ARRAY(&c->f.arena, float, n);
+    compute_logits(c->f.model, backend, &c->batch, true, true, z);
+    OK(pf_write_file(pf_path_join(&c->f.arena, dir, "logits.f32"), z, (size_t)n * sizeof *z, &err));
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+/* A matrix of the model replaced by the merged one, which lives in the case's arena. */
+static void merge_one(method_case *c, pf_site *site, bool bias) {
+    peft_error err = {0};
+    const pf_weight *w = bias ? site->bias : site->weight;
+    if (w == NULL || !pf_adapter_touches(c->f.adapter, site, bias)) return;
+    float *rows = PF_NEW_ARRAY(&c->f.arena, float, w->rows * w->cols);
+    pf_weight *merged = PF_NEW(&c->f.arena, pf_weight);
+    const int64_t first = w->rows / 3; /* in two parts */
+    OK(pf_adapter_merged_rows(c->f.adapter, site, bias, 0, first, rows, &err));
+    OK(pf_adapter_merged_rows(c->f.adapter, site, bias, first, w->rows - first,
+                              rows + first * w->cols, &err));
+    *merged = *w;
+    merged->dtype = PF_DTYPE_F32;
+    merged->data = rows;
+    *(bias ? &site->bias : &site->weight) = merged;
+}
+
+static double check_merged(method_case *c) {
+    double largest = 0;
+    open_adapter(c, fixture_path(&c->f, "end"), false);
+    const int64_t n = c->batch.n_labels * c->f.model->vocab;
+    float *unmerged = PF_NEW_ARRAY(&c->f.arena, float, n);
+    for (int64_t i = 0; i < n; i++) unmerged[i] = 0;
+    compute_logits(c->f.model, backend, &c->batch, true, true, unmerged);
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)unmerged[i]));
+    for (int i = 0; i < c->f.model->n_sites; i++) {
+        merge_one(c, c->f.model->sites[i], false);
+        merge_one(c, c->f.model->sites[i], true);
+    }
+    double d = logits_differ(c->f.model, backend, &c->batch, false, true, unmerged) / largest;
+    if (!(d <= c->tol_merged)) fail_msg("%s: merged logits differ by %g", c->f.name, d);
+    close_adapter(c);
+    return d;
+}
+
+/* ---- resuming -------------------------------------------------------------------------------- */
+
+static peft_status save_adapter(void *ctx, pf_ckpt_writer *w, peft_error *err) {
+    static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json",
+                                        "README.md"};
+    const char *path = NULL;
+    pf_arena a;
+    pf_arena_init(&a, "paths");
+    for (size_t i = 0; i < PF_COUNT(files); i++) PF_TRY(pf_ckpt_file(w, files[i], &path, err));
+    peft_status status = pf_adapter_save(ctx, pf_path_dir(&a, path), err);
+    pf_arena_release(&a);
+    return status;
+}
+
+/* Half of the steps, a checkpoint, everything closed, opened again from it, the other half. */
+static void check_resume(method_case *c, const pf_real *ten, const char *run_dir) {
+    peft_error err = {0};
+    const pf_optimizer_cfg cfg = optimizer_cfg(c);
+    const int half = c->f.n_steps / 2;
+    pf_optimizer o;
+    open_adapter(c, fixture_path(&c->f, "start"), true);
+    OK(pf_optimizer_init(&o, &c->f.arena, &c->f.adapter->params, &cfg, &err));
+    train_steps(c, &usual, &o, 0, half);
+    const pf_section saved[] = {{.name = "adapter", .ctx = c->f.adapter, .save = save_adapter},
+                                pf_optimizer_section(&o)};
+    OK(pf_make_dirs(run_dir, &err));
+    OK(pf_checkpoint_save(&(pf_checkpoint_save_cfg){.run_dir = run_dir,
+                                                    .step = half,
+                                                    .sections = saved,
+                                                    .n_sections = 2,
+                                                    .params = &c->f.adapter->params,
+                                                    .best_step = -1},
+                          &err));
+    close_adapter(c);
+
+    const char *dir = pf_arena_printf(&c->f.arena, "%s/checkpoint-%d", run_dir, half);
+    open_adapter(c, dir, true);
+    OK(pf_optimizer_init(&o, &c->f.arena, &c->f.adapter->params, &cfg, &err));
+    const pf_section loaded[] = {pf_optimizer_section(&o)};
+    OK(pf_checkpoint_load(dir, loaded, 1, &err));
+    train_steps(c, &usual, &o, half, c->f.n_steps);
+    const pf_params *ps = &c->f.adapter->params;
+    if (memcmp(ps->data, ten, (size_t)ps->block_len * sizeof *ten) != 0)
+        fail_msg("%s: a resumed run ends elsewhere", c->f.name);
+    close_adapter(c);
+}
+
+/* ---- a case ---------------------------------------------------------------------------------- */
+
+static void check_case(const char *name) {
+    peft_error err = {0};
+    method_case c;
+    double merged = 0;
+    open_case(&c, name);
+    const pf_optimizer_cfg cfg = optimizer_cfg(&c);
+    const double start = check_logits_of(&c, "start"), end = check_logits_of(&c, "end");
+
+    pf_optimizer o;
+    const char *dir = pf_arena_printf(&c.f.arena, "%s/%s", tmp_dir, name);
+    OK(pf_make_dirs(dir, &err));
+    open_adapter(&c, fixture_path(&c.f, "start"), true);
+    OK(pf_optimizer_init(&o, &c.f.arena, &c.f.adapter->params, &cfg, &err));
+    train_steps(&c, &unfused, &o, 0, c.f.n_steps);
+    close_adapter(&c);
+    open_adapter(&c, fixture_path(&c.f, "start"), true);
+    OK(pf_optimizer_init(&o, &c.f.arena, &c.f.adapter->params, &cfg, &err));
+    const double loss = train_steps(&c, &usual, &o, 0, c.f.n_steps);
+    OK(pf_adapter_save(c.f.adapter, dir, &err));
+    if (keep) write_logits(&c, dir);
+    const size_t bytes = (size_t)c.f.adapter->params.block_len * sizeof(pf_real);
+    pf_real *ten = pf_arena_alloc(&c.f.arena, bytes);
+    memcpy(ten, c.f.adapter->params.data, bytes);
+    close_adapter(&c);
+
+    const double update = check_saved_tensors(&c, dir);
+    check_saved_config(&c, dir);
+    if (json_is_true(json_object_get(c.f.info, "merges"))) merged = check_merged(&c);
+    check_resume(&c, ten, pf_arena_printf(&c.f.arena, "%s/%s-run", tmp_dir, name));
+    print_message("%-24s logits %.1e %.1e  loss %.1e  update %.1e  merged %.1e\n", name, start, end,
+                  loss, update, merged);
+    close_case(&c);
+}
+
+static bool is_wanted(const char *name) {
+    for (int i = 0; i < n_wanted; i++) {
+        if (pf_streq(wanted[i], name)) return true;
+    }
+    return n_wanted == 0;
+}
+
+static bool family_is_known(const char *architecture) {
+    for (int i = 0; pf_model_families[i] != NULL; i++) {
+        const char *const *a = pf_model_families[i]->architectures;
+        for (; *a != NULL; a++) {
+            if (pf_streq(*a, architecture)) return true;
+        }
+    }
+    return false;
+}
+
+static void equals_peft(void **state) {
+    (void)state;
+    pf_strlist names = {0};
+    int n = 0;
+    assert_int_equal(pf_list_dir(&names, &names_arena, GOLDEN "/methods", NULL), PEFT_OK);
+    for (int i = 0; i < names.n; i++) {
+        const char *name = names.items[i],
+                   *path = pf_arena_printf(&names_arena, GOLDEN "/methods/%s/case.json", name);
+        if (!pf_path_exists(path) || !is_wanted(name)) continue;
+        json_t *info = read_json(path);
+        const char *architecture = text_of(info, "architecture");
+        if (!family_is_known(architecture)) {
+            print_message("%-24s left out: %s is not known\n", name, architecture);
+        } else {
+            check_case(name);
+            n++;
+        }
+        json_decref(info);
+    }
+    assert_true(n > 0);
+}
+
+static int setup(void **state) {
+    (void)state;
+    pf_arena_init(&names_arena, "names");
+    if (!keep)
+        tmp_dir =
+            pf_arena_printf(&names_arena, TEST_BINARY_DIR "/tests/methods-%ld", (long)getpid());
+    return pf_backend_open_cpu(&backend, 2, NULL) == PEFT_OK ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    pf_backend_close(backend);
+    if (!keep) pf_remove_tree(tmp_dir, NULL);
+    pf_arena_release(&names_arena);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_peft)};
+    keep = argc > 2 && pf_streq(argv[1], "--keep");
+    if (keep) tmp_dir = argv[2];
+    n_wanted = argc - (keep ? 3 : 1);
+    wanted = argv + (keep ? 3 : 1);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Makes tests/golden/methods/: what peft computes with every method, for tests/golden/test_methods.c to compare with.
+
+    python tools/make_method_fixtures.py [NAME ...] [--out DIR] [--bases]
+
+NAME is a case or a module of tools/method_cases/ (all of its cases). Needs torch, transformers 5, peft, safetensors. Never run
+by the build or the tests.
+
+    base_llama/, base_neox/   two small random models of unlike families, made when they are not there (--bases: anew)
+    <case>/start/             adapter as peft saves it, away from the identity
+    <case>/end/               the same after STEPS steps of AdamW in f32, without dropout
+    <case>/case.json          base, batches, optimizer, loss and gradient norm of each step, keys of adapter_config.json that differ
+                              from peft's defaults, whether it merges, tolerances that differ and why
+    <case>/expected.safetensors   logits of the first batch: start, end, and of the base alone
+
+A module of tools/method_cases/ has CASES, a list of case(...); see lora.py for the smallest one. A case is refused if its
+adapter moves the logits by less than 100 times the tolerance, or if training does not move the losses.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import shutil
+import sys
+import warnings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+if os.environ.get("PYTHONHASHSEED") != "0":  # peft writes sets: the same bytes each time
+    os.execve(sys.executable, [sys.executable] + sys.argv, dict(os.environ, PYTHONHASHSEED="0"))
+warnings.filterwarnings("ignore")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+
+import torch
+from safetensors.torch import save_file
+
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+import peft
+
+from method_cases import common
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.set_num_threads(1)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOL_LOGITS = 1e-4  # largest absolute difference
+TOL_LOSS = 1e-4  # relative
+OFF_FACTOR = 100
+STEPS = 10
+OPTIM = dict(betas=[0.9, 0.999], eps=1e-6, weight_decay=0.1, max_grad_norm=1.0)
+
+BASES = dict(
+    base_llama=("llama", dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                              num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, attention_bias=True,
+                              tie_word_embeddings=False, bos_token_id=1, eos_token_id=2, pad_token_id=None)),
+    base_neox=("gpt_neox", dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                                max_position_embeddings=64, rotary_pct=0.5, use_parallel_residual=True, hidden_dropout=0.0,
+                                attention_dropout=0.0, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
+                                pad_token_id=None)),
+)
+
+
+# ---- bases -------------------------------------------------------------------------------------------------------------
+
+
+def randomize(model, gen):
+    """Weights large enough that every part of the model is heard in the logits."""
+    for name, p in sorted(model.named_parameters()):
+        r = torch.randn(p.shape, generator=gen)
+        if name.endswith(".bias"):
+            p.data = 0.3 * r
+        elif "norm" in name:
+            p.data = 1 + 0.3 * r
+        elif "embed_tokens" in name or "embed_in" in name:
+            p.data = 0.7 * r
+        else:
+            p.data = (1.8 if re.search(r"[qk]_proj", name) else 1.2) * r / p.shape[1] ** 0.5
+
+
+def make_base(name, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    arch, cfg = BASES[name]
+    gen = torch.Generator().manual_seed(sum(map(ord, name)))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **cfg), attn_implementation="eager").float()
+    randomize(model, gen)
+    state = {n: p.detach().contiguous() for n, p in model.named_parameters()}
+    save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = "float32"
+    model.config.save_pretrained(folder)
+
+
+# ---- computing ---------------------------------------------------------------------------------------------------------
+
+
+def make_batches(gen, lengths=(5, 10), per_step=2):
+    def draw(lo, hi):
+        return int(torch.randint(lo, hi + 1, (1,), generator=gen))
+
+    out = []
+    for _ in range(STEPS):
+        samples = []
+        for _ in range(per_step):
+            n = draw(*lengths)
+            samples.append(dict(ids=[1] + torch.randint(3, 64, (n - 2,), generator=gen).tolist() + [2], prompt=draw(1, n - 2)))
+        out.append(samples)
+    return out
+
+
+def forward(model, samples):
+    """Logits of the tokens of each sample, one at a time; virtual tokens in front of them are left out."""
+    out = []
+    for s in samples:
+        ids = torch.tensor([s["ids"]])
+        out.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -len(s["ids"]) :])
+    return out
+
+
+def step_loss(model, samples):
+    total, count = 0, 0
+    for s, z in zip(samples, forward(model, samples)):
+        first = s["prompt"]  # tokens ids[prompt:] are supervised
+        target = torch.tensor(s["ids"][first:])
+        total = total + torch.nn.functional.cross_entropy(z[first - 1 : len(s["ids"]) - 1], target, reduction="sum")
+        count += len(target)
+    return total / count
+
+
+def no_decay(n):
+    """As Trainer.get_decay_parameter_names: neither biases nor norms."""
+    return re.search(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", n.lower()) is not None
+
+
+def train(model, batches, c, optim):
+    params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    groups = c["groups"](model, optim) if c["groups"] else [
+        dict(params=[p for n, p in params if not no_decay(n)], weight_decay=optim["weight_decay"]),
+        dict(params=[p for n, p in params if no_decay(n)], weight_decay=0.0),
+    ]
+    opt = torch.optim.AdamW(groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"])
+    log = []
+    for step, samples in enumerate(batches):
+        opt.zero_grad()
+        loss = step_loss(model, samples)
+        (loss if c["extra_loss"] is None else loss + c["extra_loss"](model)).backward()
+        norm = torch.nn.utils.clip_grad_norm_([p for _, p in params if p.grad is not None], optim["max_grad_norm"])
+        log.append(dict(loss=float(loss.detach()), grad_norm=float(norm), lr=optim["lr"]))
+        opt.step()
+        if c["after_step"]:
+            c["after_step"](model, step)
+    return log
+
+
+# ---- cases -------------------------------------------------------------------------------------------------------------
+
+
+def load_base(c, out):
+    return AutoModelForCausalLM.from_pretrained(os.path.join(out, c["base"]), dtype=torch.float32, attn_implementation="eager")
+
+
+def save(c, model, folder):
+    os.makedirs(folder)
+    c["save"](model, folder)
+    for f in os.listdir(folder):
+        if f.startswith("README") or f.startswith("."):
+            os.remove(os.path.join(folder, f))
+
+
+def config_set(path, defaults):
+    """Keys that differ from what the configuration class has when it is given nothing."""
+    left_out = {"base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision"}
+    return {k: v for k, v in json.load(open(path)).items() if k not in left_out and (k not in defaults or defaults[k] != v)}
+
+
+def dump(folder, info):
+    """One member a line, one step a line."""
+    lines = []
+    for k, v in info.items():
+        rows = isinstance(v, list) and len(v) > 0
+        text = "[\n  " + ",\n  ".join(json.dumps(i) for i in v) + "]" if rows else json.dumps(v)
+        lines.append(f" {json.dumps(k)}: {text}")
+    open(os.path.join(folder, "case.json"), "w").write("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def make_case(c, out):
+    folder = os.path.join(out, c["name"])
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    seed = sum(ord(ch) * (i + 1) for i, ch in enumerate(c["name"]))
+    gen = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    batches = make_batches(gen)
+    start, end = os.path.join(folder, "start"), os.path.join(folder, "end")
+
+    with torch.no_grad():
+        base = torch.cat(forward(load_base(c, out).eval(), batches[0]))
+    made = c["build"](c, load_base(c, out))
+    c["randomize"](c, made, gen)
+    save(c, made, start)
+
+    model = c["load"](c, load_base(c, out), start).eval()  # no dropout; gradients all the same
+    with torch.no_grad():
+        first = torch.cat(forward(model, batches[0]))
+        untrained = [float(step_loss(model, b)) for b in batches]
+    optim = dict(OPTIM, lr=c["lr"], **c["optim"])
+    log = train(model, batches, c, optim)
+    save(c, model, end)
+    with torch.no_grad():
+        last = torch.cat(forward(c["load"](c, load_base(c, out), end).eval(), batches[0]))
+
+    off = float((first - base).abs().max())
+    moved = max(abs(s["loss"] - b) / b for s, b in zip(log, untrained))
+    assert off > OFF_FACTOR * TOL_LOGITS, (c["name"], "the adapter should matter", off)
+    assert moved > OFF_FACTOR * TOL_LOSS, (c["name"], "training should matter", moved)
+    assert any(s["grad_norm"] > optim["max_grad_norm"] for s in log), (c["name"], "clipping should matter", log)
+    info = dict(what=c["what"], method=c["method"], base=c["base"], architecture=load_base(c, out).config.architectures[0],
+                merges=c["merges"], transformers=transformers.__version__, peft=peft.__version__, torch=torch.__version__,
+                off=off, optim=optim, steps=log, batches=batches, **c["extra"])
+    config = os.path.join(end, "adapter_config.json")
+    if os.path.exists(config):
+        info["config_set"] = config_set(config, c["defaults"]())
+    for key in ("tolerance", "not_written"):
+        if c[key]:
+            info[key] = c[key]
+    tensors = {"logits.base": base, "logits.start": first, "logits.end": last}
+    save_file({k: v.float().contiguous() for k, v in tensors.items()}, os.path.join(folder, "expected.safetensors"))
+    dump(folder, info)
+    size = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs)
+    print(f"{c['name']:28} off {off:.3f}  loss {log[0]['loss']:.4f} -> {log[-1]['loss']:.4f}, by training {moved:.3f}, "
+          f"gradient {log[0]['grad_norm']:.3f}  {size // 1024} KiB")
+
+
+def all_cases():
+    folder = os.path.join(ROOT, "tools/method_cases")
+    for f in sorted(os.listdir(folder)):
+        if f.endswith(".py") and f not in ("common.py", "__init__.py"):
+            yield f[:-3], importlib.import_module("method_cases." + f[:-3]).CASES
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("names", nargs="*")
+    ap.add_argument("--out", default=os.path.join(ROOT, "tests/golden/methods"))
+    ap.add_argument("--bases", action="store_true")
+    a = ap.parse_args()
+    for name in BASES:
+        folder = os.path.join(a.out, name)
+        if a.bases or not os.path.isdir(folder):
+            make_base(name, folder)
+    for module, cases in all_cases():
+        for c in cases:
+            if not a.names or module in a.names or c["name"] in a.names:
+                make_case(dict(c, method=c["method"] or module), a.out)
+
+
+if __name__ == "__main__":
+    main()
