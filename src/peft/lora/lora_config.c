@@ -6,7 +6,7 @@
  * Writing: keys that differ from the default, and those that readers expect in any case. */
 #include "peft/lora/lora.h"
 
-#include "base/buf.h"
+#include "peft/peft_json.h"
 #include "text/json.h"
 
 #include <math.h>
@@ -113,77 +113,10 @@ static peft_status read_init(const json_t *c, const char *where, const char **ou
     return PEFT_OK;
 }
 
-static peft_status fail_type(const char *where, const char *key, const json_t *v,
-                             const char *wanted, peft_error *err) {
-    return PF_FAIL(err, PEFT_E_FORMAT, "%s: %s is %s; it should be %s", where, key, pf_json_kind(v),
-                   wanted);
-}
-
-/* A list of texts, or one text (*out)->single. */
-static peft_status read_strings(pf_arena *a, const json_t *c, const char *where, const char *key,
-                                pf_cfg_strings *out, peft_error *err) {
-    const json_t *v = json_object_get(c, key), *item;
-    size_t i;
-    *out = (pf_cfg_strings){.single = json_is_string(v)};
-    if (v == NULL || json_is_null(v)) return PEFT_OK;
-    if (json_is_string(v)) {
-        const char *s;
-        PF_TRY(pf_json_get_str(c, where, key, &s, err));
-        return pf_strlist_add(&out->list, a, s, err);
-    }
-    if (!json_is_array(v)) return fail_type(where, key, v, "a list of names or one text", err);
-    json_array_foreach(v, i, item) {
-        const char *s = json_string_value(item);
-        if (s == NULL || strlen(s) != json_string_length(item))
-            return fail_type(where, key, item, "a list of names", err);
-        PF_TRY(pf_strlist_add(&out->list, a, s, err));
-    }
-    return PEFT_OK;
-}
-
-static peft_status read_layers(pf_arena *a, const json_t *c, const char *where, pf_cfg_ints *out,
-                               peft_error *err) {
-    const char *key = "layers_to_transform";
-    const json_t *v = json_object_get(c, key);
-    *out = (pf_cfg_ints){0};
-    if (v == NULL || json_is_null(v)) return PEFT_OK;
-    const bool one = json_is_integer(v);
-    if (!one && !json_is_array(v)) return fail_type(where, key, v, "a list of numbers", err);
-    const size_t n = one ? 1 : json_array_size(v);
-    out->items = PF_NEW_ARRAY(a, int64_t, n);
-    PF_CHECK_ALLOC(out->items, err);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = one ? v : json_array_get(v, i);
-        if (!json_is_integer(item)) return fail_type(where, key, item, "a list of numbers", err);
-        out->items[out->n++] = json_integer_value(item);
-    }
-    return PEFT_OK;
-}
-
-static peft_status read_map(pf_arena *a, const json_t *c, const char *where, const char *key,
-                            pf_cfg_map *out, peft_error *err) {
-    const json_t *obj;
-    const char *name;
-    json_t *v;
-    *out = (pf_cfg_map){0};
-    PF_TRY(pf_json_opt_object(c, where, key, &obj, err));
-    if (obj == NULL) return PEFT_OK;
-    out->items = PF_NEW_ARRAY(a, pf_cfg_pair, json_object_size(obj));
-    PF_CHECK_ALLOC(out->items, err);
-    json_object_foreach((json_t *)obj, name, v) {
-        if (!json_is_number(v)) return fail_type(where, key, v, "names with a number each", err);
-        pf_cfg_pair *p = &out->items[out->n++];
-        p->key = pf_arena_strdup(a, name);
-        PF_CHECK_ALLOC(p->key, err);
-        p->number = json_number_value(v);
-        p->is_number = true;
-    }
-    return PEFT_OK;
-}
-
 peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char *where,
                                 const void **method_cfg, peft_error *err) {
     pf_lora_cfg *l = PF_NEW(a, pf_lora_cfg);
+    pf_target_rules rules = {0};
     PF_CHECK_ALLOC(l, err);
     PF_TRY(refuse_variants(c, where, err));
     PF_TRY(read_init(c, where, &l->init_lora_weights, err));
@@ -198,64 +131,29 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
             "from 0 to below 1",
             where, l->alpha, l->dropout);
     }
-    PF_TRY(pf_json_opt_str(c, where, "bias", "none", &l->bias, err));
-    if (!pf_streq(l->bias, "none") && !pf_streq(l->bias, "all") &&
-        !pf_streq(l->bias, "lora_only")) {
-        return PF_FAIL(err, PEFT_E_FORMAT, "%s: bias is '%s'; it should be none, all or lora_only",
-                       where, l->bias);
-    }
-    l->bias = pf_arena_strdup(a, l->bias);
-    PF_CHECK_ALLOC(l->bias, err);
-    PF_TRY(read_strings(a, c, where, "target_modules", &l->target_modules, err));
-    PF_TRY(read_strings(a, c, where, "exclude_modules", &l->exclude_modules, err));
-    PF_TRY(read_strings(a, c, where, "layers_pattern", &l->layers_pattern, err));
-    PF_TRY(read_strings(a, c, where, "modules_to_save", &l->modules_to_save, err));
-    PF_TRY(read_layers(a, c, where, &l->layers_to_transform, err));
-    PF_TRY(read_map(a, c, where, "rank_pattern", &l->rank_pattern, err));
-    PF_TRY(read_map(a, c, where, "alpha_pattern", &l->alpha_pattern, err));
+    static const char *const biases[] = {"none", "all", "lora_only", NULL};
+    PF_TRY(pf_peft_get_word(c, where, "bias", biases, "none", &l->bias, err));
+    PF_TRY(pf_targets_from_json(a, c, where, &rules, err));
+    l->target_modules = rules.target_modules;
+    l->exclude_modules = rules.exclude_modules;
+    l->layers_pattern = rules.layers_pattern;
+    l->modules_to_save = rules.modules_to_save;
+    l->layers_to_transform = rules.layers_to_transform;
+    l->rank_pattern = rules.rank_pattern;
+    l->alpha_pattern = rules.alpha_pattern;
     *method_cfg = l;
     return PEFT_OK;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Whole numbers without a point: peft's ints. */
-static json_t *number(double v) {
-    return v == floor(v) && fabs(v) < 1e15 ? json_integer((json_int_t)v) : json_real(v);
-}
-
-static json_t *strings(const pf_strlist *l) {
-    json_t *a = json_array();
-    for (int i = 0; i < l->n; i++) json_array_append_new(a, json_string(l->items[i]));
-    return a;
-}
-
-static json_t *list_or_text(const pf_strlist *l, bool single) {
-    return single && l->n == 1 ? json_string(l->items[0]) : strings(l);
-}
-
-static json_t *map(const pf_cfg_map *m) {
-    json_t *o = json_object();
-    for (int i = 0; i < m->n; i++)
-        json_object_set_new(o, m->items[i].key, number(m->items[i].number));
-    return o;
-}
-
 peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_error *err) {
     const pf_lora_cfg *l = ad->cfg.method_cfg;
     const pf_target_rules rules = pf_lora_rules(l);
-    pf_arena scratch;
-    pf_strlist targets;
-    bool single;
     int bad = 0;
-    pf_arena_init(&scratch, "scratch");
-    peft_status status = pf_target_names(ad, &rules, &scratch, &targets, &single, err);
-    if (status == PEFT_OK)
-        bad |= json_object_set_new(c, "target_modules", list_or_text(&targets, single));
-    pf_arena_release(&scratch);
-    PF_TRY(status);
+    PF_TRY(pf_targets_to_json(ad, &rules, c, err));
     bad |= json_object_set_new(c, "r", json_integer(l->r));
-    bad |= json_object_set_new(c, "lora_alpha", number(l->alpha));
+    bad |= json_object_set_new(c, "lora_alpha", pf_peft_number(l->alpha));
     bad |= json_object_set_new(c, "lora_dropout", json_real(l->dropout));
     bad |= json_object_set_new(c, "bias", json_string(l->bias));
     if (l->use_rslora) bad |= json_object_set_new(c, "use_rslora", json_true());
@@ -264,26 +162,6 @@ peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_er
     if (pf_streq(l->init_lora_weights, "gaussian")) {
         bad |= json_object_set_new(c, "init_lora_weights", json_string("gaussian"));
     }
-    if (l->exclude_modules.list.n > 0) {
-        json_t *v = list_or_text(&l->exclude_modules.list, l->exclude_modules.single);
-        bad |= json_object_set_new(c, "exclude_modules", v);
-    }
-    if (l->modules_to_save.list.n > 0) {
-        bad |= json_object_set_new(c, "modules_to_save", strings(&l->modules_to_save.list));
-    }
-    if (l->layers_pattern.list.n > 0) {
-        bad |= json_object_set_new(c, "layers_pattern", strings(&l->layers_pattern.list));
-    }
-    if (l->layers_to_transform.n > 0) {
-        json_t *v = json_array();
-        for (int i = 0; i < l->layers_to_transform.n; i++) {
-            bad |= json_array_append_new(v, json_integer(l->layers_to_transform.items[i]));
-        }
-        bad |= json_object_set_new(c, "layers_to_transform", v);
-    }
-    if (l->rank_pattern.n > 0) bad |= json_object_set_new(c, "rank_pattern", map(&l->rank_pattern));
-    if (l->alpha_pattern.n > 0)
-        bad |= json_object_set_new(c, "alpha_pattern", map(&l->alpha_pattern));
     return bad == 0 ? PEFT_OK
                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");
 }
