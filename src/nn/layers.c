@@ -79,3 +79,11 @@ peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site 
     PF_TRY(pf_mul(b->graph, up->name, act, gu[1], &h, err));
     return pf_site_linear(b, h, down, y, err);
 }
+
+peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,
+                         pf_value **y, peft_error *err) {
+    pf_value *u, *act;
+    PF_TRY(pf_site_linear(b, x, up, &u, err));
+    PF_TRY(pf_activation(b->graph, f, up->name, u, &act, err));
+    return pf_site_linear(b, act, down, y, err);
+}

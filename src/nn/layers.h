@@ -1,5 +1,5 @@
-/* layers.h - pieces that many families share: attention with RoPE over grouped heads, and the gated
- * MLP.
+/* layers.h - pieces that many families share: attention with RoPE over grouped heads, the gated MLP
+ * and the plain one.
  *
  * A family fills a struct per layer when it opens and calls these while it builds. They emit plain
  * ops; what is attached to the sites acts in between. */
@@ -41,6 +41,10 @@ peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_valu
 /* down(silu(gate(x)) * up(x)) */
 peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,
                                pf_value **y, peft_error *err);
+
+/* down(f(up(x))), f an activation function (activation.h) */
+peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,
+                         pf_value **y, peft_error *err);
 
 /* cos and sin of a model's RoPE for the rows of a batch (T, D); the frequencies live in the graph.
  */

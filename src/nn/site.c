@@ -4,6 +4,7 @@
 #include "ops/activation/activation.h"
 #include "ops/embed/embed.h"
 #include "ops/matmul/linear.h"
+#include "ops/norm/layer_norm.h"
 #include "ops/norm/rms_norm.h"
 
 const char *pf_site_kind_name(pf_site_kind kind) {
@@ -141,6 +142,16 @@ peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps
     PF_TRY(run_input_hooks(b, site, &x, err));
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_rms_norm(b->graph, site->name, x, w, eps, group, y, err));
+    return run_output_hooks(b, site, x, (uint32_t)site->index, y, err);
+}
+
+peft_status pf_site_layer_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
+                               pf_value **y, peft_error *err) {
+    pf_value *w, *bias;
+    PF_TRY(run_input_hooks(b, site, &x, err));
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_site_bias(b, site, &bias, err));
+    PF_TRY(pf_layer_norm(b->graph, site->name, x, w, bias, eps, group, y, err));
     return run_output_hooks(b, site, x, (uint32_t)site->index, y, err);
 }
 

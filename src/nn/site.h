@@ -97,6 +97,9 @@ peft_status pf_site_linear(pf_build *b, pf_value *x, pf_site *site, pf_value **y
 /* RMS norm with the site's weight; group as rms_norm.h */
 peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
                              pf_value **y, peft_error *err);
+/* Layer norm with the site's weight and bias; group as layer_norm.h */
+peft_status pf_site_layer_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
+                               pf_value **y, peft_error *err);
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);

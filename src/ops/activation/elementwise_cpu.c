@@ -1,5 +1,5 @@
-/* elementwise_cpu.c - reference kernels of add, mul, silu and swiglu, their launcher and their
- * lists of kernels. The faster ones are in elementwise_simd.h. */
+/* elementwise_cpu.c - reference kernels of add, mul, the activation functions and swiglu, their
+ * launcher and their lists of kernels. The faster ones are in elementwise_simd.h. */
 #include "ops/activation/elementwise.h"
 
 #include "ops/op_util.h"
@@ -28,6 +28,48 @@ void pf_silu_grad_elements_cpu(const pf_real *const *in, pf_real *const *out, in
         pf_real s = logistic(x[i]);
         out[0][i] = dy[i] * (s * (1 + x[i] * (1 - s)));
     }
+}
+
+static pf_real normal_cdf(pf_real a) {
+    return (pf_real)(0.5 * erfc(-0.70710678118654752440 * (double)a));
+}
+
+void pf_gelu_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[0][i] = in[0][i] * normal_cdf(in[0][i]);
+}
+
+void pf_gelu_grad_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    const pf_real *dy = in[0], *x = in[1];
+    for (int64_t i = 0; i < n; i++) {
+        pf_real phi = (pf_real)0.39894228040143267794 * pf_rexp((pf_real)-0.5 * x[i] * x[i]);
+        out[0][i] = dy[i] * (normal_cdf(x[i]) + x[i] * phi);
+    }
+}
+
+/* 2u = x (a + b x²) */
+#define GELU_A ((pf_real)1.59576912160573071176)  /* 2 sqrt(2 / pi) */
+#define GELU_B ((pf_real)0.071354816272600247786) /* 2 sqrt(2 / pi) 0.044715 */
+
+void pf_gelu_tanh_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    const pf_real *x = in[0];
+    for (int64_t i = 0; i < n; i++)
+        out[0][i] = x[i] * logistic(x[i] * (GELU_A + GELU_B * x[i] * x[i]));
+}
+
+void pf_gelu_tanh_grad_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    const pf_real *dy = in[0], *x = in[1];
+    for (int64_t i = 0; i < n; i++) {
+        pf_real x2 = x[i] * x[i], s = logistic(x[i] * (GELU_A + GELU_B * x2));
+        out[0][i] = dy[i] * (s + x[i] * s * (1 - s) * (GELU_A + 3 * GELU_B * x2));
+    }
+}
+
+void pf_relu_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[0][i] = in[0][i] > 0 ? in[0][i] : 0;
+}
+
+void pf_relu_grad_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[0][i] = in[1][i] > 0 ? in[0][i] : 0;
 }
 
 void pf_swiglu_elements_cpu(const pf_real *const *in, pf_real *const *out, int64_t n) {
@@ -103,5 +145,11 @@ KERNELS(add)
 KERNELS(mul)
 KERNELS(silu)
 KERNELS(silu_grad)
+KERNELS(gelu)
+KERNELS(gelu_grad)
+KERNELS(gelu_tanh)
+KERNELS(gelu_tanh_grad)
+KERNELS(relu)
+KERNELS(relu_grad)
 KERNELS(swiglu)
 KERNELS(swiglu_grad)

@@ -1,5 +1,5 @@
-/* activation_cases.h - cases of add, mul, silu and swiglu, for test_activation_ops.c and its double
- * twin. */
+/* activation_cases.h - cases of add, mul, the activations and swiglu, for test_activation_ops.c and
+ * its double twin. */
 #include "op_harness.h"
 
 #include "ops/activation/activation.h"
@@ -25,6 +25,21 @@ static peft_status build_square(op_fixture *f, pf_value **root, peft_error *err)
 
 static peft_status build_silu(op_fixture *f, pf_value **root, peft_error *err) {
     return pf_silu(op_graph(f), "silu", op_rows(f, "x", width(f), 0, 4), root, err);
+}
+
+static peft_status build_gelu(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_activation(op_graph(f), &pf_op_gelu, "gelu", op_rows(f, "x", width(f), 0, 3), root,
+                         err);
+}
+
+static peft_status build_gelu_tanh(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_activation(op_graph(f), &pf_op_gelu_tanh, "gelu", op_rows(f, "x", width(f), 0, 3),
+                         root, err);
+}
+
+static peft_status build_relu(op_fixture *f, pf_value **root, peft_error *err) {
+    return pf_activation(op_graph(f), &pf_op_relu, "relu", op_rows(f, "x", width(f), 0, 3), root,
+                         err);
 }
 
 static peft_status build_swiglu(op_fixture *f, pf_value **root, peft_error *err) {
@@ -54,6 +69,27 @@ static void silu_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
+static void gelu_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++)
+        root[i] = (pf_real)((double)x[i] * 0.5 * (1 + erf((double)x[i] / sqrt(2))));
+}
+
+static void gelu_tanh_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *numbers = op_numbers(f, "x");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) {
+        const double x = (double)numbers[i];
+        root[i] =
+            (pf_real)(x * 0.5 *
+                      (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))));
+    }
+}
+
+static void relu_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) root[i] = x[i] > 0 ? x[i] : 0;
+}
+
 static void swiglu_oracle(const op_fixture *f, pf_real *root) {
     const pf_real *x = op_numbers(f, "gate"), *up = op_numbers(f, "up");
     for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) {
@@ -71,6 +107,11 @@ static const op_case activation_cases[] = {
     {OP_CASE("mul/square", &op_batch_plain, build_square, &w1)},
     {OP_CASE("silu", &op_batch_plain, build_silu, &w576), .oracle = silu_oracle},
     {OP_CASE("silu/odd", &op_batch_plain, build_silu, &w37), .oracle = silu_oracle},
+    {OP_CASE("gelu", &op_batch_plain, build_gelu, &w576), .oracle = gelu_oracle},
+    {OP_CASE("gelu/odd", &op_batch_plain, build_gelu, &w37), .oracle = gelu_oracle},
+    {OP_CASE("gelu_tanh", &op_batch_plain, build_gelu_tanh, &w576), .oracle = gelu_tanh_oracle},
+    {OP_CASE("gelu_tanh/odd", &op_batch_plain, build_gelu_tanh, &w37), .oracle = gelu_tanh_oracle},
+    {OP_CASE("relu", &op_batch_plain, build_relu, &w37), .oracle = relu_oracle},
     {OP_CASE("swiglu", &op_batch_plain, build_swiglu, &w576), .oracle = swiglu_oracle,
      .n_fused = 1},
     {OP_CASE("swiglu/odd", &op_batch_plain, build_swiglu_turned, &w37), .oracle = swiglu_oracle,
@@ -78,5 +119,6 @@ static const op_case activation_cases[] = {
     {OP_CASE("swiglu/two_readers", &op_batch_plain, build_not_swiglu, &w37)},
     {OP_CASE("add/bench_2048x576", &op_batch_2048, build_add, &w576), .only_bench = true},
     {OP_CASE("silu/bench_2048x1536", &op_batch_2048, build_silu, &w1536), .only_bench = true},
+    {OP_CASE("gelu/bench_2048x1536", &op_batch_2048, build_gelu, &w1536), .only_bench = true},
     {OP_CASE("swiglu/bench_2048x1536", &op_batch_2048, build_swiglu, &w1536), .only_bench = true},
 };
