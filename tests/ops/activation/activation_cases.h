@@ -3,6 +3,7 @@
 #include "op_harness.h"
 
 #include "ops/activation/activation.h"
+#include "ops/activation/scale_cols.h"
 
 static int64_t width(const op_fixture *f) {
     return *(const int64_t *)op_args(f);
@@ -62,6 +63,23 @@ static peft_status build_not_swiglu(op_fixture *f, pf_value **root, peft_error *
     return pf_add(op_graph(f), "add", y, gate, root, err);
 }
 
+/* factors in a column, as (IA)3 stores those of an output; and factors that are not trained */
+static peft_status build_scale(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *x = op_rows(f, "a", width(f), 0, 1), *v = op_param(f, "v", width(f), 1, 1, 0.3);
+    return pf_scale_cols(op_graph(f), "scale", x, v, root, err);
+}
+
+static peft_status build_scale_frozen(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_value *x = op_rows(f, "a", width(f), 0, 1);
+    pf_value *v = op_weight(f, "v", 1, width(f), PF_DTYPE_BF16, 1, 0.3);
+    return pf_scale_cols(op_graph(f), "scale", x, v, root, err);
+}
+
+static void scale_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "a"), *v = op_numbers(f, "v");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) root[i] = x[i] * v[i % width(f)];
+}
+
 static void silu_oracle(const op_fixture *f, pf_real *root) {
     const pf_real *x = op_numbers(f, "x");
     for (int64_t i = 0; i < op_batch(f)->n_tokens * width(f); i++) {
@@ -117,6 +135,11 @@ static const op_case activation_cases[] = {
     {OP_CASE("swiglu/odd", &op_batch_plain, build_swiglu_turned, &w37), .oracle = swiglu_oracle,
      .n_fused = 1},
     {OP_CASE("swiglu/two_readers", &op_batch_plain, build_not_swiglu, &w37)},
+    {OP_CASE("scale_cols", &op_batch_plain, build_scale, &w576), .oracle = scale_oracle},
+    {OP_CASE("scale_cols/odd", &op_batch_tree, build_scale, &w37), .oracle = scale_oracle},
+    {OP_CASE("scale_cols/frozen", &op_batch_plain, build_scale_frozen, &w37)},
+    {OP_CASE("scale_cols/bench_2048x1536", &op_batch_2048, build_scale, &w1536),
+     .only_bench = true},
     {OP_CASE("add/bench_2048x576", &op_batch_2048, build_add, &w576), .only_bench = true},
     {OP_CASE("silu/bench_2048x1536", &op_batch_2048, build_silu, &w1536), .only_bench = true},
     {OP_CASE("gelu/bench_2048x1536", &op_batch_2048, build_gelu, &w1536), .only_bench = true},
