@@ -3,6 +3,7 @@
 
     python tools/make_parity_fixtures.py [--only NAME ...] [--out DIR] [--data DIR]
 
+NAME is a case or a family, that is a module of tools/parity_cases/ (all of its cases); `peft` and `real` are the folders below.
 Needs torch, transformers 5, peft, safetensors. Never run by the build or the tests.
 
 Each folder of tests/golden/parity/ is one case: a tiny random model (config.json, model.safetensors), a LoRA adapter whose B
@@ -23,8 +24,8 @@ without it). tests/golden/peft/ holds adapters made by peft on two small bases, 
 """
 
 import argparse
-import copy
 import csv
+import importlib
 import json
 import os
 import re
@@ -36,6 +37,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if os.environ.get("PYTHONHASHSEED") != "0":  # peft writes sets: the same bytes each time
     os.execve(sys.executable, [sys.executable] + sys.argv, dict(os.environ, PYTHONHASHSEED="0"))
 warnings.filterwarnings("ignore")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
 
 import torch
 import torch.nn.functional as F
@@ -46,236 +49,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_li
 import peft
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
+from parity_cases.common import LLAMA_ALL, VOCAB, case, rope
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VOCAB = 64
 STEPS = 20
 TOL_LOGITS = 1e-4  # largest absolute difference
 TOL_LOSS = 1e-4  # relative
 OFF_FACTOR = 100
-
-BASE = dict(
-    vocab_size=VOCAB,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=64,
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=False,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=None,
-)
-
-
-# ---- switching a feature off -------------------------------------------------------------------------------------------
-
-
-def off_config(**changes):
-    def make(cfg):
-        cfg = copy.deepcopy(cfg)
-        for k, v in changes.items():
-            setattr(cfg, k, v)
-        return cfg
-
-    return dict(config=make)
-
-
-def off_biases(pattern):
-    def patch(model):
-        hit = 0
-        for n, p in model.named_parameters():
-            if n.endswith(".bias") and re.search(pattern, n):
-                p.data.zero_()
-                hit += 1
-        assert hit > 0, pattern
-
-    return dict(patch=patch)
-
-
-def off_qk_norm():
-    def patch(model):
-        for m in model.modules():
-            if hasattr(m, "q_norm"):
-                m.q_norm.forward = lambda x: x
-                m.k_norm.forward = lambda x: x
-
-    return dict(patch=patch)
-
-
-def off_grouping(how):
-    """Query head h reads key head h // n_rep; a wrong mapping (or one head only) must show."""
-
-    def patch(model):
-        mod = sys.modules[type(model.get_base_model() if isinstance(model, PeftModel) else model).__module__]
-
-        def wrong(x, n_rep):
-            if n_rep == 1:
-                return x
-            if how == "interleaved":
-                return x.repeat(1, n_rep, 1, 1)
-            rest = torch.zeros_like(x).repeat(1, n_rep - 1, 1, 1)
-            return torch.cat([x, rest], 1)
-
-        right = mod.repeat_kv
-        mod.repeat_kv = wrong
-
-        def undo():
-            mod.repeat_kv = right
-
-        return undo
-
-    return dict(patch=patch)
-
-
-def off_scale():
-    def patch(model):
-        cfg = model.config
-        for m in model.modules():
-            if hasattr(m, "scaling") and hasattr(m, "q_proj"):
-                m.scaling = (cfg.hidden_size / cfg.num_attention_heads) ** -0.5
-
-    return dict(patch=patch)
-
-
-def off_head(how):
-    def patch(model):
-        m = model.get_base_model() if isinstance(model, PeftModel) else model
-        e = m.get_input_embeddings().weight.data
-        head = torch.nn.Parameter(e.clone() if how == "tied" else e.roll(1, 0).clone(), requires_grad=False)
-        layer = m.get_output_embeddings()
-        getattr(layer, "base_layer", layer).weight = head
-
-    return dict(patch=patch)
-
-
-def off_positions():
-    """Every position 0: no rotation."""
-
-    def patch(model):
-        for m in model.modules():
-            if hasattr(m, "inv_freq"):
-                m.inv_freq.zero_()
-
-    return dict(patch=patch)
-
-
-def off_nope():
-    def patch(model):
-        for m in model.modules():
-            if hasattr(m, "use_rope"):
-                m.use_rope = 1
-
-    return dict(patch=patch)
-
-
-def off_attention_factor():
-    def patch(model):
-        for m in model.modules():
-            if hasattr(m, "attention_scaling"):
-                m.attention_scaling = 1.0
-
-    return dict(patch=patch)
-
-
-def off_layers(*layers):
-    """The window taken away from some layers."""
-
-    def patch(model):
-        for m in model.modules():
-            if hasattr(m, "layer_type") and m.layer_idx in layers:
-                m.sliding_window = None
-
-    return dict(patch=patch)
-
-
-def off_type(stored, other):
-    """The 16 bits of a number read as the other 16-bit type."""
-
-    def patch(model):
-        for p in model.parameters():
-            if not p.requires_grad:
-                bits = p.data.to(stored).view(other).float()
-                p.data = bits.nan_to_num(0, 4, -4).clamp(-4, 4)
-
-    return dict(patch=patch)
-
-
-# ---- cases -------------------------------------------------------------------------------------------------------------
-
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def rope(kind="default", theta=10000.0, **kw):
-    return dict(rope_type=kind, rope_theta=theta, **kw)
-
-
-def case(name, arch, what, off, lora=None, dialect=5, dtype="float32", store=None, full=False, lengths=(5, 24), logits_only=False,
-         alone=False, **cfg):
-    return dict(name=name, arch=arch, what=what, off=off, lora=lora or {}, dialect=dialect, dtype=dtype, store=store, full=full,
-                lengths=lengths, logits_only=logits_only, alone=alone, cfg=cfg)
-
-
-CASES = [
-    case("mha", "llama", "as many key heads as heads; RoPE", off_positions(), num_key_value_heads=4, rope_parameters=rope()),
-    case("gqa", "llama", "two heads per key head", off_grouping("interleaved"), dialect=4, rope_parameters=rope(theta=500.0)),
-    case("mqa", "llama", "one key head", off_grouping("first"), num_key_value_heads=1, rope_parameters=rope()),
-    case("rope_theta", "llama", "rope_theta 100, not 10000", off_config(rope_parameters=rope()), dialect=4,
-         rope_parameters=rope(theta=100.0), logits_only=True),
-    case("rms_eps", "llama", "rms_norm_eps", off_config(rms_norm_eps=1e-6), rms_norm_eps=0.5, rope_parameters=rope(),
-         logits_only=True),
-    case("bias_everywhere", "llama", "attention_bias and mlp_bias", off_biases(r"o_proj|mlp"), lora=dict(bias="all"),
-         attention_bias=True, mlp_bias=True, rope_parameters=rope()),
-    case("tied", "llama", "one matrix for embedding and head", off_head("rolled"), tie_word_embeddings=True,
-         rope_parameters=rope()),
-    case("tied_head_stored", "llama", "tied, only lm_head.weight is stored", off_head("rolled"), tie_word_embeddings=True,
-         store="head_only", rope_parameters=rope(), logits_only=True),
-    case("untied", "llama", "two matrices", off_head("tied"), lora=dict(target_modules=ALL + ["lm_head"]), rope_parameters=rope()),
-    case("head_dim", "llama", "explicit head_dim", off_scale(), head_dim=16, rope_parameters=rope()),
-    case("bf16", "llama", "weights stored as bfloat16", off_type(torch.bfloat16, torch.float16), dtype="bfloat16", rope_parameters=rope()),
-    case("f16", "llama", "weights stored as float16, dialect of transformers 4", off_type(torch.float16, torch.bfloat16), dtype="float16", dialect=4,
-         rope_parameters=rope(), logits_only=True),
-    case("window", "mistral", "sliding window smaller than the samples", off_config(sliding_window=None), sliding_window=6,
-         head_dim=8, rope_parameters=rope()),
-    case("qwen2", "qwen2", "bias on q, k and v", off_biases(r"[qkv]_proj"), tie_word_embeddings=True,
-         rope_parameters=rope(theta=1000000.0)),
-    case("qwen2_window", "qwen2", "window from max_window_layers on", off_config(max_window_layers=3, layer_types=["full_attention"] * 3),
-         use_sliding_window=True, sliding_window=5, max_window_layers=1, num_hidden_layers=3, rope_parameters=rope(), logits_only=True),
-    case("qwen3", "qwen3", "norm of q and k per head", off_qk_norm(), head_dim=16, rope_parameters=rope(theta=1000000.0)),
-    case("qwen3_layer_types", "qwen3", "window by layer_types", off_config(layer_types=["full_attention", "full_attention"]),
-         use_sliding_window=True, sliding_window=5, max_window_layers=2, layer_types=["sliding_attention", "full_attention"],
-         head_dim=8, attention_bias=True, rope_parameters=rope(), logits_only=True),
-    case("smollm3", "smollm3", "a layer without positions", off_nope(), tie_word_embeddings=True, num_hidden_layers=3,
-         no_rope_layer_interval=2, no_rope_layers=[1, 0, 1], rope_parameters=rope(theta=5000.0)),
-    case("rope_linear", "llama", "RoPE type linear", off_config(rope_parameters=rope()), dialect=4,
-         rope_parameters=rope("linear", factor=4.0)),
-    case("rope_dynamic", "llama", "RoPE type dynamic, samples longer than the original context",
-         off_config(rope_parameters=rope()), rope_parameters=rope("dynamic", theta=100.0, factor=4.0), max_position_embeddings=12,
-         lengths=(8, 30), alone=True),
-    case("rope_llama3", "llama", "RoPE type llama3", off_config(rope_parameters=rope(theta=100.0)), head_dim=16,
-         rope_parameters=rope("llama3", theta=100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-                              original_max_position_embeddings=32)),
-    case("rope_yarn", "qwen2", "RoPE type yarn", off_config(rope_parameters=rope(theta=100.0)), dialect=4, head_dim=16,
-         rope_parameters=rope("yarn", theta=100.0, factor=4.0, original_max_position_embeddings=16)),
-    case("rope_yarn_mscale", "llama", "attention factor of yarn from mscale and mscale_all_dim", off_attention_factor(), head_dim=16,
-         rope_parameters=rope("yarn", theta=100.0, factor=4.0, original_max_position_embeddings=16, mscale=1.5,
-                              mscale_all_dim=0.5, beta_fast=16.0, beta_slow=2.0, truncate=False), logits_only=True),
-    case("embedding_lora", "llama", "LoRA on embedding and head", off_positions(),
-         lora=dict(target_modules=["embed_tokens", "lm_head", "q_proj", "down_proj"]), tie_word_embeddings=True,
-         rope_parameters=rope()),
-    case("modules_to_save", "llama", "embedding, head and norms trained whole", off_positions(),
-         lora=dict(modules_to_save=["embed_tokens", "lm_head", "input_layernorm", "norm"], target_modules=["q_proj", "v_proj"]),
-         rope_parameters=rope()),
-    case("full_tied", "qwen3", "every weight trained, tied", off_qk_norm(), full=True, tie_word_embeddings=True, head_dim=16,
-         rope_parameters=rope()),
-    case("full_untied", "qwen2", "every weight trained, untied, biases", off_biases(r"[qkv]_proj"), full=True,
-         rope_parameters=rope()),
-]
 
 OPTIM = dict(betas=[0.9, 0.999], eps=1e-8, weight_decay=0.1, warmup_steps=3, steps=STEPS,
              schedule="linear")
@@ -284,22 +68,16 @@ OPTIM = dict(betas=[0.9, 0.999], eps=1e-8, weight_decay=0.1, warmup_steps=3, ste
 # ---- models ------------------------------------------------------------------------------------------------------------
 
 
-def randomize(model, gen):
+def randomize(model, gen, scale):
     """Weights large enough that every part of the model is heard in the logits."""
     for name, p in sorted(model.named_parameters()):
         r = torch.randn(p.shape, generator=gen)
         if name.endswith(".bias"):
             p.data = 0.5 * r
-        elif "norm" in name:
+        elif re.search("norm|ln_", name):
             p.data = 1 + 0.3 * r
-        elif "embed_tokens" in name:
-            p.data = 0.7 * r
-        elif "lm_head" in name:
-            p.data = 1.2 * r / p.shape[1] ** 0.5
-        elif re.search(r"[qk]_proj", name):
-            p.data = 1.8 * r / p.shape[1] ** 0.5
         else:
-            p.data = 1.2 * r / p.shape[1] ** 0.5
+            p.data = scale(name, p, r)
 
 
 def old_dialect(path):
@@ -316,14 +94,14 @@ def old_dialect(path):
 def write_model(c, folder, gen):
     """Writes config.json and model.safetensors."""
     os.makedirs(folder)
-    cfg = AutoConfig.for_model(c["arch"], **{**BASE, **c["cfg"]})
+    cfg = AutoConfig.for_model(c["arch"], **{**c["base"], **c["cfg"]})
     model = AutoModelForCausalLM.from_config(cfg, attn_implementation="eager").float()
-    randomize(model, gen)
+    randomize(model, gen, c["scale"])
     model.tie_weights()
     model = model.to(getattr(torch, c["dtype"]))
     state = {n: p.detach().contiguous() for n, p in model.named_parameters()}
-    if c["store"] == "head_only":
-        state["lm_head.weight"] = state.pop("model.embed_tokens.weight")
+    if c["store"] is not None:
+        state = c["store"](state)
     save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     model.config.architectures = [type(model).__name__]
     model.config.dtype = c["dtype"]
@@ -331,6 +109,10 @@ def write_model(c, folder, gen):
     path = os.path.join(folder, "config.json")
     if c["dialect"] == 4:
         old_dialect(path)
+    if c["edit"] is not None:
+        cfg = json.load(open(path))
+        c["edit"](cfg)
+        json.dump(cfg, open(path, "w"), indent=2, sort_keys=True)
 
 
 def load(folder, config=None, adapter=None):
@@ -343,9 +125,9 @@ def load(folder, config=None, adapter=None):
     return model
 
 
-def add_lora(model, folder, lora, gen, name):
+def add_lora(model, folder, lora, gen, name, targets=LLAMA_ALL):
     """A LoRA adapter with B away from zero, saved as peft saves it."""
-    cfg = LoraConfig(**{**dict(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=ALL, task_type="CAUSAL_LM"), **lora})
+    cfg = LoraConfig(**{**dict(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"), **lora})
     m = get_peft_model(model, cfg)
     for n, p in sorted(m.named_parameters()):
         if not p.requires_grad:
@@ -520,7 +302,7 @@ def make_case(c, out):
     adapter = None
     if not c["full"]:
         adapter = os.path.join(folder, "adapter")
-        add_lora(load(folder), adapter, c["lora"], gen, c["name"])
+        add_lora(load(folder), adapter, c["lora"], gen, c["name"], c["targets"])
     model = load(folder, adapter=adapter)
     with torch.no_grad():
         logits = torch.cat(forward(model, batches[0], c["alone"]))
@@ -610,12 +392,12 @@ PEFT_BASES = dict(
 )
 PEFT_ADAPTERS = [
     ("lora", "untied", dict(r=4, lora_alpha=12, target_modules=["q_proj", "v_proj"])),
-    ("rslora", "untied", dict(r=4, lora_alpha=5, use_rslora=True, target_modules=ALL)),
-    ("patterns", "untied", dict(r=4, lora_alpha=8, target_modules=ALL, rank_pattern={"q_proj": 2, r"layers\.1\.mlp\.\w+": 6, "v_proj": 3},
+    ("rslora", "untied", dict(r=4, lora_alpha=5, use_rslora=True, target_modules=LLAMA_ALL)),
+    ("patterns", "untied", dict(r=4, lora_alpha=8, target_modules=LLAMA_ALL, rank_pattern={"q_proj": 2, r"layers\.1\.mlp\.\w+": 6, "v_proj": 3},
                                 alpha_pattern={"model.layers.0.self_attn.v_proj": 5, "(o|down)_proj": 32})),
     ("regex", "untied", dict(r=2, target_modules=r".*\.layers\.[01]\.(self_attn\.[qv]|mlp\.up)_proj")),
     ("all_linear", "untied", dict(r=2, target_modules="all-linear")),
-    ("exclude", "untied", dict(r=2, target_modules=ALL, exclude_modules=["layers.0.self_attn.q_proj", "down_proj"])),
+    ("exclude", "untied", dict(r=2, target_modules=LLAMA_ALL, exclude_modules=["layers.0.self_attn.q_proj", "down_proj"])),
     ("one_layer", "untied", dict(r=2, target_modules=["q_proj", "up_proj"], layers_to_transform=[1], layers_pattern="layers")),
     ("modules_to_save", "untied", dict(r=2, target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"])),
     ("saved_norms", "untied", dict(r=2, target_modules=["q_proj"], modules_to_save=["input_layernorm", "model.norm"])),
@@ -659,6 +441,11 @@ def make_peft(out):
     save_case(out, info, tensors)
 
 
+def families():
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "parity_cases")
+    return sorted(f[:-3] for f in os.listdir(folder) if f.endswith(".py") and f not in ("__init__.py", "common.py"))
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--only", nargs="*")
@@ -667,9 +454,10 @@ def main():
     a = ap.parse_args()
     parity = os.path.join(a.out, "parity")
     os.makedirs(parity, exist_ok=True)
-    for c in CASES:
-        if not a.only or c["name"] in a.only:
-            make_case(c, parity)
+    for family in families():
+        for c in importlib.import_module("parity_cases." + family).CASES:
+            if not a.only or c["name"] in a.only or family in a.only:
+                make_case(c, parity)
     if not a.only or "peft" in a.only:
         make_peft(os.path.join(a.out, "peft"))
     if os.path.isdir(a.data) and (not a.only or "real" in a.only):
