@@ -19,6 +19,7 @@ static peft_status cpu_alloc(pf_backend *be, pf_buffer *out, size_t size, const 
     if (size >= MAP_FROM) {
         void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         out->data = p == MAP_FAILED ? NULL : p;
+        if (out->data != NULL) madvise(p, size, MADV_HUGEPAGE);
         out->handle = out->data; /* marks a mapping */
     } else {
         out->data = pf_aligned_malloc(size > 0 ? size : 64, 64);

@@ -58,6 +58,18 @@ void pf_buf_add(pf_buf *b, const void *bytes, size_t n) {
     b->data[total] = '\0';
 }
 
+void pf_buf_add_int(pf_buf *b, int64_t v) {
+    char digits[20];
+    size_t at = sizeof digits;
+    uint64_t left = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    do {
+        digits[--at] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (v < 0) pf_buf_addc(b, '-');
+    pf_buf_add(b, digits + at, sizeof digits - at);
+}
+
 void pf_buf_addc(pf_buf *b, char c) {
     pf_buf_add(b, &c, 1);
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct pf_buf {
     char *data; /* NULL while empty; data[len] == 0 afterwards */
@@ -23,6 +24,7 @@ void pf_buf_clear(pf_buf *b); /* length 0, memory kept */
 void pf_buf_add(pf_buf *b, const void *bytes, size_t n);
 void pf_buf_addc(pf_buf *b, char c);
 void pf_buf_adds(pf_buf *b, const char *s);
+void pf_buf_add_int(pf_buf *b, int64_t v); /* decimal, as %lld, without the cost of a format */
 void pf_buf_addf(pf_buf *b, const char *fmt, ...) PEFT_PRINTF(2, 3);
 void pf_buf_reserve(pf_buf *b, size_t total);
 const char *pf_buf_str(const pf_buf *b); /* never NULL; borrowed until the next append */

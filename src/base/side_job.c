@@ -18,23 +18,27 @@ struct pf_side_job {
     _Atomic bool cancelled;
     pf_side_fn fn;
     void *ctx;
+    int niceness;
     peft_status status;
     peft_error err;
 };
 
 static void *run(void *arg) {
     pf_side_job *j = arg;
-    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* of this thread alone */
+    if (j->niceness > 0) /* of this thread alone */
+        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), j->niceness);
     j->status = j->fn(j->ctx, j, &j->err);
     return NULL;
 }
 
-peft_status pf_side_job_start(pf_side_job **out, pf_side_fn fn, void *ctx, peft_error *err) {
+peft_status pf_side_job_start(pf_side_job **out, pf_side_fn fn, void *ctx, int niceness,
+                              peft_error *err) {
     *out = NULL;
     pf_side_job *j = pf_calloc(1, sizeof *j);
     PF_CHECK_ALLOC(j, err);
     j->fn = fn;
     j->ctx = ctx;
+    j->niceness = niceness;
     sigset_t all, before; /* signals are for the thread that steers */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/side_job.h"
 #include "formats/hf_folder.h"
 #include "models/model_open.h"
 #include "text/json.h"
@@ -53,12 +54,42 @@ static peft_status find_eos(pf_loaded *l, peft_error *err) {
 }
 
 /* A file or folder as it is; any other name is one of the hub's, looked up in the local cache. */
-static peft_status open_tokenizer(pf_loaded *l, const char *path, peft_error *err) {
-    if (pf_path_exists(path)) return pf_tokenizer_open(&l->tokenizer, path, err);
+static peft_status open_tokenizer(pf_tokenizer **out, const char *path, peft_error *err) {
+    if (pf_path_exists(path)) return pf_tokenizer_open(out, path, err);
     pf_hf_folder folder;
     PF_TRY(pf_hf_folder_open(&folder, path, NULL, err));
-    peft_status status = pf_tokenizer_open(&l->tokenizer, folder.path, err);
+    peft_status status = pf_tokenizer_open(out, folder.path, err);
     pf_hf_folder_close(&folder);
+    return status;
+}
+
+/* A large vocabulary takes as long as everything else before the first step together. */
+typedef struct pf_tokenizer_job {
+    pf_side_job *job;
+    const char *path;
+    pf_tokenizer *tokenizer;
+} pf_tokenizer_job;
+
+static peft_status run_tokenizer_job(void *ctx, const pf_side_job *job, peft_error *err) {
+    (void)job;
+    pf_tokenizer_job *j = ctx;
+    return open_tokenizer(&j->tokenizer, j->path, err);
+}
+
+static peft_status begin_tokenizer(pf_loaded *l, const char *path, peft_error *err) {
+    l->opening = PF_NEW(&l->arena, pf_tokenizer_job);
+    PF_CHECK_ALLOC(l->opening, err);
+    l->opening->path = path;
+    return pf_side_job_start(&l->opening->job, run_tokenizer_job, l->opening, 0, err);
+}
+
+static peft_status end_tokenizer(pf_loaded *l, peft_error *err) {
+    pf_tokenizer_job *j = l->opening;
+    if (j == NULL) return PEFT_OK;
+    l->opening = NULL;
+    peft_status status = j->job != NULL ? pf_side_job_wait(j->job, err) : PEFT_OK;
+    l->tokenizer = j->tokenizer;
+    pf_side_job_free(j->job);
     return status;
 }
 
@@ -80,7 +111,7 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
     if (path == NULL)
         return PF_FAIL(err, PEFT_E_CONFIG, "no model is named: give model.name_or_path or --model");
     if (opt->tokenizer_only)
-        return open_tokenizer(l, opt->tokenizer != NULL ? opt->tokenizer : path, err);
+        return open_tokenizer(&l->tokenizer, opt->tokenizer != NULL ? opt->tokenizer : path, err);
     /* a plan is made for this machine's CPU, whatever the device will be */
     PF_TRY(
         pf_open_device(&l->backend, opt->shapes_only ? NULL : opt->device_map, opt->threads, err));
@@ -92,12 +123,17 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
     const char *named =
         opt->tokenizer != NULL && !pf_streq(opt->tokenizer, path) ? opt->tokenizer : NULL;
     if (named != NULL || !opt->shapes_only || has_tokenizer(l->model->folder))
-        PF_TRY(open_tokenizer(l, named != NULL ? named : l->model->path, err));
-    PF_TRY(find_eos(l, err));
+        PF_TRY(begin_tokenizer(l, named != NULL ? named : l->model->path, err));
+    if (!opt->tokenizer_later) PF_TRY(pf_load_tokenizer(l, err));
     if (opt->adapter != NULL) {
         PF_TRY(pf_adapter_open(&l->adapter, l->model, opt->adapter, opt->train_adapter, err));
     }
     return PEFT_OK;
+}
+
+peft_status pf_load_tokenizer(pf_loaded *l, peft_error *err) {
+    PF_TRY(end_tokenizer(l, err));
+    return find_eos(l, err);
 }
 
 peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err) {
@@ -110,6 +146,7 @@ peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err)
 
 void pf_unload(pf_loaded *l) {
     if (l == NULL) return;
+    (void)end_tokenizer(l, NULL);
     pf_adapter_close(l->adapter);
     pf_model_close(l->model);
     pf_tokenizer_close(l->tokenizer);

@@ -12,8 +12,9 @@ typedef struct pf_loaded {
     pf_arena arena;
     pf_backend *backend;
     pf_model *model;
-    pf_adapter *adapter;     /* NULL: none */
-    pf_tokenizer *tokenizer; /* NULL: a plan for a folder that has none */
+    pf_adapter *adapter;              /* NULL: none */
+    pf_tokenizer *tokenizer;          /* NULL: a plan for a folder that has none */
+    struct pf_tokenizer_job *opening; /* tokenizer_later: being opened */
     int32_t eos[16]; /* ids that end a text: generation_config.json, config.json, tokenizer */
     int n_eos;
 } pf_loaded;
@@ -26,11 +27,14 @@ typedef struct pf_load_options { /* zero is the usual */
     const char *device_map;      /* NULL: auto */
     int threads;                 /* 0: one per core */
     bool tokenizer_only;
-    bool shapes_only;   /* plans: weights and tokenizer are looked at where they are there */
-    bool train_adapter; /* gradients and moments for the adapter that is opened */
+    bool shapes_only;     /* plans: weights and tokenizer are looked at where they are there */
+    bool tokenizer_later; /* it is opened beside what follows, until pf_load_tokenizer */
+    bool train_adapter;   /* gradients and moments for the adapter that is opened */
 } pf_load_options;
 
 peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err);
+/* After tokenizer_later: waits for the tokenizer, completes eos. */
+peft_status pf_load_tokenizer(pf_loaded *l, peft_error *err);
 void pf_unload(pf_loaded *l); /* zeroed is fine */
 
 /* A device by model.device_map: auto, cpu, cuda, cuda:N. */

@@ -45,15 +45,15 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .device_map = run->model.device_map,
                                   .threads = (int)run->training.num_threads,
                                   .shapes_only = opt->shapes_only,
+                                  .tokenizer_later = true,
                                   .train_adapter = opt->with_training};
     PF_TRY(pf_load(&p->loaded, &load, err));
-    if (adapter != NULL) {
+    if (adapter != NULL)
         p->loaded.adapter->params.seed = (uint64_t)run->training.seed;
-        return PEFT_OK;
-    }
-    if (!opt->with_training) return PEFT_OK;
-    return pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &run->peft,
-                             (uint64_t)run->training.seed, true, err);
+    else if (opt->with_training)
+        PF_TRY(pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &run->peft,
+                                 (uint64_t)run->training.seed, true, err));
+    return pf_load_tokenizer(&p->loaded, err);
 }
 
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {

@@ -129,6 +129,7 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
     if (due.evaluate && stop_signal == 0) PF_TRY(pf_sft_evaluate(s, err));
     if (due.save || s->new_best) PF_TRY(pf_sft_save(s, err));
     pf_run_timing_step(&s->p.timing, report->seconds);
+    PF_TRY(pf_sft_begin_hash(s, err)); /* after the first step, which somebody waits for */
     report->done = pf_sft_done(s);
     return PEFT_OK;
 }

@@ -160,21 +160,27 @@ static peft_status write_environment(pf_sft *s, const char *base, const char *he
     return pf_run_dir_environment(&s->dir, &cfg, err);
 }
 
-/* Without the hash of the base, which is being made. */
+/* Without the hash of the base, which is made later. */
 peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err) {
     s->command = opt->command;
     pf_wall_iso(s->started_at, sizeof s->started_at);
-    PF_TRY(pf_base_hash_start(&s->base_hash, s->p.loaded.model->files, err));
     return write_environment(s, NULL, NULL, err);
 }
 
+peft_status pf_sft_begin_hash(pf_sft *s, peft_error *err) {
+    if (s->base_hash != NULL || s->base_hashed) return PEFT_OK;
+    return pf_base_hash_start(&s->base_hash, s->p.loaded.model->files, err);
+}
+
 peft_status pf_sft_complete_environment(pf_sft *s, peft_error *err) {
-    if (s->base_hash == NULL) return PEFT_OK;
+    if (s->base_hashed) return PEFT_OK;
+    PF_TRY(pf_sft_begin_hash(s, err));
     const char *label;
     char hex[PF_SHA256_HEX];
     PF_TRY(pf_base_hash_get(s->base_hash, &label, hex, err));
     pf_base_hash_free(s->base_hash);
     s->base_hash = NULL;
+    s->base_hashed = true;
     return write_environment(s, label, hex, err);
 }
 

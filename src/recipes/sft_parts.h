@@ -22,7 +22,8 @@ struct pf_sft {
     pf_prepared p;
     pf_run_dir dir;
     const char *command;     /* the command line, for environment.json */
-    pf_base_hash *base_hash; /* being made; NULL: done */
+    pf_base_hash *base_hash; /* being made */
+    bool base_hashed;        /* it stands in environment.json */
     pf_trackers trackers;
     pf_progress progress;
     bool resumed;           /* an earlier process did the first steps, or was meant to */
@@ -73,6 +74,8 @@ peft_status pf_sft_predict_speed(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_folder(pf_sft *s, const peft_run_options *opt, peft_error *err);
 peft_status pf_sft_build(pf_sft *s, peft_error *err);
 peft_status pf_sft_write_environment(pf_sft *s, const peft_run_options *opt, peft_error *err);
+/* Begins to hash the base, beside what goes on, unless it was begun. */
+peft_status pf_sft_begin_hash(pf_sft *s, peft_error *err);
 /* environment.json once more, with the hash of the base: before anything is saved for good. */
 peft_status pf_sft_complete_environment(pf_sft *s, peft_error *err);
 peft_status pf_sft_open_optimizer(pf_sft *s, peft_error *err);

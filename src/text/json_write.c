@@ -224,7 +224,7 @@ static peft_status dump(pf_buf *out, const json_t *v, int indent, unsigned flags
         pf_json_add_str(out, json_string_value(v), json_string_length(v), flags);
         break;
     case JSON_INTEGER:
-        pf_buf_addf(out, "%lld", (long long)json_integer_value(v));
+        pf_buf_add_int(out, json_integer_value(v));
         break;
     case JSON_REAL:
         pf_json_add_real(out, json_real_value(v));

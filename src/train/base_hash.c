@@ -64,7 +64,7 @@ peft_status pf_base_hash_start(pf_base_hash **out, const pf_tensor_source *src, 
     h->sha = pf_sha256_new();
     peft_status status = PEFT_OK;
     if (h->chunk == NULL || h->sha == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = pf_side_job_start(&h->job, run, h, err);
+    if (status == PEFT_OK) status = pf_side_job_start(&h->job, run, h, 10, err);
     if (status != PEFT_OK) {
         pf_base_hash_free(h);
         return status;

@@ -34,12 +34,12 @@ static void test_result_and_error(void **state) {
     peft_error err = {0};
     pf_side_job *job;
     int n = 0;
-    assert_int_equal(pf_side_job_start(&job, count, &n, &err), PEFT_OK);
+    assert_int_equal(pf_side_job_start(&job, count, &n, 10, &err), PEFT_OK);
     assert_int_equal(pf_side_job_wait(job, &err), PEFT_OK);
     assert_int_equal(n, 1000);
     assert_int_equal(pf_side_job_wait(job, &err), PEFT_OK); /* again */
     pf_side_job_free(job);
-    assert_int_equal(pf_side_job_start(&job, fail_at_once, NULL, &err), PEFT_OK);
+    assert_int_equal(pf_side_job_start(&job, fail_at_once, NULL, 10, &err), PEFT_OK);
     assert_int_equal(pf_side_job_wait(job, &err), PEFT_E_IO);
     assert_string_equal(err.message, "the disk is gone");
     pf_side_job_free(job);
@@ -50,7 +50,7 @@ static void test_given_up(void **state) {
     peft_error err = {0};
     pf_side_job *job;
     int seen = 0;
-    assert_int_equal(pf_side_job_start(&job, until_cancelled, &seen, &err), PEFT_OK);
+    assert_int_equal(pf_side_job_start(&job, until_cancelled, &seen, 10, &err), PEFT_OK);
     pf_side_job_free(job); /* returns only when the function has */
     assert_int_equal(seen, 1);
     pf_side_job_free(NULL);
