@@ -89,6 +89,10 @@ pf_value *pf_grad_take(pf_autodiff *ad, pf_value *v) {
 
 peft_status pf_grad_give(pf_autodiff *ad, pf_value *v, pf_value *contribution, peft_error *err) {
     if (!pf_grad_wanted(v)) return PEFT_OK;
+    if (v->kind == PF_VALUE_PARAM) {
+        pf_value *in[2] = {contribution, pf_grad_sink(ad, v)};
+        return pf_graph_emit(ad->graph, "add_grad", v->name, NULL, in, 2, NULL, err);
+    }
     PF_ASSERT(v->kind == PF_VALUE_ACT && v->id < ad->n_forward_values);
     if (ad->grad[v->id] == NULL) {
         ad->grad[v->id] = contribution;

@@ -42,7 +42,8 @@ bool pf_grad_wanted(const pf_value *v);
 /* The forward value for reading in the backward pass: itself when saved, or its recomputed clone.
  * NULL with *err set on failure. Ask only for what is read. */
 pf_value *pf_grad_need(pf_autodiff *ad, pf_value *v, peft_error *err);
-/* Adds a contribution (an ACT of v's shape) to the gradient of v. */
+/* Adds a contribution (an ACT of v's shape) to the gradient of v. Of a PARAM too, where the node
+ * has all of it at once; what comes row by row goes to pf_grad_sink. */
 peft_status pf_grad_give(pf_autodiff *ad, pf_value *v, pf_value *contribution, peft_error *err);
 /* Takes the gradient of v gathered so far out of the books (NULL if none), to be folded into the
  * next contribution by an op that has an accumulator input; that op's result is then given. */

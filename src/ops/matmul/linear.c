@@ -85,6 +85,21 @@ static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
+/* dW: into the block of a trained matrix, or a value for the nodes that made the matrix */
+static peft_status give_matrix(pf_autodiff *ad, pf_node *n, pf_value *dy, pf_value *w,
+                               peft_error *err) {
+    pf_graph *g = pf_grad_graph(ad);
+    pf_value *in[3] = {dy}, *dw;
+    PF_TRY(pf_op_need(ad, n->in[0], &in[1], err));
+    if (w->kind == PF_VALUE_PARAM) {
+        in[2] = pf_grad_sink(ad, w);
+        return pf_graph_emit(g, "linear_grad_w", n->name, NULL, in, 3, NULL, err);
+    }
+    in[2] = pf_grad_take(ad, w);
+    PF_TRY(pf_op_emit(g, "linear_dw", n->name, NULL, in, 3, &dw, err));
+    return pf_grad_give(ad, w, dw, err);
+}
+
 static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     pf_graph *g = pf_grad_graph(ad);
     pf_value *x = n->in[0], *dx, *in_x[1 + 2 * PF_GEMM_SET] = {NULL};
@@ -93,18 +108,13 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
         pf_value *w = pf_linear_w(n, p), *bias = pf_linear_bias(n, p);
         pf_value *dy = pf_grad_of(ad, n->out[p]);
         if (dy == NULL) continue; /* nothing depends on this one */
-        if (pf_grad_wanted(w)) {
-            pf_value *again;
-            PF_TRY(pf_op_need(ad, x, &again, err));
-            pf_value *in[3] = {dy, again, pf_grad_sink(ad, w)};
-            PF_TRY(pf_graph_emit(g, "linear_grad_w", n->name, NULL, in, 3, NULL, err));
-        }
+        if (pf_grad_wanted(w)) PF_TRY(give_matrix(ad, n, dy, w, err));
         if (pf_grad_wanted(bias)) {
             pf_value *in[2] = {dy, pf_grad_sink(ad, bias)};
             PF_TRY(pf_graph_emit(g, "bias_grad", n->name, NULL, in, 2, NULL, err));
         }
         in_x[n_in++] = dy;
-        in_x[n_in++] = w;
+        PF_TRY(pf_op_need(ad, w, &in_x[n_in++], err));
     }
     if (!pf_grad_wanted(x) || n_in == 1) return PEFT_OK;
     in_x[0] = pf_grad_take(ad, x);
@@ -138,6 +148,15 @@ static peft_status grad_w_shape(pf_graph *g, pf_node *n, peft_error *err) {
                    (long long)dw->cols);
 }
 
+/* dy (R, out), x (R, in), acc (out, in) or NULL -> dW (out, in) */
+static peft_status dw_shape(pf_graph *g, pf_node *n, peft_error *err) {
+    const pf_value *dy = n->in[0], *x = n->in[1], *acc = n->in[2];
+    if (dy->space != x->space || (acc != NULL && (acc->rows != dy->cols || acc->cols != x->cols)))
+        return PF_FAIL(err, PEFT_E_SHAPE, "dy, x and the gradient so far do not fit together");
+    PF_CHECK_ALLOC(pf_graph_out(g, n, PF_SPACE_NONE, dy->cols, x->cols), err);
+    return PEFT_OK;
+}
+
 static double matrix_bytes(const pf_value *w) {
     if (w->kind == PF_VALUE_WEIGHT) return (double)pf_weight_bytes(w->weight);
     return (double)w->rows * (double)w->cols * sizeof(pf_real);
@@ -166,7 +185,7 @@ static pf_cost grad_x_cost(const pf_node *n, const int64_t *rows) {
 }
 
 static pf_cost grad_w_cost(const pf_node *n, const int64_t *rows) {
-    const pf_value *dw = n->in[2];
+    const pf_value *dw = n->n_out > 0 ? n->out[0] : n->in[2];
     double R = (double)pf_value_rows(n->in[0], rows), in = (double)dw->cols, out = (double)dw->rows;
     return (pf_cost){.flops = 2 * R * in * out,
                      .bytes = (2 * in * out + R * (in + out)) * sizeof(pf_real)};
@@ -202,6 +221,16 @@ const pf_op pf_op_linear_grad_w = {
     .workspace = pf_linear_grad_workspace,
     .cost = grad_w_cost,
     .kernels = pf_linear_grad_w_kernel_rows,
+};
+
+const pf_op pf_op_linear_dw = {
+    .name = "linear_dw",
+    .what = "dW = dyᵀ x (+ acc) of a matrix that nodes make",
+    .shape = dw_shape,
+    .workspace = pf_linear_grad_workspace,
+    .cost = grad_w_cost,
+    .in_place = 3,
+    .kernels = pf_linear_dw_kernel_rows,
 };
 
 /* --- fusion ---------------------------------------------------------------------------------- */

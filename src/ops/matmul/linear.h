@@ -2,7 +2,8 @@
  *
  *   linear         y = x Wᵀ (+ bias)
  *   linear_grad_x  dx = dy W (+ acc)            acc: gradient gathered so far, folded in
- *   linear_grad_w  dW += dyᵀ x                   only when W is a PARAM
+ *   linear_grad_w  dW += dyᵀ x                   when W is a PARAM
+ *   linear_dw      dW = dyᵀ x (+ acc)            when nodes make W of something trained
  *   add_bias, bias_grad                          y = x + b;  db += column sums of dy, rows in order
  *
  * With a frozen weight the first two are computed in graph->compute (narrow.h), with a trained one

@@ -104,9 +104,9 @@ static peft_status run_grad_x(pf_exec *x, const pf_node *n, const pf_gemm_isa *i
     return PEFT_OK;
 }
 
-/* dy, x, dW */
-static peft_status run_grad_w(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
-    const pf_value *dw = n->in[2];
+/* dy, x; dw += dyᵀ x */
+static peft_status add_dw(pf_exec *x, const pf_node *n, const pf_value *dw,
+                          const pf_gemm_isa *isa) {
     const int64_t R = pf_exec_rows(x, n->in[0]);
     const pf_weight b = pf_gemm_dense(pf_exec_data(x, n->in[1]), R, dw->cols, dw->cols);
     pf_gemm g = {.form = PF_GEMM_TN,
@@ -122,6 +122,25 @@ static peft_status run_grad_w(pf_exec *x, const pf_node *n, const pf_gemm_isa *i
                  .accumulate = true};
     pf_gemm_run(pf_exec_pool(x), isa, &g, x->workspace);
     return PEFT_OK;
+}
+
+/* dy, x, dW */
+static peft_status run_grad_w(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
+    return add_dw(x, n, n->in[2], isa);
+}
+
+/* dy, x, acc or NULL -> dW */
+static peft_status run_dw(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa) {
+    const pf_value *dw = n->out[0];
+    const size_t bytes = (size_t)(dw->rows * dw->cols) * sizeof(pf_real);
+    const pf_real *acc = pf_exec_data(x, n->in[2]);
+    pf_real *to = pf_exec_data(x, dw);
+    if (acc == NULL) {
+        memset(to, 0, bytes);
+    } else if (acc != to) {
+        memcpy(to, acc, bytes);
+    }
+    return add_dw(x, n, dw, isa);
 }
 
 /* --- narrow products ----------------------------------------------------------------------- */
@@ -180,6 +199,10 @@ static peft_status run_grad_x_narrow(pf_exec *x, const pf_node *n, peft_error *e
     static peft_status run_grad_w_##name(pf_exec *x, const pf_node *n, peft_error *err) {          \
         (void)err;                                                                                 \
         return run_grad_w(x, n, isa);                                                              \
+    }                                                                                              \
+    static peft_status run_dw_##name(pf_exec *x, const pf_node *n, peft_error *err) {              \
+        (void)err;                                                                                 \
+        return run_dw(x, n, isa);                                                                  \
     }
 
 RUN(plain, &pf_gemm_plain)
@@ -251,6 +274,11 @@ const pf_kernel_row pf_linear_grad_x_kernel_rows[] = {
 const pf_kernel_row pf_linear_grad_w_kernel_rows[] = {
     PF_FAST_KERNELS(run_grad_w, NULL)
     {.backend = "cpu", .name = "reference", .run = run_grad_w_plain},
+    {0},
+};
+const pf_kernel_row pf_linear_dw_kernel_rows[] = {
+    PF_FAST_KERNELS(run_dw, NULL)
+    {.backend = "cpu", .name = "reference", .run = run_dw_plain},
     {0},
 };
 // clang-format on

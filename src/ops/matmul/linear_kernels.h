@@ -34,6 +34,7 @@ static inline pf_value *pf_linear_grad_w(const pf_node *n, int p) {
 extern const pf_kernel_row pf_linear_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_x_kernel_rows[];
 extern const pf_kernel_row pf_linear_grad_w_kernel_rows[];
+extern const pf_kernel_row pf_linear_dw_kernel_rows[];
 int64_t pf_linear_workspace(const pf_node *n, const int64_t *capacity, int n_workers);
 int64_t pf_linear_grad_workspace(const pf_node *n, const int64_t *capacity, int n_workers);
 

@@ -2,6 +2,7 @@
  * test_matmul_ops.c and its double twin. */
 #include "op_harness.h"
 
+#include "ops/activation/activation.h"
 #include "ops/matmul/dropout.h"
 #include "ops/matmul/linear.h"
 #include "ops/matmul/lowrank.h"
@@ -36,6 +37,20 @@ static peft_status build_linear(op_fixture *f, pf_value **root, peft_error *err)
     return pf_lowrank(op_graph(f), "sum", *root, again, op_param(f, "a", 2, a->out, 0, 0.3),
                       op_param(f, "b", a->out, 2, 0, 0.3), &(pf_lowrank_args){.scale = 0.5}, root,
                       err);
+}
+
+/* The matrix is a product itself, and two rows of products share it. */
+static peft_status build_made(op_fixture *f, pf_value **root, peft_error *err) {
+    const linear_case *a = op_args(f);
+    pf_graph *g = op_graph(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *w, *y;
+    pf_value *p = op_param(f, "p", a->out, a->in, 0, 0.5);
+    PF_TRY(pf_mul(g, "square", p, p, &w, err));
+    PF_TRY(pf_mul(g, "cube", w, p, &w, err));
+    PF_TRY(pf_linear(g, "linear", x, w, NULL, root, err));
+    PF_TRY(pf_mul(g, "other", x, x, &y, err));
+    PF_TRY(pf_linear(g, "again", y, w, NULL, &y, err));
+    return pf_add(g, "sum", *root, y, root, err);
 }
 
 static void linear_oracle(const op_fixture *f, pf_real *root) {
@@ -133,7 +148,7 @@ static const linear_case
     linear_f16 = {.in = 31, .out = 17, .frozen = PF_DTYPE_F16, .bias = PF_DTYPE_F32},
     linear_bias = {.in = 16, .out = 70, .bias = PF_DTYPE_BOOL},
     linear_deep = {.in = 400, .out = 9, .frozen = PF_DTYPE_BF16}, linear_one = {.in = 1, .out = 1},
-    linear_twice = {.in = 20, .out = 12, .twice = true},
+    linear_made = {.in = 21, .out = 13}, linear_twice = {.in = 20, .out = 12, .twice = true},
     linear_twice_frozen = {.in = 20, .out = 12, .frozen = PF_DTYPE_F32, .twice = true},
     linear_576 = {.in = 576, .out = 576, .frozen = PF_DTYPE_BF16},
     linear_1536 = {.in = 576, .out = 1536, .frozen = PF_DTYPE_BF16};
@@ -165,6 +180,7 @@ static const op_case matmul_cases[] = {
     {OP_CASE("linear/two_blocks", &op_batch_plain, build_linear, &linear_deep),
      .oracle = linear_oracle},
     {OP_CASE("linear/1x1", &op_batch_plain, build_linear, &linear_one), .oracle = linear_oracle},
+    {OP_CASE("linear/made", &op_batch_tree, build_made, &linear_made)},
     {OP_CASE("linear/twice", &op_batch_plain, build_linear, &linear_twice)},
     {OP_CASE("linear/in_bf16", &op_batch_tree, build_linear, &linear_deep), .oracle = linear_oracle,
      .tol = 1e-2, .compute = PF_COMPUTE_BF16},
