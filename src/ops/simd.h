@@ -86,6 +86,11 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __mmask16 m = _mm512_cmplt_epi32_mask(_mm512_loadu_si512(i), _mm512_set1_epi32(k));
     return _mm512_mask_blend_ps(m, b, a);
 }
+/* x where |a| < limit, else y */
+static inline pf_vf pf_v_pick_small(pf_vf a, float limit, pf_vf x, pf_vf y) {
+    __mmask16 m = _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(limit), _CMP_LT_OQ);
+    return _mm512_mask_blend_ps(m, y, x);
+}
 /* a = m 2^e with m in [sqrt(1/2), sqrt(2)), for a positive normal a; returns m */
 static inline pf_vf pf_v_split(pf_vf a, pf_vf *e) {
     const __m512i half = _mm512_set1_epi32(0x3f3504f3); /* sqrt(1/2) */
@@ -199,6 +204,10 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
                                    _mm256_loadu_si256((const __m256i *)(const void *)i));
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
 }
+static inline pf_vf pf_v_pick_small(pf_vf a, float limit, pf_vf x, pf_vf y) {
+    __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(size, _mm256_set1_ps(limit), _CMP_LT_OQ));
+}
 static inline pf_vf pf_v_split(pf_vf a, pf_vf *e) {
     const __m256i half = _mm256_set1_epi32(0x3f3504f3);
     const __m256i i = _mm256_sub_epi32(_mm256_castps_si256(a), half);
@@ -276,6 +285,19 @@ static inline pf_vf pf_v_log(pf_vf a) {
     p = pf_v_fma(e, pf_v_set(-2.12194440e-4f), p);
     p = pf_v_fnma(f2, pf_v_set(0.5f), p);
     return pf_v_fma(e, pf_v_set(0.693359375f), pf_v_add(f, p));
+}
+
+/* tanh a within 3 ulp: Cephes' polynomial (Moshier, tanhf) near 0, 1 - 2 / (e^2a + 1) elsewhere */
+static inline pf_vf pf_v_tanh(pf_vf a) {
+    const pf_vf one = pf_v_set(1.0f), two = pf_v_set(2.0f), z = pf_v_mul(a, a);
+    pf_vf p = pf_v_set(-5.70498872745e-3f);
+    p = pf_v_fma(p, z, pf_v_set(2.06390887954e-2f));
+    p = pf_v_fma(p, z, pf_v_set(-5.37397155531e-2f));
+    p = pf_v_fma(p, z, pf_v_set(1.33314422036e-1f));
+    p = pf_v_fma(p, z, pf_v_set(-3.33332819422e-1f));
+    p = pf_v_fma(pf_v_mul(p, z), a, a);
+    const pf_vf far = pf_v_sub(one, pf_v_div(two, pf_v_add(pf_v_exp(pf_v_mul(two, a)), one)));
+    return pf_v_pick_small(a, 0.625f, p, far);
 }
 
 /* 1 / (1 + e^-a) */

@@ -17,6 +17,7 @@ typedef double pf_real;
 #define pf_rcos  cos
 #define pf_rsin  sin
 #define pf_rabs  fabs
+#define pf_rtanh tanh
 #else
 typedef float pf_real;
 #define pf_rexp  expf
@@ -25,6 +26,7 @@ typedef float pf_real;
 #define pf_rcos  cosf
 #define pf_rsin  sinf
 #define pf_rabs  fabsf
+#define pf_rtanh tanhf
 #endif
 
 #endif

@@ -37,6 +37,8 @@ static peft_status check_operands(const pf_attention_args *a, pf_value *const *q
     if (a->bidirectional && a->window > 0)
         return PF_FAIL(err, PEFT_E_SHAPE, "a window of %lld keys in bidirectional attention",
                        (long long)a->window);
+    if (!(a->softcap >= 0))
+        return PF_FAIL(err, PEFT_E_SHAPE, "softcap %g has to be positive, or 0", a->softcap);
     PF_TRY(check_rows(qkv[0], "q", a->n_heads, a->head_dim, err));
     PF_TRY(check_rows(qkv[1], "k", a->n_kv_heads, a->head_dim, err));
     PF_TRY(check_rows(qkv[2], "v", a->n_kv_heads, a->head_dim, err));

@@ -1,5 +1,5 @@
-/* attention.h - softmax(scale · q kᵀ + mask) v over the segment tree of the batch (batch.h), with
- * grouped heads.
+/* attention.h - softmax(cap(scale · q kᵀ) + mask) v over the segment tree of the batch (batch.h),
+ * with grouped heads.
  *
  * Row i of head h sees, in this order: the external rows of its runs, the segments of its ancestors
  * from the root down, its own segment up to itself; of these only keys with pos[i] - pos[j] <
@@ -30,6 +30,7 @@ typedef struct pf_attention_args {
     double scale;       /* usually 1 / sqrt(head_dim) */
     int64_t window;     /* 0: none. HF: a key at distance >= window is not seen */
     bool bidirectional; /* no window then */
+    double softcap; /* scores become softcap tanh(score / softcap), before the mask; 0: they stay */
 } pf_attention_args;
 
 /* q (T, H·D), k, v (T, KH·D), ext_k, ext_v (X, KH·D) or NULL -> o (T, H·D), lse (T, H).

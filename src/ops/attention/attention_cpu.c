@@ -58,6 +58,17 @@ static pf_real dot(const pf_real *a, const pf_real *b, int64_t n) {
     return sum;
 }
 
+/* score of a query and a key; *slope is what it changes with scale q·k */
+static pf_real score_of(const pf_attention_call *c, const pf_real *q, const pf_real *k,
+                        pf_real *slope) {
+    const pf_real z = c->scale * dot(q, k, c->D);
+    *slope = 1;
+    if (c->softcap == 0) return z;
+    const pf_real t = pf_rtanh(z / c->softcap);
+    *slope = 1 - t * t;
+    return c->softcap * t;
+}
+
 static void add_scaled(pf_real *y, pf_real a, const pf_real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
@@ -86,9 +97,9 @@ static void forward_task(void *ctx, int task, int worker) {
         for (int64_t h = 0; h < c->H; h++) {
             const pf_real *q = c->q + (i * c->H + h) * c->D;
             pf_real *o = c->o + (i * c->H + h) * c->D;
-            pf_real most = -INFINITY, sum = 0;
+            pf_real most = -INFINITY, sum = 0, slope;
             for (int64_t t = 0; t < n; t++) {
-                p[t] = c->scale * dot(q, head_of(c, c->k, c->ext_k, keys[t], h / c->G), c->D);
+                p[t] = score_of(c, q, head_of(c, c->k, c->ext_k, keys[t], h / c->G), &slope);
                 if (p[t] > most) most = p[t];
             }
             memset(o, 0, (size_t)c->D * sizeof *o);
@@ -118,12 +129,13 @@ static int64_t workspace_cpu(const pf_node *n, const int64_t *capacity, int n_wo
 
 /* --- backward --------------------------------------------------------------------------------- */
 
-/* p = exp(score - lse) and ds = scale p (dP - delta) of one query and one key */
+/* p = exp(score - lse) and ds = scale slope p (dP - delta) of one query and one key */
 static pf_real pair_grad(const pf_attention_call *c, const pf_real *delta, int64_t i, int64_t h,
                          const pf_real *k, const pf_real *v, pf_real *p) {
     int64_t at = i * c->H + h;
-    *p = pf_rexp(c->scale * dot(c->q + at * c->D, k, c->D) - c->lse[at]);
-    return c->scale * *p * (dot(c->d_o + at * c->D, v, c->D) - delta[at]);
+    pf_real slope;
+    *p = pf_rexp(score_of(c, c->q + at * c->D, k, &slope) - c->lse[at]);
+    return c->scale * slope * *p * (dot(c->d_o + at * c->D, v, c->D) - delta[at]);
 }
 
 /* Adds what rows [from, to) give to one key, all query heads of its head. */
@@ -279,6 +291,7 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
         .window = a->window,
         .bidirectional = a->bidirectional,
         .scale = (pf_real)a->scale,
+        .softcap = (pf_real)a->softcap,
         .q = pf_exec_data(x, in[0]),
         .k = pf_exec_data(x, in[1]),
         .v = pf_exec_data(x, in[2]),

@@ -132,6 +132,7 @@ static void add_head(const job *j, const room *r, const key_lanes *k, int64_t h,
     const bool partial = k->lo > k->number[0] || k->hi <= k->number[k->n - 1];
     for (int64_t t = 0; t < m; t++) {
         float *s = r->s + t * L;
+        if (c->softcap > 0) isa->cap(s, lanes, pf_att_cap_in(c), pf_att_cap_out(c));
         if (k->causal && i + t < k->number[k->n - 1])
             isa->keep(s, lanes, k->number, INT32_MIN, (int32_t)(i + t + 1));
         if (partial) isa->keep(s, lanes, k->number, k->lo, k->hi);
@@ -140,7 +141,7 @@ static void add_head(const job *j, const room *r, const key_lanes *k, int64_t h,
             isa->keep(s, lanes, k->pos, lo > INT32_MIN ? (int32_t)lo : INT32_MIN, INT32_MAX);
         }
     }
-    isa->grad_rows(r->s, r->dp, m, lanes, k->L, c->scale, c->lse + i * c->H + h,
+    isa->grad_rows(r->s, r->dp, m, lanes, k->L, c->scale, pf_att_cap_in(c), c->lse + i * c->H + h,
                    j->delta + i * c->H + h, c->H);
     isa->product(c->D, m, lanes, c->d_o + at, 1, step, r->s, L, r->db, L, true);
     isa->product(c->D, m, lanes, c->q + at, 1, step, r->dp, L, r->da, L, true);
@@ -330,8 +331,9 @@ static void query_task(void *ctx, int task, int worker) {
             pf_att_prefetch(v + next, ahead, step, c->D);
             isa->product(m, c->D, L, k + i * step, step, 1, r.a, L, r.s, L, false);
             isa->product(m, c->D, L, v + i * step, step, 1, r.b, L, r.dp, L, false);
+            if (c->softcap > 0) isa->cap(r.s, (int64_t)m * L, pf_att_cap_in(c), pf_att_cap_out(c));
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, r.s);
-            isa->grad_lanes(r.s, r.dp, m, L, c->scale, lse, delta);
+            isa->grad_lanes(r.s, r.dp, m, L, c->scale, pf_att_cap_in(c), lse, delta);
             isa->product(c->D, m, L, k + i * step, 1, step, r.dp, L, r.da, L, true);
         }
     }

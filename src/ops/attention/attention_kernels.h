@@ -19,6 +19,7 @@ typedef struct pf_attention_call {
     int64_t window;
     bool bidirectional;
     pf_real scale;
+    pf_real softcap;              /* 0: none */
     const pf_real *q;             /* (T, H·D) */
     const pf_real *k, *v;         /* (T, KH·D) */
     const pf_real *ext_k, *ext_v; /* (X, KH·D) or NULL */

@@ -110,6 +110,18 @@ static void keep(float *s, int L, const int32_t *number, int32_t lo, int32_t hi)
     }
 }
 
+static void cap(float *s, int64_t n, float in, float out) {
+    const pf_vf a = pf_v_set(in), b = pf_v_set(out);
+    for (int64_t i = 0; i < n; i += PF_VN)
+        pf_v_store_n(s + i, pf_v_mul(b, pf_v_tanh(pf_v_mul(a, pf_v_load_n(s + i, n - i)))), n - i);
+}
+
+/* of a capped score; hidden keys (-inf) get 0 */
+ALWAYS_INLINE pf_vf slope_of(pf_vf s, pf_vf in) {
+    const pf_vf t = pf_v_max(pf_v_set(-1.0f), pf_v_mul(s, in));
+    return pf_v_fnma(t, t, pf_v_set(1.0f));
+}
+
 static void max_rows(const float *s, int64_t n, int L, float *most) {
     for (int lane = 0; lane < L; lane += PF_VN) {
         pf_vf m = pf_v_load(most + lane);
@@ -139,31 +151,53 @@ static void finish(const float *most, const float *sum, int L, float *inverse, f
     }
 }
 
-static void grad_lanes(const float *s, float *dp, int64_t n, int L, float scale, const float *lse,
-                       const float *delta) {
-    const pf_vf by = pf_v_set(scale);
+ALWAYS_INLINE void grad_lanes_of(const bool capped, const float *s, float *dp, int64_t n, int L,
+                                 float scale, float in, const float *lse, const float *delta) {
+    const pf_vf by = pf_v_set(scale), cap_in = pf_v_set(in);
     for (int lane = 0; lane < L; lane += PF_VN) {
         pf_vf minus = pf_v_sub(pf_v_zero(), pf_v_load(lse + lane)), del = pf_v_load(delta + lane);
         for (int64_t i = 0; i < n; i++) {
-            pf_vf p = pf_v_exp(pf_v_fma(pf_v_load(s + i * L + lane), by, minus));
+            const pf_vf score = pf_v_load(s + i * L + lane);
+            pf_vf p = pf_v_exp(pf_v_fma(score, by, minus));
             pf_vf d = pf_v_sub(pf_v_load(dp + i * L + lane), del);
+            if (capped) d = pf_v_mul(d, slope_of(score, cap_in));
             pf_v_store(dp + i * L + lane, pf_v_mul(pf_v_mul(p, by), d));
         }
     }
 }
 
-static void grad_rows(float *s, float *dp, int64_t n, int lanes, int L, float scale,
-                      const float *lse, const float *delta, int64_t step) {
-    const pf_vf by = pf_v_set(scale);
+static void grad_lanes(const float *s, float *dp, int64_t n, int L, float scale, float in,
+                       const float *lse, const float *delta) {
+    if (in > 0)
+        grad_lanes_of(true, s, dp, n, L, scale, in, lse, delta);
+    else
+        grad_lanes_of(false, s, dp, n, L, scale, in, lse, delta);
+}
+
+ALWAYS_INLINE void grad_rows_of(const bool capped, float *s, float *dp, int64_t n, int lanes, int L,
+                                float scale, float in, const float *lse, const float *delta,
+                                int64_t step) {
+    const pf_vf by = pf_v_set(scale), cap_in = pf_v_set(in);
     for (int64_t i = 0; i < n; i++) {
         pf_vf minus = pf_v_set(-lse[i * step]), del = pf_v_set(delta[i * step]);
         for (int lane = 0; lane < lanes; lane += PF_VN) {
             float *si = s + i * L + lane, *di = dp + i * L + lane;
-            pf_vf p = pf_v_exp(pf_v_fma(pf_v_load(si), by, minus));
+            const pf_vf score = pf_v_load(si);
+            pf_vf p = pf_v_exp(pf_v_fma(score, by, minus));
+            pf_vf d = pf_v_sub(pf_v_load(di), del);
+            if (capped) d = pf_v_mul(d, slope_of(score, cap_in));
             pf_v_store(si, p);
-            pf_v_store(di, pf_v_mul(pf_v_mul(p, by), pf_v_sub(pf_v_load(di), del)));
+            pf_v_store(di, pf_v_mul(pf_v_mul(p, by), d));
         }
     }
+}
+
+static void grad_rows(float *s, float *dp, int64_t n, int lanes, int L, float scale, float in,
+                      const float *lse, const float *delta, int64_t step) {
+    if (in > 0)
+        grad_rows_of(true, s, dp, n, lanes, L, scale, in, lse, delta, step);
+    else
+        grad_rows_of(false, s, dp, n, lanes, L, scale, in, lse, delta, step);
 }
 
 static float dot(const float *a, const float *b, int64_t n) {
@@ -270,6 +304,7 @@ const pf_attention_isa PF_SIMD(pf_attention_isa) = {
     .pack = pack,
     .unpack = unpack,
     .keep = keep,
+    .cap = cap,
     .max_rows = max_rows,
     .exp_sum = exp_sum,
     .finish = finish,

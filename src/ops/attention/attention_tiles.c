@@ -61,6 +61,8 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
     pf_att_walk_begin(&walk, c, row, row, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
         j->isa->few_scores(c->q + at, n, c->D, keys_of(c, &s, kh), step, s.n, r->scores + seen, ld);
+        for (int i = 0; c->softcap > 0 && i < n; i++)
+            j->isa->cap(r->scores + i * ld + seen, s.n, pf_att_cap_in(c), pf_att_cap_out(c));
         seen += s.n;
     }
     enum { LANES = 16 };
@@ -113,6 +115,8 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             const int64_t ahead = pf_min_i64(PF_ATT_CHUNK, s.n - i - m);
             pf_att_prefetch(k + (i + m) * step, ahead, step, c->D);
             isa->product(m, c->D, L, k + i * step, step, 1, r->q, L, scores, L, false);
+            if (c->softcap > 0)
+                isa->cap(scores, (int64_t)m * L, pf_att_cap_in(c), pf_att_cap_out(c));
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, scores);
             isa->max_rows(scores, m, L, most);
             scores += (int64_t)m * L;

@@ -40,16 +40,19 @@ typedef struct pf_attention_isa {
                    int n, bool add);
     /* s (L) becomes -inf in lanes whose number is not in [lo, hi) */
     void (*keep)(float *s, int L, const int32_t *number, int32_t lo, int32_t hi);
+    /* s = out tanh(in s): with in = scale / softcap, out = softcap / scale, scale · s is capped */
+    void (*cap)(float *s, int64_t n, float in, float out);
     void (*max_rows)(const float *s, int64_t n, int L, float *most);
     /* s = exp(scale s - shift), sum += rows of s in order; shift and sum (L) */
     void (*exp_sum)(float *s, int64_t n, int L, float scale, const float *shift, float *sum);
     /* inverse = 1 / sum, lse = most + ln sum, for sums of at least 1 */
     void (*finish)(const float *most, const float *sum, int L, float *inverse, float *lse);
-    /* lanes are queries: dp = scale p (dp - delta), p = exp(scale s - lse) */
-    void (*grad_lanes)(const float *s, float *dp, int64_t n, int L, float scale, const float *lse,
-                       const float *delta);
+    /* lanes are queries: dp = scale p (dp - delta), p = exp(scale s - lse); for scores capped with
+     * `in` (else 0) times the slope, 1 - (in s)² */
+    void (*grad_lanes)(const float *s, float *dp, int64_t n, int L, float scale, float in,
+                       const float *lse, const float *delta);
     /* rows are queries, lse and delta `step` apart, the first `lanes` of L: s = p, dp as above */
-    void (*grad_rows)(float *s, float *dp, int64_t n, int lanes, int L, float scale,
+    void (*grad_rows)(float *s, float *dp, int64_t n, int lanes, int L, float scale, float in,
                       const float *lse, const float *delta, int64_t step);
     float (*dot)(const float *a, const float *b, int64_t n);
     /* Few queries. s[i·ld + j] = q_i · k_j of n keys */
@@ -129,6 +132,14 @@ typedef struct pf_att_lanes {
     int32_t row[PF_ATT_LANES], pos[PF_ATT_LANES];
     int64_t query[PF_ATT_LANES]; /* row · H + head */
 } pf_att_lanes;
+
+/* what `cap` takes; 0 where scores are not capped */
+static inline float pf_att_cap_in(const pf_attention_call *c) {
+    return c->softcap > 0 ? c->scale / c->softcap : 0;
+}
+static inline float pf_att_cap_out(const pf_attention_call *c) {
+    return c->softcap / c->scale;
+}
 
 void pf_att_lanes_of(pf_att_lanes *lanes, const pf_attention_call *c, pf_att_tile tile, int64_t kh,
                      int L);

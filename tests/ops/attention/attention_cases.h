@@ -12,6 +12,7 @@ typedef struct att_case {
     int64_t H, KH, D, window;
     bool learned; /* external rows are a parameter */
     bool bidirectional;
+    double softcap; /* 0: none */
 } att_case;
 
 static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *err) {
@@ -31,7 +32,8 @@ static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *e
                               .head_dim = a->D,
                               .scale = 1 / sqrt((double)a->D),
                               .window = a->window,
-                              .bidirectional = a->bidirectional};
+                              .bidirectional = a->bidirectional,
+                              .softcap = a->softcap};
     return pf_attention(op_graph(f), "att", q, k, v, ext_k, ext_v, &args, root, err);
 }
 
@@ -42,6 +44,10 @@ static bool sees(const pf_batch *b, int32_t i, int32_t j, const att_case *a) {
         if (s == b->seg[j]) return true;
     }
     return false;
+}
+
+static double capped(const att_case *a, double z) {
+    return a->softcap > 0 ? a->softcap * tanh(z / a->softcap) : z;
 }
 
 static void attention_oracle(const op_fixture *f, pf_real *root) {
@@ -68,7 +74,7 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                     double z = 0;
                     for (int64_t d = 0; d < D; d++)
                         z += (double)qi[d] * (double)xk[(x * a->KH + kh) * D + d];
-                    sum += p[x] = exp(z / sqrt((double)D));
+                    sum += p[x] = exp(capped(a, z / sqrt((double)D)));
                 }
             }
             for (int32_t j = 0; j < T; j++) {
@@ -77,7 +83,7 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                 double z = 0;
                 for (int64_t d = 0; d < D; d++)
                     z += (double)qi[d] * (double)k[(j * a->KH + kh) * D + d];
-                sum += p[X + j] = exp(z / sqrt((double)D));
+                sum += p[X + j] = exp(capped(a, z / sqrt((double)D)));
             }
             for (int64_t d = 0; d < D; d++) {
                 double o = 0;
@@ -161,6 +167,11 @@ static const att_case both_12x64 = {.H = 12, .KH = 12, .D = 64, .bidirectional =
                       both_3x16 = {.H = 3, .KH = 3, .D = 16, .bidirectional = true},
                       both_6x2x20 = {
                           .H = 6, .KH = 2, .D = 20, .learned = true, .bidirectional = true};
+static const att_case cap_24 = {.H = 6, .KH = 2, .D = 24, .softcap = 1.5},
+                      cap_wide = {.H = 2, .KH = 1, .D = 64, .softcap = 50},
+                      cap_window = {.H = 7, .KH = 1, .D = 20, .window = 33, .softcap = 0.7},
+                      cap_learned = {
+                          .H = 4, .KH = 2, .D = 12, .window = 30, .learned = true, .softcap = 2};
 static const rope_case rope_64 = {3, 64, 64, 0}, rope_part = {2, 20, 10, 0},
                        rope_dynamic = {2, 12, 12, 2}, rope_9x64 = {9, 64, 64, 0};
 
@@ -196,6 +207,13 @@ static const op_case attention_cases[] = {
     ATT("attention/tree_bidirectional", &op_batch_tree, &both_6x2x20),
     ATT("attention/one_bidirectional", &op_batch_one, &both_3x16),
     ATT("attention/ext_bidirectional", &op_batch_ext, &both_6x2x20),
+    ATT("attention/plain_softcap", &op_batch_plain, &cap_24),
+    ATT("attention/tree_softcap", &op_batch_tree, &cap_24),
+    ATT("attention/tree_softcap_wide", &op_batch_tree, &cap_wide),
+    ATT("attention/one_softcap", &op_batch_one, &cap_24),
+    ATT("attention/tree_softcap_window", &op_batch_tree, &cap_window),
+    ATT("attention/ext_softcap", &op_batch_ext, &cap_24),
+    ATT("attention/ext_softcap_learned", &op_batch_ext, &cap_learned),
     ROPE("rope/64", &op_batch_plain, &rope_64),
     ROPE("rope/partial", &op_batch_tree, &rope_part),
     ROPE("rope/dynamic", &op_batch_tree, &rope_dynamic),
