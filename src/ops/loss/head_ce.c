@@ -25,9 +25,11 @@ static bool is_trained(const pf_node *n) {
     return false;
 }
 
-static peft_status check_inputs(const pf_node *n, double dropout, peft_error *err) {
+static peft_status check_inputs(const pf_node *n, double dropout, double softcap, peft_error *err) {
     const pf_value *h = n->in[PF_HEAD_H], *w = n->in[PF_HEAD_W], *bias = n->in[PF_HEAD_BIAS];
     const pf_value *a = n->in[PF_HEAD_A], *b = n->in[PF_HEAD_B];
+    if (!(softcap >= 0))
+        return PF_FAIL(err, PEFT_E_SHAPE, "softcap %g has to be positive, or 0", softcap);
     if (h->space != PF_SPACE_LABELS)
         return PF_FAIL(err, PEFT_E_SHAPE, "h has to have one row per label entry");
     if (h->cols != w->cols)
@@ -53,7 +55,7 @@ static peft_status check_inputs(const pf_node *n, double dropout, peft_error *er
 
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_head_ce_args *args = n->args;
-    PF_TRY(check_inputs(n, args->dropout, err));
+    PF_TRY(check_inputs(n, args->dropout, args->softcap, err));
     const bool want_unit = n->in[PF_HEAD_H]->needs_grad && !is_trained(n);
     for (int k = PF_HEAD_NLL; k <= (want_unit ? PF_HEAD_UNIT : PF_HEAD_LSE); k++) {
         const int64_t cols = k == PF_HEAD_UNIT ? n->in[PF_HEAD_H]->cols : 1;
@@ -76,8 +78,8 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
         return pf_grad_give(ad, h, dh, err);
     }
     const pf_head_ce_args *f = n->args;
-    const pf_head_ce_grad_args args = {f->scale,    f->dropout,        f->seed,
-                                       f->mask_key, pf_grad_wanted(h), f->compute};
+    const pf_head_ce_grad_args args = {f->scale,   f->dropout,        f->seed,   f->mask_key,
+                                       f->softcap, pf_grad_wanted(h), f->compute};
     pf_value *in[PF_HEAD_GRAD_INPUTS] = {0};
     for (int i = PF_HEAD_W; i <= PF_HEAD_B; i++) {
         in[i] = n->in[i];
@@ -95,7 +97,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
 
 static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_head_ce_grad_args *args = n->args;
-    PF_TRY(check_inputs(n, args->dropout, err));
+    PF_TRY(check_inputs(n, args->dropout, args->softcap, err));
     if (args->want_dh) pf_op_out_like(g, n, n->in[PF_HEAD_H]);
     return PEFT_OK;
 }
@@ -123,7 +125,8 @@ static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
 const pf_op pf_op_head_ce = {
     .name = "head_ce",
     .what =
-        "nll[e] = logsumexp(z) - z[target], z = h Wᵀ (+ bias) (+ scale drop(h) Aᵀ Bᵀ), in tiles",
+        "nll[e] = logsumexp(z) - z[target], z = h Wᵀ (+ bias) (+ scale drop(h) Aᵀ Bᵀ), capped or "
+        "not, in tiles",
     .args_size = sizeof(pf_head_ce_args),
     .flags = PF_OP_ALWAYS_SAVED, /* making it again would cost the head once more */
     .shape = shape,

@@ -5,7 +5,8 @@
  * (+ scale (h Aᵀ) Bᵀ). Frozen head: the forward pass also forms the unit gradient u[e] =
  * (softmax(z) - onehot(t)) W while the logits of a tile are at hand; the backward pass scales it
  * by the coefficient of the entry (dL/dnll[e]). Trainable head: u is not kept, the logits of each
- * tile are recomputed in head_ce_grad. Chunks never change a bit: entries are independent.
+ * tile are recomputed in head_ce_grad. With a softcap c the logits are c tanh(z / c) in place of z
+ * (Gemma Team 2024, arXiv 2408.00118). Chunks never change a bit: entries are independent.
  * `correct[e]` is 1 when the target has the largest logit (first one wins), for token accuracy. */
 #ifndef PF_HEAD_CE_H
 #define PF_HEAD_CE_H
@@ -17,6 +18,7 @@ typedef struct pf_head_ce_args {
     double dropout; /* as lowrank.h; the mask of an entry is that of its token row */
     uint64_t seed;
     uint32_t mask_key;
+    double softcap;     /* 0: none */
     pf_compute compute; /* of the products with W; set by pf_head_ce */
 } pf_head_ce_args;
 

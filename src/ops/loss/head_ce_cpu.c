@@ -23,26 +23,39 @@ static pf_real max_of(const pf_real *z, int64_t n) {
     return m;
 }
 
-static pf_real exp_sum(pf_real *z, int64_t n, pf_real m) {
+static void cap_logits(pf_real *z, int64_t n, pf_real cap) {
+    for (int64_t i = 0; i < n; i++) z[i] = cap * pf_rtanh(z[i] / cap);
+}
+
+/* Of a capped logit; 1 without a cap. */
+static pf_real slope_of(pf_real z, pf_real cap) {
+    return cap > 0 ? 1 - z / cap * (z / cap) : 1;
+}
+
+static pf_real exp_sum(pf_real *z, int64_t n, pf_real m, pf_real cap) {
     pf_real sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        z[i] = pf_rexp(z[i] - m);
-        sum += z[i];
+        const pf_real p = pf_rexp(z[i] - m);
+        z[i] = p * slope_of(z[i], cap);
+        sum += p;
     }
     return sum;
 }
 
-static void exp_scaled(pf_real *z, int64_t n, pf_real m, pf_real c) {
-    for (int64_t i = 0; i < n; i++) z[i] = c * pf_rexp(z[i] - m);
+static void exp_scaled(pf_real *z, int64_t n, pf_real m, pf_real c, pf_real cap) {
+    for (int64_t i = 0; i < n; i++) z[i] = c * pf_rexp(z[i] - m) * slope_of(z[i], cap);
 }
 
-const pf_head_isa pf_head_cpu = {
-    .lowrank = &pf_lowrank_cpu, .max = max_of, .exp_sum = exp_sum, .exp_scaled = exp_scaled};
+const pf_head_isa pf_head_cpu = {.lowrank = &pf_lowrank_cpu,
+                                 .max = max_of,
+                                 .cap = cap_logits,
+                                 .exp_sum = exp_sum,
+                                 .exp_scaled = exp_scaled};
 
 /* --- what both launchers share ------------------------------------------------------------- */
 
 typedef struct state { /* of one entry, over the tiles so far */
-    pf_real max, sum, target_logit;
+    pf_real max, sum, target_logit, target_slope;
     int32_t best; /* the first largest logit */
 } state;
 
@@ -55,6 +68,7 @@ typedef struct job {
     pf_compute compute; /* of products with w */
     const pf_real *bias, *a, *b;
     pf_real scale, keep_scale; /* of the low-rank part; 1 / (1 - p) */
+    pf_real cap;               /* 0: none */
     bool masked;
     pf_dropout drop;
     int64_t ldbits;
@@ -118,7 +132,8 @@ int64_t pf_head_ce_grad_workspace(const pf_node *n, const int64_t *capacity, int
 }
 
 static void job_init(job *j, pf_exec *x, const pf_node *n, const pf_head_isa *isa, double scale,
-                     double dropout, uint64_t seed, uint32_t mask_key, pf_compute compute) {
+                     double dropout, uint64_t seed, uint32_t mask_key, double softcap,
+                     pf_compute compute) {
     const int64_t real = (int64_t)sizeof(pf_real);
     *j = (job){.exec = x,
                .isa = isa,
@@ -131,6 +146,7 @@ static void job_init(job *j, pf_exec *x, const pf_node *n, const pf_head_isa *is
                .a = pf_exec_data(x, n->in[PF_HEAD_A]),
                .b = pf_exec_data(x, n->in[PF_HEAD_B]),
                .scale = (pf_real)scale,
+               .cap = (pf_real)softcap,
                .keep_scale = 1};
     j->r = j->a != NULL ? n->in[PF_HEAD_A]->rows : 0;
     j->masked = j->a != NULL && dropout > 0 && x->training;
@@ -267,7 +283,11 @@ static void softmax_task(void *ctx, int task, int worker) {
         pf_real *z = j->z + e * j->n_tile;
         state *s = &j->states[e];
         const int64_t target = j->exec->batch->label_target[j->e0 + e] - j->v0;
-        if (target >= 0 && target < j->n_tile) s->target_logit = z[target];
+        if (j->cap > 0) j->isa->cap(z, j->n_tile, j->cap);
+        if (target >= 0 && target < j->n_tile) {
+            s->target_logit = z[target];
+            s->target_slope = slope_of(z[target], j->cap);
+        }
         const pf_real tile_max = j->isa->max(z, j->n_tile);
         if (j->v0 == 0 || tile_max > s->max) {
             int64_t best = 0;
@@ -281,7 +301,7 @@ static void softmax_task(void *ctx, int task, int worker) {
             }
             s->max = tile_max;
         }
-        s->sum = (j->v0 == 0 ? 0 : s->sum) + j->isa->exp_sum(z, j->n_tile, s->max);
+        s->sum = (j->v0 == 0 ? 0 : s->sum) + j->isa->exp_sum(z, j->n_tile, s->max, j->cap);
     }
 }
 
@@ -301,7 +321,8 @@ static void finish_task(void *ctx, int task, int worker) {
         for (int64_t c0 = 0; c0 < j->C; c0 += j->n_tile) { /* z's row is free now */
             const int64_t n = pf_min_i64(j->n_tile, j->C - c0);
             pf_weight_read_tile(&j->w, target, 1, c0, n, row, n);
-            for (int64_t c = 0; c < n; c++) u[c0 + c] = u[c0 + c] / s->sum - row[c];
+            for (int64_t c = 0; c < n; c++)
+                u[c0 + c] = u[c0 + c] / s->sum - s->target_slope * row[c];
         }
     }
 }
@@ -309,7 +330,8 @@ static void finish_task(void *ctx, int task, int worker) {
 static peft_status run(pf_exec *x, const pf_node *n, const pf_head_isa *isa, peft_error *err) {
     const pf_head_ce_args *args = n->args;
     job j;
-    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->compute);
+    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->softcap,
+             args->compute);
     PF_TRY(check_targets(&j, err));
     j.nll = pf_exec_data(x, n->out[PF_HEAD_NLL]);
     j.correct = pf_exec_data(x, n->out[PF_HEAD_CORRECT]);
@@ -334,7 +356,7 @@ static peft_status run(pf_exec *x, const pf_node *n, const pf_head_isa *isa, pef
 
 /* --- head_ce_grad -------------------------------------------------------------------------- */
 
-/* z = dnll (softmax(z) - onehot(target)) */
+/* z = dnll (softmax(z) - onehot(target)), times the slope of the cap */
 static void gradient_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
@@ -342,9 +364,12 @@ static void gradient_task(void *ctx, int task, int worker) {
     for (int64_t e = from; e < to; e++) {
         pf_real *z = j->z + e * j->n_tile;
         const pf_real c = j->dnll[j->e0 + e];
-        j->isa->exp_scaled(z, j->n_tile, j->saved_lse[j->e0 + e], c);
         const int64_t target = j->exec->batch->label_target[j->e0 + e] - j->v0;
-        if (target >= 0 && target < j->n_tile) z[target] -= c;
+        const bool here = target >= 0 && target < j->n_tile;
+        if (j->cap > 0) j->isa->cap(z, j->n_tile, j->cap);
+        const pf_real slope = here ? slope_of(z[target], j->cap) : 1;
+        j->isa->exp_scaled(z, j->n_tile, j->saved_lse[j->e0 + e], c, j->cap);
+        if (here) z[target] -= c * slope;
     }
 }
 
@@ -445,7 +470,8 @@ static peft_status run_grad(pf_exec *x, const pf_node *n, const pf_head_isa *isa
     pf_real *da = pf_exec_data(x, n->in[PF_HEAD_GRAD_DA]);
     pf_real *db = pf_exec_data(x, n->in[PF_HEAD_GRAD_DB]);
     job j;
-    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->compute);
+    job_init(&j, x, n, isa, args->scale, args->dropout, args->seed, args->mask_key, args->softcap,
+             args->compute);
     PF_TRY(check_targets(&j, err));
     j.dnll = pf_exec_data(x, n->in[PF_HEAD_GRAD_DNLL]);
     j.saved_lse = pf_exec_data(x, n->in[PF_HEAD_GRAD_LSE]);

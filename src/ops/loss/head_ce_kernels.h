@@ -13,10 +13,13 @@ enum { PF_HEAD_ENTRIES = 1024, PF_HEAD_TILE = 1024 };
 typedef struct pf_head_isa {
     const pf_lowrank_isa *lowrank;
     pf_real (*max)(const pf_real *z, int64_t n);
-    /* z = e^(z - m); returns the sum */
-    pf_real (*exp_sum)(pf_real *z, int64_t n, pf_real m);
-    /* z = c e^(z - m) */
-    void (*exp_scaled)(pf_real *z, int64_t n, pf_real m, pf_real c);
+    /* z = cap tanh(z / cap) */
+    void (*cap)(pf_real *z, int64_t n, pf_real cap);
+    /* z = e^(z - m), returns the sum; then, of logits capped by `cap` (0: not capped), z times the
+     * slope of the cap, 1 - (logit / cap)² */
+    pf_real (*exp_sum)(pf_real *z, int64_t n, pf_real m, pf_real cap);
+    /* z = c e^(z - m), times the slope likewise */
+    void (*exp_scaled)(pf_real *z, int64_t n, pf_real m, pf_real c, pf_real cap);
 } pf_head_isa;
 
 extern const pf_head_isa pf_head_cpu;
@@ -46,6 +49,7 @@ typedef struct pf_head_ce_grad_args {
     double scale, dropout;
     uint64_t seed;
     uint32_t mask_key;
+    double softcap;
     bool want_dh;
     pf_compute compute;
 } pf_head_ce_grad_args;

@@ -13,6 +13,14 @@ static float max_of(const float *z, int64_t n) {
     return last;
 }
 
+static void cap_logits(float *z, int64_t n, float cap) {
+    const pf_vf by = pf_v_set(cap);
+    for (int64_t i = 0; i < n; i += PF_VN) {
+        const pf_vf t = pf_v_tanh(pf_v_div(pf_v_load_n(z + i, n - i), by));
+        pf_v_store_n(z + i, pf_v_mul(by, t), n - i);
+    }
+}
+
 static float exp_sum(float *z, int64_t n, float m) {
     const pf_vf top = pf_v_set(m);
     pf_vf sum = pf_v_zero();
@@ -30,13 +38,44 @@ static float exp_sum(float *z, int64_t n, float m) {
     return pf_v_sum(sum);
 }
 
-static void exp_scaled(float *z, int64_t n, float m, float c) {
-    const pf_vf top = pf_v_set(m), factor = pf_v_set(c);
+/* 1 - (z / cap)² */
+static inline pf_vf slope_of(pf_vf z, pf_vf cap) {
+    const pf_vf t = pf_v_div(z, cap);
+    return pf_v_fnma(t, t, pf_v_set(1.0f));
+}
+
+static float exp_sum_capped(float *z, int64_t n, float m, float cap) {
+    const pf_vf top = pf_v_set(m), by = pf_v_set(cap);
+    pf_vf sum = pf_v_zero();
     for (int64_t i = 0; i < n; i += PF_VN) {
-        const pf_vf p = pf_v_exp(pf_v_sub(pf_v_load_n(z + i, n - i), top));
-        pf_v_store_n(z + i, pf_v_mul(factor, p), n - i);
+        float p[PF_VN];
+        const pf_vf at = pf_v_load_n(z + i, n - i);
+        pf_v_store(p, pf_v_exp(pf_v_sub(at, top)));
+        const pf_vf counted = pf_v_load_n(p, n - i); /* lanes beyond the row must not count */
+        sum = pf_v_add(sum, counted);
+        pf_v_store_n(z + i, pf_v_mul(counted, slope_of(at, by)), n - i);
+    }
+    return pf_v_sum(sum);
+}
+
+static float exp_sum_any(float *z, int64_t n, float m, float cap) {
+    return cap > 0 ? exp_sum_capped(z, n, m, cap) : exp_sum(z, n, m);
+}
+
+static void exp_scaled(float *z, int64_t n, float m, float c, float cap) {
+    const pf_vf top = pf_v_set(m), factor = pf_v_set(c), by = pf_v_set(cap);
+    for (int64_t i = 0; i < n; i += PF_VN) {
+        const pf_vf at = pf_v_load_n(z + i, n - i);
+        pf_vf p = pf_v_mul(factor, pf_v_exp(pf_v_sub(at, top)));
+        if (cap > 0) p = pf_v_mul(p, slope_of(at, by));
+        pf_v_store_n(z + i, p, n - i);
     }
 }
 
 const pf_head_isa PF_SIMD(pf_head) = {
-    .lowrank = &PF_SIMD(pf_lowrank), .max = max_of, .exp_sum = exp_sum, .exp_scaled = exp_scaled};
+    .lowrank = &PF_SIMD(pf_lowrank),
+    .max = max_of,
+    .cap = cap_logits,
+    .exp_sum = exp_sum_any,
+    .exp_scaled = exp_scaled,
+};

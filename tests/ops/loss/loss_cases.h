@@ -10,6 +10,7 @@ typedef struct head_case {
     pf_dtype frozen; /* type of a frozen head; NONE: a trained one */
     pf_dtype bias;   /* BOOL: a trained bias; NONE: none; else a frozen one of that type */
     double dropout;
+    double softcap;
     bool only_gather;
 } head_case;
 
@@ -28,7 +29,8 @@ static peft_status build_head(op_fixture *f, pf_value **root, peft_error *err) {
         a = op_param(f, "a", c->r, c->C, 0, 0.3);
         b = op_param(f, "b", c->V, c->r, 0, 0.3);
     }
-    const pf_head_ce_args args = {.scale = 0.7, .dropout = c->dropout, .seed = 5, .mask_key = 9};
+    const pf_head_ce_args args = {
+        .scale = 0.7, .dropout = c->dropout, .seed = 5, .mask_key = 9, .softcap = c->softcap};
     return pf_head_ce(op_graph(f), "head", h, w, bias, a, b, &args, root, &correct, err);
 }
 
@@ -57,6 +59,7 @@ static void head_oracle(const op_fixture *f, pf_real *root) {
                 }
                 z[v] += 0.7 * s * (double)b[v * c->r + r];
             }
+            if (c->softcap > 0) z[v] = c->softcap * tanh(z[v] / c->softcap);
             max = fmax(max, z[v]);
         }
         for (int64_t v = 0; v < c->V; v++) sum += exp(z[v] - max);
@@ -75,6 +78,10 @@ static const head_case
     head_low = {.C = 24, .V = 200, .r = 4, .frozen = PF_DTYPE_BF16},
     head_drop = {.C = 30, .V = 1200, .r = 3, .frozen = PF_DTYPE_BF16, .dropout = 0.3},
     head_all = {.C = 30, .V = 210, .r = 5, .bias = PF_DTYPE_BOOL, .dropout = 0.3},
+    head_cap = {.C = 24, .V = 200, .frozen = PF_DTYPE_F32, .softcap = 1.5},
+    head_cap_tiles = {.C = 17, .V = 2100, .frozen = PF_DTYPE_BF16, .softcap = 30},
+    head_cap_all =
+        {.C = 30, .V = 1210, .r = 5, .bias = PF_DTYPE_BOOL, .dropout = 0.3, .softcap = 2},
     head_smollm = {.C = 576, .V = 49152, .frozen = PF_DTYPE_BF16},
     head_qwen = {.C = 896, .V = 151936, .frozen = PF_DTYPE_BF16},
     head_full = {.C = 576, .V = 49152};
@@ -96,6 +103,11 @@ static const op_case loss_cases[] = {
     {OP_CASE("head_ce/lowrank_dropout", &op_batch_plain, build_head, &head_drop),
      .oracle = head_oracle},
     {OP_CASE("head_ce/everything", &op_batch_plain, build_head, &head_all), .oracle = head_oracle},
+    {OP_CASE("head_ce/softcap", &op_batch_tree, build_head, &head_cap), .oracle = head_oracle},
+    {OP_CASE("head_ce/softcap_tiles", &op_batch_plain, build_head, &head_cap_tiles),
+     .oracle = head_oracle},
+    {OP_CASE("head_ce/softcap_everything", &op_batch_plain, build_head, &head_cap_all),
+     .oracle = head_oracle},
     {OP_CASE("head_ce/in_bf16", &op_batch_tree, build_head, &head_tiles), .oracle = head_oracle,
      .tol = 1e-2, .compute = PF_COMPUTE_BF16},
     {OP_CASE("head_ce/in_int8", &op_batch_plain, build_head, &head_tiles), .oracle = head_oracle,
