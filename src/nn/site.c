@@ -2,6 +2,7 @@
 #include "nn/site.h"
 
 #include "ops/activation/activation.h"
+#include "ops/activation/scale.h"
 #include "ops/embed/embed.h"
 #include "ops/matmul/linear.h"
 #include "ops/norm/layer_norm.h"
@@ -141,7 +142,8 @@ peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps
     pf_value *w;
     PF_TRY(run_input_hooks(b, site, &x, err));
     PF_TRY(pf_site_weight(b, site, &w, err));
-    PF_TRY(pf_rms_norm(b->graph, site->name, x, w, eps, group, y, err));
+    const pf_rms_norm_args args = {.eps = eps, .group = group, .offset = site->weight_offset};
+    PF_TRY(pf_rms_norm_of(b->graph, site->name, x, w, &args, y, err));
     return run_output_hooks(b, site, x, (uint32_t)site->index, y, err);
 }
 
@@ -155,11 +157,19 @@ peft_status pf_site_layer_norm(pf_build *b, pf_value *x, pf_site *site, double e
     return run_output_hooks(b, site, x, (uint32_t)site->index, y, err);
 }
 
+/* y = scale x, for the sites that have a scale. Methods act before it: what they add to an
+ * embedding or to logits is scaled alike, as in peft. */
+static peft_status scaled(pf_build *b, const pf_site *site, pf_value *x, pf_value **y,
+                          peft_error *err) {
+    return pf_scale(b->graph, site->name, x, site->scale == 0 ? 1 : site->scale, y, err);
+}
+
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
     pf_value *w;
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_embed(b->graph, site->name, w, y, err));
-    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
+    PF_TRY(run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err));
+    return scaled(b, site, *y, y, err);
 }
 
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v,
@@ -191,9 +201,11 @@ peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
                               pf_value **correct, peft_error *err) {
     pf_value *h, *w, *bias, *low_a = NULL, *low_b = NULL;
-    pf_head_ce_args args = {.mask_key = (uint32_t)site->index};
+    pf_head_ce_args args = {.mask_key = (uint32_t)site->index, .softcap = site->softcap};
     PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
+    PF_ASSERT(site->bias == NULL || site->scale == 0); /* logits are scaled by way of their row */
+    PF_TRY(scaled(b, site, h, &h, err));
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_site_bias(b, site, &bias, err));
     for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
@@ -209,5 +221,8 @@ peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf
     PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
     PF_TRY(base_product(b, site, h, logits, err));
-    return run_output_hooks(b, site, h, (uint32_t)site->index, logits, err);
+    PF_TRY(run_output_hooks(b, site, h, (uint32_t)site->index, logits, err));
+    PF_TRY(scaled(b, site, *logits, logits, err));
+    if (site->softcap == 0) return PEFT_OK;
+    return pf_softcap(b->graph, site->name, *logits, site->softcap, logits, err);
 }

@@ -68,6 +68,9 @@ struct pf_site {
         out_dim; /* linear: as named; norm: width, width; embedding and head: hidden, vocabulary */
     const pf_weight *weight; /* NULL for prefixes, joins and outputs */
     const pf_weight *bias;   /* NULL: none */
+    double weight_offset;    /* norm: added to the weight (Gemma: 1) */
+    double scale;            /* embedding and head: of their output; 0: 1 */
+    double softcap;          /* head: logits become softcap tanh(logit / softcap); 0: they stay */
     pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
     bool parallel;           /* MLP output: its branch started where attention's did */
     pf_param *trained_weight,

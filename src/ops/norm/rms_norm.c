@@ -14,9 +14,13 @@
 
 peft_status pf_rms_norm(pf_graph *g, const char *name, pf_value *x, pf_value *w, double eps,
                         int64_t group, pf_value **y, peft_error *err) {
-    pf_rms_norm_args args = {.eps = eps, .group = group};
+    return pf_rms_norm_of(g, name, x, w, &(pf_rms_norm_args){.eps = eps, .group = group}, y, err);
+}
+
+peft_status pf_rms_norm_of(pf_graph *g, const char *name, pf_value *x, pf_value *w,
+                           const pf_rms_norm_args *args, pf_value **y, peft_error *err) {
     pf_value *in[2] = {x, w};
-    return pf_op_emit(g, "rms_norm", name, &args, in, 2, y, err);
+    return pf_op_emit(g, "rms_norm", name, args, in, 2, y, err);
 }
 
 /* --- shapes ----------------------------------------------------------------------------------- */
@@ -73,7 +77,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
 static peft_status emit_grad(pf_autodiff *ad, pf_node *n, pf_value *dy, pf_value *x, pf_value *w,
                              pf_value *acc, bool want_dx, pf_value **dx, peft_error *err) {
     const pf_rms_norm_args *fwd = n->args;
-    pf_rms_norm_grad_args args = {.eps = fwd->eps, .group = fwd->group, .want_dx = want_dx};
+    pf_rms_norm_grad_args args = {fwd->eps, fwd->group, fwd->offset, want_dx};
     pf_value *in[5] = {dy, NULL, w, acc, pf_grad_wanted(w) ? pf_grad_sink(ad, w) : NULL};
     PF_TRY(pf_op_need(ad, x, &in[1], err));
     pf_node *grad;
@@ -113,9 +117,8 @@ static peft_status add_recompute(pf_autodiff *ad, pf_node *n, int k, pf_value **
         *out = sum->producer->out[1];
         return PEFT_OK;
     }
-    const pf_rms_norm_args *args = n->args;
     PF_TRY(pf_op_need(ad, n->in[2], &w, err));
-    return pf_rms_norm(pf_grad_graph(ad), n->name, sum, w, args->eps, args->group, out, err);
+    return pf_rms_norm_of(pf_grad_graph(ad), n->name, sum, w, n->args, out, err);
 }
 
 /* --- costs, descriptors ----------------------------------------------------------------------- */
@@ -141,7 +144,7 @@ static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
 
 const pf_op pf_op_rms_norm = {
     .name = "rms_norm",
-    .what = "y = x / sqrt(mean(x^2) + eps) * w, the mean over groups of columns",
+    .what = "y = x / sqrt(mean(x^2) + eps) * (w + offset), the mean over groups of columns",
     .args_size = sizeof(pf_rms_norm_args),
     .flags = PF_OP_CHEAP,
     .shape = shape,

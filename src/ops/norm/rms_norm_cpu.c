@@ -64,6 +64,15 @@ static int64_t group_of(const pf_value *x, int64_t group) {
     return group > 0 ? group : x->cols;
 }
 
+/* w + offset; in `scratch` unless w can be read where it stands. */
+static const pf_real *weight_of(const pf_exec *x, const pf_value *w, double offset,
+                                pf_real *scratch) {
+    const pf_real *v = pf_op_vector(x, w, scratch);
+    if (offset == 0) return v;
+    for (int64_t c = 0; c < w->cols; c++) scratch[c] = v[c] + (pf_real)offset;
+    return scratch;
+}
+
 typedef struct job {
     pf_rms_norm_rows k;
     pf_rms_norm_fn fn;
@@ -95,7 +104,7 @@ static peft_status launch(pf_exec *x, const pf_node *n, pf_rms_norm_fn fn) {
     j.k.eps = args->eps;
     j.k.x = pf_exec_data(x, n->in[0]);
     j.k.b = with_add ? pf_exec_data(x, n->in[1]) : NULL;
-    j.k.w = pf_op_vector(x, n->in[n->n_in - 1], (pf_real *)(void *)x->workspace);
+    j.k.w = weight_of(x, n->in[n->n_in - 1], args->offset, (pf_real *)(void *)x->workspace);
     j.k.sum = with_add ? pf_exec_data(x, n->out[0]) : NULL;
     j.k.y = pf_exec_data(x, n->out[n->n_out - 1]);
     j.task_rows = pf_op_rows_per_task(j.k.C);
@@ -106,7 +115,9 @@ static peft_status launch(pf_exec *x, const pf_node *n, pf_rms_norm_fn fn) {
 int64_t pf_rms_norm_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
     (void)capacity;
     (void)n_workers;
-    return pf_op_vector_scratch(n->in[n->n_in - 1]);
+    const pf_value *w = n->in[n->n_in - 1];
+    const pf_rms_norm_args *args = n->args;
+    return args->offset != 0 ? w->cols * (int64_t)sizeof(pf_real) : pf_op_vector_scratch(w);
 }
 
 typedef struct grad_job {
@@ -143,7 +154,7 @@ static peft_status launch_grad(pf_exec *x, const pf_node *n, pf_rms_norm_grad_fn
     j.k.eps = args->eps;
     j.k.dy = pf_exec_data(x, n->in[0]);
     j.k.x = pf_exec_data(x, n->in[1]);
-    j.k.w = pf_op_vector(x, n->in[2], scratch);
+    j.k.w = weight_of(x, n->in[2], args->offset, scratch);
     j.k.acc = pf_exec_data(x, n->in[3]);
     j.k.dx = args->want_dx ? pf_exec_data(x, n->out[0]) : NULL;
     j.task_rows = pf_op_rows_per_task(j.k.C);

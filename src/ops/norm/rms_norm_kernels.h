@@ -46,6 +46,7 @@ void pf_rms_norm_grad_rows_avx512(const pf_rms_norm_grad_rows *k);
 typedef struct pf_rms_norm_grad_args {
     double eps;
     int64_t group;
+    double offset;
     bool want_dx;
 } pf_rms_norm_grad_args;
 

@@ -11,6 +11,7 @@ typedef struct norm_case {
     int64_t cols, group;
     pf_dtype frozen; /* type of a frozen weight; NONE: a trained one */
     bool fixed_x;    /* only the weight is trained */
+    double offset;   /* added to the weight */
 } norm_case;
 
 static pf_value *norm_weight(op_fixture *f, const norm_case *a) {
@@ -28,7 +29,8 @@ static peft_status build_norm(op_fixture *f, pf_value **root, peft_error *err) {
     } else {
         x = op_rows(f, "x", a->cols, 0.1, 2);
     }
-    return pf_rms_norm(op_graph(f), "norm", x, w, 1e-5, a->group, root, err);
+    return pf_rms_norm_of(op_graph(f), "norm", x, w, &(pf_rms_norm_args){1e-5, a->group, a->offset},
+                          root, err);
 }
 
 /* a residual stream: s = a + b, y = norm(s), result s + y, so that s has two readers */
@@ -37,7 +39,8 @@ static peft_status build_add_norm(op_fixture *f, pf_value **root, peft_error *er
     pf_graph *g = op_graph(f);
     pf_value *s, *y, *w = norm_weight(f, a);
     PF_TRY(pf_add(g, "s", op_rows(f, "a", a->cols, 0, 2), op_rows(f, "b", a->cols, 0, 1), &s, err));
-    PF_TRY(pf_rms_norm(g, "norm", s, w, 1e-5, a->group, &y, err));
+    PF_TRY(
+        pf_rms_norm_of(g, "norm", s, w, &(pf_rms_norm_args){1e-5, a->group, a->offset}, &y, err));
     PF_TRY(pf_mul(g, "y2", y, y, &y, err));
     return pf_add(g, "out", s, y, root, err);
 }
@@ -52,8 +55,8 @@ static void norm_oracle(const op_fixture *f, pf_real *root) {
         for (int64_t c = 0; c < group; c++)
             mean += pow((double)x[r * group + c], 2) / (double)group;
         for (int64_t c = 0; c < group; c++) {
-            root[r * group + c] =
-                (pf_real)((double)x[r * group + c] / sqrt(mean + 1e-5) * (double)w[c]);
+            root[r * group + c] = (pf_real)((double)x[r * group + c] / sqrt(mean + 1e-5) *
+                                            (a->offset + (double)w[c]));
         }
     }
 }
@@ -131,6 +134,9 @@ static const norm_case norm_576 = {.cols = 576}, norm_odd = {.cols = 37}, norm_o
                        norm_heads = {.cols = 5 * 12, .group = 12},
                        norm_bf16 = {.cols = 96, .frozen = PF_DTYPE_BF16},
                        norm_f32 = {.cols = 48, .frozen = PF_DTYPE_F32},
+                       norm_gemma = {.cols = 96, .frozen = PF_DTYPE_BF16, .offset = 1},
+                       norm_gemma_f32 = {.cols = 48, .frozen = PF_DTYPE_F32, .offset = 1},
+                       norm_gemma_heads = {.cols = 60, .group = 12, .offset = 1},
                        norm_w = {.cols = 40, .fixed_x = true};
 
 static const op_case norm_cases[] = {
@@ -142,11 +148,19 @@ static const op_case norm_cases[] = {
     {OP_CASE("rms_norm/f32_weight", &op_batch_plain, build_norm, &norm_f32), .oracle = norm_oracle},
     {OP_CASE("rms_norm/only_weight_trained", &op_batch_plain, build_norm, &norm_w),
      .oracle = norm_oracle},
+    {OP_CASE("rms_norm/one_plus_w", &op_batch_plain, build_norm, &norm_gemma),
+     .oracle = norm_oracle},
+    {OP_CASE("rms_norm/one_plus_w_f32", &op_batch_plain, build_norm, &norm_gemma_f32),
+     .oracle = norm_oracle},
+    {OP_CASE("rms_norm/one_plus_w_heads", &op_batch_tree, build_norm, &norm_gemma_heads),
+     .oracle = norm_oracle},
     {OP_CASE("rms_norm/width_1", &op_batch_plain, build_norm, &norm_one), .oracle = norm_oracle,
      .tol = 1e-4},
     {OP_CASE("add_rms_norm/576", &op_batch_plain, build_add_norm, &norm_576), .n_fused = 1},
     {OP_CASE("add_rms_norm/odd_width", &op_batch_plain, build_add_norm, &norm_odd), .n_fused = 1},
     {OP_CASE("add_rms_norm/bf16_weight", &op_batch_plain, build_add_norm, &norm_bf16),
+     .n_fused = 1},
+    {OP_CASE("add_rms_norm/one_plus_w", &op_batch_plain, build_add_norm, &norm_gemma),
      .n_fused = 1},
     {OP_CASE("layer_norm/576", &op_batch_plain, build_layer_norm, &ln_576),
      .oracle = layer_norm_oracle},
