@@ -88,6 +88,7 @@ static peft_status read_config(pf_model *m, peft_error *err) {
                        m->config_path, how == NULL ? "quantization_config" : how);
     }
     PF_TRY(find_family(m, err));
+    m->usual = m->family->usual;
     return read_dtype(m, err);
 }
 

@@ -18,6 +18,13 @@ struct pf_hf_folder;     /* formats/hf_folder.h */
 
 typedef struct pf_model pf_model;
 
+/* What methods other than LoRA act on when nothing is named, as peft has it for a model type: lists
+ * of names with NULL at the end. NULL: peft has none. */
+typedef struct pf_usual_targets {
+    const char *const *ia3, *const *ia3_feedforward; /* the latter: whose input is scaled */
+    const char *const *norms;                        /* LN_TUNING */
+} pf_usual_targets;
+
 typedef struct pf_model_family {
     const char *name;                 /* "llama" */
     const char *const *architectures; /* "LlamaForCausalLM", ..., NULL at the end */
@@ -25,6 +32,7 @@ typedef struct pf_model_family {
                                        architectures */
     const char *const *default_targets; /* LoRA target_modules when none are given, as peft has
                                            them; NULL at the end */
+    pf_usual_targets usual; /* copied to the model before it opens, which may change them */
     /* Reads m->config, lists the sites with their weights, keeps a struct of its own in
      * m->family_cfg. */
     peft_status (*open)(pf_model *m, peft_error *err);
@@ -38,6 +46,7 @@ struct pf_model {
     const pf_model_family *family;
     const char *architecture; /* "LlamaForCausalLM" */
     void *family_cfg;
+    pf_usual_targets usual;
     const char *name;            /* as asked for: a path or a hub name */
     struct pf_hf_folder *folder; /* the files beside the weights: tokenizer, generation_config */
     const char *path;            /* the folder */

@@ -194,7 +194,9 @@ bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias) {
     for (int i = 0; i < ad->n_trained; i++) {
         if (ad->trained[i].site == site && ad->trained[i].bias == bias) return true;
     }
-    return !bias && ad->method->touches != NULL && ad->method->touches(ad, site);
+    const pf_method *m = ad->method;
+    if (bias) return m->touches_bias != NULL && m->touches_bias(ad, site);
+    return m->touches != NULL && m->touches(ad, site);
 }
 
 static void read_row(const pf_weight *w, int64_t row, float *out) {
@@ -221,7 +223,12 @@ peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bo
             read_row(w, row0 + i, row);
         }
     }
-    if (bias || ad->method->merge_weight == NULL) return PEFT_OK;
+    if (bias) {
+        const pf_method *m = ad->method;
+        if (m->touches_bias != NULL && m->touches_bias(ad, site)) m->merge_bias(ad, site, rows);
+        return PEFT_OK;
+    }
+    if (ad->method->merge_weight == NULL) return PEFT_OK;
     if (ad->method->touches == NULL || !ad->method->touches(ad, site)) return PEFT_OK;
     return ad->method->merge_weight(ad, site, row0, n, rows, err);
 }

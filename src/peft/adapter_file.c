@@ -93,12 +93,15 @@ static peft_status find_peft_type(const json_t *c, const char *where, const pf_m
     for (size_t i = 0; i < PF_COUNT(peft_types); i++) {
         if (pf_streq(peft_types[i], type)) {
             return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                           "%s: adapters of PEFT type %s are not supported yet; LORA is", where,
-                           type);
+                           "%s: adapters of PEFT type %s are not supported yet; "
+                           "peft-toolkit train --explain peft.method lists the methods that are",
+                           where, type);
         }
     }
-    return PF_FAIL(err, PEFT_E_FORMAT, "%s: peft_type '%s' is not known; LORA is supported", where,
-                   type);
+    return PF_FAIL(err, PEFT_E_FORMAT,
+                   "%s: peft_type '%s' is not one of PEFT's; peft-toolkit train --explain "
+                   "peft.method lists the methods that are supported",
+                   where, type);
 }
 
 /* Sequence classification and the like add modules that a causal language model does not have. */

@@ -128,11 +128,14 @@ struct pf_method {
     /* Weights are there, made or loaded: says of each parameter whether a zero gradient is
      * expected. NULL: never. */
     void (*ready)(pf_adapter *ad);
-    /* Does it change this site's weight (or bias) by more than a trained copy? NULL: no. */
+    /* Does it change this site's weight by more than a trained copy? NULL: no. */
     bool (*touches)(const pf_adapter *ad, const pf_site *site);
     /* Folds the update into logical rows [row0, row0 + n) of the site's matrix, in f32. */
     peft_status (*merge_weight)(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                                 float *rows, peft_error *err);
+    /* The same for the site's bias. NULL: it stays. */
+    bool (*touches_bias)(const pf_adapter *ad, const pf_site *site);
+    void (*merge_bias)(const pf_adapter *ad, const pf_site *site, float *bias);
     /* Does training draw random masks (dropout)? NULL: no. */
     bool (*has_dropout)(const pf_adapter *ad);
     /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL where peft_type

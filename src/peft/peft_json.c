@@ -174,3 +174,22 @@ peft_status pf_targets_to_json(const pf_adapter *ad, const pf_target_rules *r, j
     return bad == 0 ? PEFT_OK
                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");
 }
+
+peft_status pf_targets_to_json_by_path(const pf_adapter *ad, const pf_target_rules *rules,
+                                       bool (*acts)(const pf_adapter *ad, const pf_site *site),
+                                       json_t *c, peft_error *err) {
+    pf_target_rules r = *rules;
+    r.layers_to_transform = (pf_cfg_ints){0};
+    r.layers_pattern = (pf_cfg_strings){0};
+    PF_TRY(pf_targets_to_json(ad, &r, c, err));
+    if (rules->layers_to_transform.n == 0) return PEFT_OK;
+    json_t *paths = json_array();
+    int bad = paths == NULL;
+    for (int i = 0; i < ad->model->n_sites && bad == 0; i++) {
+        const pf_site *site = ad->model->sites[i];
+        if (acts(ad, site)) bad |= json_array_append_new(paths, json_string(site->name));
+    }
+    bad |= json_object_set_new(c, "target_modules", paths);
+    return bad == 0 ? PEFT_OK
+                    : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");
+}

@@ -34,5 +34,10 @@ struct json_t *pf_peft_strings(const pf_cfg_strings *l);
 /* target_modules as the file should name them, and whatever else of the rules is not empty. */
 peft_status pf_targets_to_json(const pf_adapter *ad, const pf_target_rules *rules, struct json_t *c,
                                peft_error *err);
+/* The same for classes of peft that know no layers_to_transform: where layers are chosen,
+ * target_modules are the whole paths of the sites for which `acts` says so. */
+peft_status pf_targets_to_json_by_path(const pf_adapter *ad, const pf_target_rules *rules,
+                                       bool (*acts)(const pf_adapter *ad, const pf_site *site),
+                                       struct json_t *c, peft_error *err);
 
 #endif

@@ -356,10 +356,12 @@ static void refuses_configs(void **state) {
     } cases[] = {
         {"[]", "%a/adapter_config.json: it should hold an object"},
         {"{\"r\": 8}", "%a/adapter_config.json: the key \"peft_type\" is missing"},
-        {"{\"peft_type\": \"IA3\"}",
-         "%a/adapter_config.json: adapters of PEFT type IA3 are not supported yet; LORA is"},
+        {"{\"peft_type\": \"CPT\"}",
+         "%a/adapter_config.json: adapters of PEFT type CPT are not supported yet; "
+         "peft-toolkit train --explain peft.method lists the methods that are"},
         {"{\"peft_type\": \"LORRA\"}",
-         "%a/adapter_config.json: peft_type 'LORRA' is not known; LORA is supported"},
+         "%a/adapter_config.json: peft_type 'LORRA' is not one of PEFT's; peft-toolkit train "
+         "--explain peft.method lists the methods that are supported"},
         {"{\"config\": {\"architecture\": \"lora\"}, \"version\": \"adapters.1.0.0\"}",
          "%a/adapter_config.json: this is an adapter of AdapterHub (config, version); only PEFT "
          "adapters are read"},

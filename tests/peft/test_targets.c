@@ -244,7 +244,7 @@ static void refuses_unknown_methods(void **state) {
     pf_adapter *ad;
     const pf_peft_cfg cfg = {.method = "lorra"};
     assert_int_not_equal(pf_adapter_attach(&ad, model, &cfg, 1, false, &err), PEFT_OK);
-    assert_string_equal(err.message, "peft.method 'lorra' is not known; lora, full are");
+    assert_non_null(strstr(err.message, "peft.method 'lorra' is not known; lora, "));
 }
 
 int main(void) {

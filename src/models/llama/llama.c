@@ -43,15 +43,23 @@ typedef struct member {
     int64_t sliding_window;
     double rope_theta;
     bool tie;
+    const char *const *usual_ia3, *const *usual_norms;
 } member;
+
+static const char *const ia3_kv[] = {"k_proj", "v_proj", "down_proj", NULL};
+static const char *const ia3_qv[] = {"q_proj", "v_proj", "down_proj", NULL};
+static const char *const ia3_feedforward[] = {"down_proj", NULL};
+static const char *const all_norms[] = {"input_layernorm", "post_attention_layernorm", "norm",
+                                        NULL};
+static const char *const mlp_norms[] = {"post_attention_layernorm", NULL};
 
 // clang-format off
 static const member members[] = {
-    {"LlamaForCausalLM",   "llama",   BIAS_BY_CONFIG, true,  false, WINDOW_NONE,     false, 0,  0,   0,    1e4, false},
-    {"MistralForCausalLM", "mistral", BIAS_NEVER,     false, false, WINDOW_ALL,      false, 8,  0,   4096, 1e4, false},
-    {"Qwen2ForCausalLM",   "qwen2",   BIAS_QKV,       false, false, WINDOW_BY_LAYER, false, 32, 0,   4096, 1e4, false},
-    {"Qwen3ForCausalLM",   "qwen3",   BIAS_BY_CONFIG, false, true,  WINDOW_BY_LAYER, false, 32, 128, 4096, 1e4, false},
-    {"SmolLM3ForCausalLM", "smollm3", BIAS_BY_CONFIG, true,  false, WINDOW_BY_LAYER, true,  4,  0,   0,    2e6, true},
+    {"LlamaForCausalLM",   "llama",   BIAS_BY_CONFIG, true,  false, WINDOW_NONE,     false, 0,  0,   0,    1e4, false, ia3_kv, all_norms},
+    {"MistralForCausalLM", "mistral", BIAS_NEVER,     false, false, WINDOW_ALL,      false, 8,  0,   4096, 1e4, false, ia3_kv, all_norms},
+    {"Qwen2ForCausalLM",   "qwen2",   BIAS_QKV,       false, false, WINDOW_BY_LAYER, false, 32, 0,   4096, 1e4, false, ia3_qv, mlp_norms},
+    {"Qwen3ForCausalLM",   "qwen3",   BIAS_BY_CONFIG, false, true,  WINDOW_BY_LAYER, false, 32, 128, 4096, 1e4, false, ia3_qv, mlp_norms},
+    {"SmolLM3ForCausalLM", "smollm3", BIAS_BY_CONFIG, true,  false, WINDOW_BY_LAYER, true,  4,  0,   0,    2e6, true, ia3_kv, all_norms},
 };
 // clang-format on
 
@@ -275,6 +283,8 @@ static peft_status llama_open(pf_model *m, peft_error *err) {
     PF_CHECK_ALLOC(l, err);
     m->family_cfg = l;
     l->is = find_member(m->architecture);
+    m->usual = (pf_usual_targets){
+        .ia3 = l->is->usual_ia3, .ia3_feedforward = ia3_feedforward, .norms = l->is->usual_norms};
     PF_TRY(read_config(m, l, err));
     l->layers = PF_NEW_ARRAY(&m->arena, llama_layer, m->n_layers);
     PF_CHECK_ALLOC(l->layers, err);
