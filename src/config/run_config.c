@@ -76,6 +76,7 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_BOOL(pf_training_cfg, fp16, false, "half-precision arithmetic where this machine is faster with it, else f32; on a CPU always f32"),
     PF_CFG_BOOL(pf_training_cfg, bf16, false, "bfloat16 arithmetic where this machine is faster with it, else f32"),
     PF_CFG_ENUM(pf_training_cfg, compute, "f32", "f32=float32=fp32 bf16=bfloat16 int8 auto", "type in which products with frozen weights are computed while training; auto: the fastest on this machine; evaluation is always in f32"),
+    PF_CFG_ENUM(pf_training_cfg, saved_dtype, "auto", "auto float32=f32=fp32 bfloat16=bf16", "type in which activations wait for the backward pass; auto: bfloat16 where compute is bf16 or int8, float32 else"),
     PF_CFG_BOOL(pf_training_cfg, gradient_checkpointing, false, "save only the input of each block for the backward pass and recompute the rest: less memory, more time"),
     PF_CFG_FLOAT(pf_training_cfg, logging_steps, 10, 0, 1e15, "log every so many steps; below 1 a share of all steps", .flags = PF_CFG_ABOVE_MIN),
     PF_CFG_BOOL(pf_training_cfg, logging_first_step, false, "log the first step too"),

@@ -69,7 +69,8 @@ typedef struct pf_training_cfg {
     double max_grad_norm; /* 0: no clipping */
     const char *optim;    /* adamw_torch */
     bool fp16, bf16;
-    const char *compute; /* f32 bf16 int8 auto; see pf_run_cfg_compute */
+    const char *saved_dtype; /* auto float32 bfloat16 */
+    const char *compute;     /* f32 bf16 int8 auto; see pf_run_cfg_compute */
     bool gradient_checkpointing;
     /* A number of steps; below 1 a share of all steps. */
     double logging_steps, eval_steps, save_steps;

@@ -2,12 +2,16 @@
  * the first and lets each op emit its own gradient. */
 #include "graph/autodiff.h"
 
+#include <string.h>
+
 struct pf_autodiff {
     pf_graph *graph;
     pf_save_policy policy;
     int n_forward_values;
     pf_value **grad;  /* by id of the forward value: gradient gathered so far */
     pf_value **clone; /* by id of the forward value: recomputed stand-in */
+    pf_node **packs;  /* nodes that round what is saved, to be moved behind its producers */
+    int n_packs;
 };
 
 pf_graph *pf_grad_graph(pf_autodiff *ad) {
@@ -41,8 +45,47 @@ static bool is_saved(const pf_autodiff *ad, const pf_value *v) {
     return !(op->flags & PF_OP_CHEAP) || (op->saved_outs >> k & 1u) != 0;
 }
 
+enum { PACK_FROM = 64 /* columns; below, nothing is gained */ };
+
+static bool is_packed(const pf_autodiff *ad, const pf_value *v) {
+    if (!ad->graph->save_bf16 || v->kind != PF_VALUE_ACT || v->keep || v->result ||
+        v->cols < PACK_FROM || v->space == PF_SPACE_NONE)
+        return false;
+    const pf_node *n = v->producer;
+    if (n->block < 0 || (n->op->flags & PF_OP_ALWAYS_SAVED)) return false;
+    int k = 0;
+    while (n->out[k] != v) k++;
+    return (n->op->exact_outs >> k & 1u) == 0;
+}
+
+/* Rounded in the forward pass, widened here. */
+static pf_value *pack(pf_autodiff *ad, pf_value *v, peft_error *err) {
+    pf_graph *g = ad->graph;
+    const char *scope = g->scope;
+    const int block = g->block;
+    g->scope = NULL; /* v->name is full already */
+    g->block = v->producer->block;
+    g->phase = PF_PHASE_FORWARD;
+    pf_node *in, *out;
+    peft_status status = pf_graph_emit(g, "to_bf16", v->name, NULL, &v, 1, &in, err);
+    g->phase = PF_PHASE_BACKWARD;
+    g->block = block;
+    if (status == PEFT_OK) {
+        v->packed = in->out[0];
+        ad->packs[ad->n_packs++] = in;
+        status = pf_graph_emit(g, "from_bf16", v->name, &v->cols, in->out, 1, &out, err);
+    }
+    g->scope = scope;
+    if (status != PEFT_OK) return NULL;
+    out->is_recompute = true;
+    return ad->clone[v->id] = out->out[0];
+}
+
 pf_value *pf_grad_need(pf_autodiff *ad, pf_value *v, peft_error *err) {
-    if (v == NULL || v->id >= ad->n_forward_values || is_saved(ad, v)) return v;
+    if (v == NULL || v->id >= ad->n_forward_values) return v;
+    const bool saved = is_saved(ad, v);
+    if (saved && !is_packed(ad, v)) return v;
+    if (saved && v->packed == NULL) return pack(ad, v, err);
     if (ad->clone[v->id] != NULL) return ad->clone[v->id];
 
     /* The depth of this recursion is that of one block of the model. */
@@ -110,6 +153,29 @@ pf_value *pf_grad_sink(pf_autodiff *ad, const pf_value *param) {
     return pf_graph_grad(ad->graph, param->param);
 }
 
+/* The roundings were emitted when the backward pass first asked for them; their place is behind
+ * what they round, so that its room is free again early. */
+static peft_status place_packs(pf_autodiff *ad, int n_forward, peft_error *err) {
+    pf_graph *g = ad->graph;
+    if (ad->n_packs == 0) return PEFT_OK;
+    pf_node **nodes = PF_NEW_ARRAY(&g->arena, pf_node *, g->n_nodes);
+    PF_CHECK_ALLOC(nodes, err);
+    int n = 0;
+    for (int i = 0; i < n_forward; i++) {
+        const pf_node *from = nodes[n++] = g->nodes[i];
+        for (int k = 0; k < from->n_out; k++) {
+            const pf_value *packed = from->out[k]->packed;
+            if (packed != NULL) nodes[n++] = packed->producer;
+        }
+    }
+    for (int i = n_forward; i < g->n_nodes; i++) {
+        if (g->nodes[i]->phase == PF_PHASE_BACKWARD) nodes[n++] = g->nodes[i];
+    }
+    PF_ASSERT(n == g->n_nodes);
+    memcpy(g->nodes, nodes, (size_t)n * sizeof(pf_node *));
+    return PEFT_OK;
+}
+
 peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save_policy policy,
                             peft_error *err) {
     if (!root->needs_grad) {
@@ -122,7 +188,9 @@ peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save
     pf_autodiff ad = {.graph = g, .policy = policy, .n_forward_values = g->n_values};
     ad.grad = PF_NEW_ARRAY(&g->arena, pf_value *, g->n_values);
     ad.clone = PF_NEW_ARRAY(&g->arena, pf_value *, g->n_values);
-    if (ad.grad == NULL || ad.clone == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    ad.packs = PF_NEW_ARRAY(&g->arena, pf_node *, g->n_values);
+    if (ad.grad == NULL || ad.clone == NULL || ad.packs == NULL)
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     ad.grad[root->id] = seed;
 
     int n_forward = g->n_nodes;
@@ -141,5 +209,5 @@ peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save
             return pf_fail_prefix(err, status, "gradient of %s (%s)", n->name, n->op->name);
     }
     g->block = block;
-    return PEFT_OK;
+    return place_packs(&ad, n_forward, err);
 }

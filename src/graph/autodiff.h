@@ -12,6 +12,11 @@
  *   PF_SAVE_SELECTED    block inputs, and inside of blocks the values that the caller has marked
  * (pf_value.selected): anything between the minimal set and checkpointing.
  *
+ * A graph with save_bf16 keeps what is saved inside of blocks in half the room: rounded behind its
+ * producer, widened again before its first reader in the backward pass. Block inputs and outputs
+ * that an op marks as exact (a log of sums) stay as they are. The forward pass does not change; the
+ * gradients are those of slightly rounded activations.
+ *
  * Recomputed numbers equal the first ones bit for bit, for kernels are deterministic and see the
  * same rows. */
 #ifndef PF_AUTODIFF_H

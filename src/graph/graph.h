@@ -59,6 +59,7 @@ struct pf_value {
     bool needs_grad;         /* something trainable lies above it */
     bool keep;               /* checkpoint boundary: saved even when all else is recomputed */
     bool selected;           /* saved under PF_SAVE_SELECTED (autodiff.h) */
+    pf_value *packed;        /* what the backward pass keeps of it in bf16; NULL: itself */
     bool result;             /* read by the caller after a run: its room is not reused */
     /* filled in by the plan */
     int64_t offset;  /* bytes into the arena, -1 when it needs no room */
@@ -133,7 +134,8 @@ struct pf_op {
     /* Recomputes output k in another way than by cloning the node (a fused norm, from the saved
      * sum). NULL: clone. */
     peft_status (*recompute)(pf_autodiff *ad, pf_node *n, int k, pf_value **out, peft_error *err);
-    int in_place; /* output 0 may take over the room of input `in_place - 1`; 0: never */
+    unsigned exact_outs; /* bit k: output k is kept in f32 even where the graph saves in bf16 */
+    int in_place;        /* output 0 may take over the room of input `in_place - 1`; 0: never */
     const pf_kernel_row *kernels; /* ends with an all-NULL row */
 };
 
@@ -148,6 +150,7 @@ struct pf_graph {
     int block;         /* block of nodes emitted from now on */
     pf_phase phase;
     pf_compute compute; /* of products with frozen weights that are emitted from now on */
+    bool save_bf16;     /* what blocks save for the backward pass is rounded to bf16 */
     pf_params *params;  /* whose gradients are wanted; NULL: inference */
 };
 

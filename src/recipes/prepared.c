@@ -196,6 +196,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .checkpointing = t->gradient_checkpointing,
         .fuse = t->fuse,
         .compute = p->compute.type,
+        .save_bf16 = p->save_bf16,
         .tokens_per_batch = t->tokens_per_batch,
         .limit = (int64_t)t->memory_limit,
         .steps = p->steps,
@@ -251,6 +252,9 @@ static peft_status choose_compute(pf_prepared *p, peft_error *err) {
     if (line[0] != '\0') PF_INFO("%s", line);
     PF_TRY(pf_compute_choose(&p->compute, words, p->loaded.model, p->loaded.backend->pool, err));
     if (p->compute.note[0] != '\0') PF_INFO("%s", p->compute.note);
+    const char *saved = p->run.training.saved_dtype;
+    p->save_bf16 = pf_streq(saved, "bfloat16") ||
+                   (pf_streq(saved, "auto") && p->compute.type != PF_COMPUTE_F32);
     return PEFT_OK;
 }
 

@@ -34,6 +34,7 @@ typedef struct pf_prepared {
     pf_step_plan *steps;
     int64_t total_steps, steps_per_epoch;
     pf_compute_choice compute; /* of training; evaluation is in f32 */
+    bool save_bf16;            /* activations wait for the backward pass in bf16 */
     bool dropout;              /* random masks are active in training */
     pf_memory_request request;
     pf_evaluator_options evaluation; /* of the request */

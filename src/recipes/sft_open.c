@@ -35,9 +35,9 @@ peft_status pf_sft_say_plan(pf_sft *s, peft_error *err) {
     peft_status status = pf_buf_ok(&table) ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     if (status == PEFT_OK) say_lines(pf_buf_str(&table));
     pf_buf_free(&table);
-    PF_INFO("device: %s, %d threads, %s, %s arithmetic", pf_cpu_model(),
+    PF_INFO("device: %s, %d threads, %s, %s arithmetic, activations saved in %s", pf_cpu_model(),
             s->p.loaded.backend->n_workers, pf_isa_name(pf_cpu_level()),
-            pf_compute_name(s->p.compute.type));
+            pf_compute_name(s->p.compute.type), s->p.save_bf16 ? "bf16" : "f32");
     return status;
 }
 
@@ -66,6 +66,7 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
                                       .saved = &m->saved,
                                       .fuse = s->p.run.training.fuse,
                                       .compute = s->p.compute.type,
+                                      .save_bf16 = s->p.save_bf16,
                                       .max_tokens = m->max_tokens,
                                       .max_labels = m->max_labels};
     PF_TRY(pf_loss_graph_init(&s->loss, s->p.loaded.model, s->p.loaded.backend, &lg, err));
@@ -147,6 +148,7 @@ static peft_status write_environment(pf_sft *s, const char *base, const char *he
         {"device", s->p.loaded.backend->name},
         {"isa", pf_isa_name(pf_cpu_level())},
         {"compute", pf_compute_name(s->p.compute.type)},
+        {"saved_dtype", s->p.save_bf16 ? "bfloat16" : "float32"},
         {"tokens_per_batch", tokens},
         {"saved_for_backward", pf_save_policy_name(s->p.memory.policy)},
     };

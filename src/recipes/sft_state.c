@@ -79,6 +79,7 @@ static peft_status save_loop(void *ctx, pf_ckpt_writer *w, peft_error *err) {
         {"max_tokens", s->p.memory.max_tokens},
         {"max_labels", s->p.memory.max_labels},
         {"save_policy", (int64_t)s->p.memory.policy},
+        {"save_bf16", s->p.save_bf16},
     };
     char saved[PF_SAVED_TEXT];
     pf_saved_set_write(&s->p.memory.saved, saved, sizeof saved);
@@ -241,12 +242,14 @@ peft_status pf_sft_restore_best(pf_sft *s, peft_error *err) {
  * the type of arithmetic, the token budget, what is recomputed. Anything else could change bits. */
 static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
     pf_sft *s = ctx;
-    int64_t tokens, labels, policy;
+    int64_t tokens, labels, policy, save_bf16;
     const char *isa, *saved, *compute;
     PF_TRY(pf_ckpt_get_int(r, "max_tokens", &tokens, err));
     PF_TRY(pf_ckpt_get_int(r, "max_labels", &labels, err));
     PF_TRY(pf_ckpt_get_text(r, "saved_set", &s->p.arena, &saved, err));
     PF_TRY(pf_ckpt_get_int(r, "save_policy", &policy, err));
+    PF_TRY(pf_ckpt_get_int(r, "save_bf16", &save_bf16, err));
+    s->p.save_bf16 = save_bf16 != 0;
     PF_TRY(pf_ckpt_get_text(r, "isa", &s->p.arena, &isa, err));
     PF_TRY(pf_ckpt_get_text(r, "compute", &s->p.arena, &compute, err));
     if (!pf_compute_by_name(compute, &s->p.compute.type))

@@ -11,6 +11,7 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
     PF_TRY(pf_graph_new(&lg->graph, pf_op_table, err));
     if (opt->training) lg->graph->params = model->params;
     lg->graph->compute = opt->compute;
+    lg->graph->save_bf16 = opt->save_bf16;
     pf_build b = {.graph = lg->graph,
                   .mode = opt->training ? PF_BUILD_TRAIN : PF_BUILD_EVAL,
                   .adapters = opt->adapters};

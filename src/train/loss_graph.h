@@ -19,6 +19,7 @@ typedef struct pf_loss_graph_options {
     bool fuse;
     int64_t max_tokens, max_labels;
     pf_compute compute;    /* of products with frozen weights */
+    bool save_bf16;        /* activations wait for the backward pass in bf16 */
     const pf_exec *lender; /* whose arena may be used (exec.h), or NULL */
 } pf_loss_graph_options;
 

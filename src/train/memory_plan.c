@@ -62,6 +62,7 @@ static peft_status plan_graph(planner *pl, bool find, peft_error *err) {
                                        .saved = &p->saved,
                                        .fuse = pl->rq->fuse,
                                        .compute = pl->rq->compute,
+                                       .save_bf16 = pl->rq->save_bf16,
                                        .max_tokens = p->max_tokens,
                                        .max_labels = p->max_labels};
     PF_TRY(pf_loss_graph_init(&lg, pl->rq->model, pl->null, &opt, err));

@@ -56,6 +56,16 @@ static void mark_read(pf_graph *g, const pf_plan *plan) {
             if (n->in[k] != NULL) n->in[k]->selected = true;
         }
     }
+    for (int i = 0; i < g->n_values; i++) { /* a rounded one stands for the value itself */
+        pf_value *v = g->values[i];
+        if (v->packed != NULL && v->packed->selected) v->selected = true;
+    }
+}
+
+/* The bytes that saving it takes. */
+static int64_t saved_bytes(const pf_value *v, const pf_plan *plan) {
+    const pf_value *kept = v->packed != NULL ? v->packed : v;
+    return pf_value_rows(kept, plan->capacity) * kept->cols * (int64_t)sizeof(pf_real);
 }
 
 /* Operations that make the outputs of a node again from what else is saved. Depth is that of one
@@ -100,7 +110,7 @@ void pf_saved_set_find(pf_saved_set *s, pf_graph *g, const pf_plan *plan) {
                 if (n->block >= s->n_blocks) s->n_blocks = n->block + 1;
             }
             kind->outs |= 1u << k;
-            kind->bytes += pf_value_rows(v, plan->capacity) * v->cols * (int64_t)sizeof(pf_real);
+            kind->bytes += saved_bytes(v, plan);
         }
     }
     qsort(s->kinds, (size_t)s->n, sizeof *s->kinds, cheapest_first);

@@ -301,6 +301,7 @@ peft_status pf_speed_predict(pf_speed *out, const pf_memory_request *rq, const p
                                        .saved = &plan->saved,
                                        .fuse = rq->fuse,
                                        .compute = rq->compute,
+                                       .save_bf16 = rq->save_bf16,
                                        .max_tokens = plan->max_tokens,
                                        .max_labels = plan->max_labels};
     peft_status status = t != NULL ? pf_loss_graph_init(&lg, rq->model, null, &opt, err)

@@ -136,6 +136,7 @@ const pf_op pf_op_attention = {
     .what =
         "softmax(scale q k^T + mask) v over the segment tree, grouped heads, external keys first",
     .args_size = sizeof(pf_attention_args),
+    .exact_outs = 1u << 1, /* a rounded log of sums would scale whole rows */
     .shape = shape,
     .vjp = vjp,
     .cost = cost,

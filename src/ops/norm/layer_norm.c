@@ -125,7 +125,7 @@ static peft_status add_recompute(pf_autodiff *ad, pf_node *n, int k, pf_value **
     if (k == 0) return PEFT_OK;
     pf_value *sum, *w, *b;
     PF_TRY(pf_op_need(ad, n->out[0], &sum, err));
-    if (sum != n->out[0]) {
+    if (sum->producer->op == n->op && sum != n->out[0]) { /* not only widened */
         *out = sum->producer->out[1];
         return PEFT_OK;
     }
