@@ -20,23 +20,31 @@ static void add_quoted(pf_buf *b, const char *s) {
 }
 
 peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err) {
-    const bool is_adapter = ad->method->peft_type != NULL;
+    const bool is_adapter = ad->method->peft_type != NULL, is_part = ad->method->state_dict;
     const char *base = ad->base_name == NULL ? "" : ad->base_name;
     char line[160];
     pf_buf b = {0};
     pf_buf_adds(&b, "---\nbase_model: ");
     add_quoted(&b, base);
     pf_buf_addf(&b, "\n%spipeline_tag: text-generation\ntags:\n- peft-toolkit\n- %s\n---\n\n",
-                is_adapter ? "library_name: peft\n" : "", ad->method->name);
+                is_adapter && !is_part ? "library_name: peft\n" : "", ad->method->name);
     pf_adapter_describe(ad, line, sizeof line);
     if (is_adapter) {
         pf_buf_addf(&b, "# An adapter for %s\n\nMethod: %s (%s).\n\n`%s`\n\n", base,
                     ad->method->name, ad->method->paper, line);
-        pf_buf_adds(
-            &b,
-            "With peft-toolkit:\n\n```\npeft-toolkit generate --adapter . --prompt \"...\"\n```\n\n"
-            "With PEFT:\n\n```python\nfrom transformers import AutoModelForCausalLM\n"
-            "from peft import PeftModel\n\n");
+        pf_buf_adds(&b, "With peft-toolkit:\n\n```\npeft-toolkit generate --adapter . --prompt "
+                        "\"...\"\n```\n\n");
+    }
+    if (is_part) {
+        pf_buf_adds(&b, "The file is a part of the model's state dict, not a type of PEFT's. With "
+                        "transformers:\n\n```python\nfrom safetensors.torch import load_file\n"
+                        "from transformers import AutoModelForCausalLM\n\n");
+        pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
+        pf_buf_adds(&b, "model.load_state_dict(load_file(\"adapter_model.safetensors\"), "
+                        "strict=False)\n```\n");
+    } else if (is_adapter) {
+        pf_buf_adds(&b, "With PEFT:\n\n```python\nfrom transformers import AutoModelForCausalLM\n"
+                        "from peft import PeftModel\n\n");
         pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
         pf_buf_adds(&b, "model = PeftModel.from_pretrained(model, \".\")\n```\n");
     } else {

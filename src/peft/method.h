@@ -118,7 +118,9 @@ struct pf_method {
     size_t cfg_size;
     void (*check_cfg)(pf_cfg *c, const void *section);
     const char *paper;     /* title, authors, year, arXiv */
-    const char *peft_type; /* "LORA"; NULL: not a PEFT type */
+    const char *peft_type; /* "LORA"; NULL: what it saves is a model */
+    bool state_dict; /* no type of PEFT's: its tensors have the base's names, a part of a model's
+                        state dict */
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
      * something. */
     peft_status (*attach)(pf_adapter *ad, peft_error *err);

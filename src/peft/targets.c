@@ -446,6 +446,11 @@ peft_status pf_target_names(const pf_adapter *ad, const pf_target_rules *cfg, pf
 }
 
 peft_status pf_attach_whole(pf_adapter *ad, pf_site *site, peft_error *err) {
+    if (ad->method->state_dict) { /* the base's own tensors, in place */
+        PF_TRY(pf_adapter_train_whole(ad, site, false, site->weight->name, false, err));
+        if (site->bias == NULL) return PEFT_OK;
+        return pf_adapter_train_whole(ad, site, true, site->bias->name, false, err);
+    }
     const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.weight", site->name);
     PF_CHECK_ALLOC(name, err);
     PF_TRY(pf_adapter_train_whole(ad, site, false, name, true, err));
