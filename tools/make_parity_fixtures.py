@@ -85,6 +85,8 @@ def old_dialect(path):
     cfg = json.load(open(path))
     r = cfg.pop("rope_parameters")
     cfg["rope_theta"] = r.pop("rope_theta")
+    if "partial_rotary_factor" in r:
+        cfg["partial_rotary_factor"] = r.pop("partial_rotary_factor")
     kind = r.pop("rope_type")
     cfg["rope_scaling"] = None if kind == "default" else dict(r, type=kind) if kind == "linear" else dict(r, rope_type=kind)
     cfg["torch_dtype"] = cfg.pop("dtype")
@@ -318,7 +320,7 @@ def make_case(c, out):
     if c["logits_only"]:
         info["eval_losses"] = right["losses"]
     else:
-        optim = dict(OPTIM, lr=0.002 if c["full"] else 0.01, max_grad_norm=clip_level(model, batches[0], c["alone"]))
+        optim = dict({**OPTIM, **c["optim"]}, lr=0.002 if c["full"] else 0.01, max_grad_norm=clip_level(model, batches[0], c["alone"]))
         log, grads, after = train(model, batches, c["alone"], optim)
         assert any(s["grad_norm"] > optim["max_grad_norm"] for s in log), "clipping should matter"
         moved = max(abs(s["loss"] - b) / b for s, b in zip(log, right["losses"]))

@@ -37,9 +37,22 @@ static bool has_shape(const pf_stored_tensor *t, const wanted *w) {
     return t->n_dims == 2 && t->shape[0] == w->rows && t->shape[1] == w->cols;
 }
 
-static const pf_stored_tensor *find_stored(const pf_model *m, const char *name) {
+static const pf_stored_tensor *find_exact(const pf_model *m, const char *name) {
     int i = pf_tensor_source_find(m->files, name);
     return i < 0 ? NULL : &m->files->tensors[i];
+}
+
+/* Under our name, or under one that older files have. */
+static const pf_stored_tensor *find_stored(const pf_model *m, const char *name) {
+    const pf_stored_tensor *t = find_exact(m, name);
+    const char *const *pair = m->family->old_names;
+    for (; t == NULL && pair != NULL && *pair != NULL; pair += 2) {
+        char old[512];
+        if (!pf_starts_with(name, pair[0])) continue;
+        snprintf(old, sizeof old, "%s%s", pair[1], name + strlen(pair[0]));
+        t = find_exact(m, old);
+    }
+    return t;
 }
 
 /* The tensor of this name, or the one that the files' metadata names in its place: safetensors
@@ -294,7 +307,7 @@ static peft_status fail_missing(const pf_model *m, peft_error *err) {
 /* Buffers that old checkpoints store and nobody reads. */
 static bool is_known_leftover(const char *name) {
     return pf_ends_with(name, ".rotary_emb.inv_freq") || pf_ends_with(name, ".masked_bias") ||
-           pf_ends_with(name, ".attn.bias");
+           pf_ends_with(name, ".attn.bias") || pf_ends_with(name, ".attention.bias");
 }
 
 static void warn_unused(const pf_model *m) {

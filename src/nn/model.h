@@ -30,6 +30,9 @@ typedef struct pf_model_family {
     const char *const *architectures; /* "LlamaForCausalLM", ..., NULL at the end */
     const char *const *model_types; /* the config's model_type of each of them, for configs without
                                        architectures */
+    /* What files of older versions called it: pairs of how a name begins, ours and theirs; NULL: as
+     * we do. {"lm_head.", "embed_out.", NULL} */
+    const char *const *old_names;
     const char *const *default_targets; /* LoRA target_modules when none are given, as peft has
                                            them; NULL at the end */
     pf_usual_targets usual; /* copied to the model before it opens, which may change them */

@@ -100,6 +100,13 @@ static peft_status read_scaling(pf_rope_spec *s, const json_t *config, const jso
 peft_status pf_rope_spec_read(pf_rope_spec *out, const struct json_t *config, const char *where,
                               int64_t head_dim, int64_t max_positions, double default_theta,
                               peft_error *err) {
+    const pf_rope_defaults def = {default_theta, 1, "rope_theta", "partial_rotary_factor"};
+    return pf_rope_spec_read_as(out, config, where, head_dim, max_positions, &def, err);
+}
+
+peft_status pf_rope_spec_read_as(pf_rope_spec *out, const struct json_t *config, const char *where,
+                                 int64_t head_dim, int64_t max_positions,
+                                 const pf_rope_defaults *def, peft_error *err) {
     pf_rope_spec s = {.max_positions = max_positions, .original_max_positions = max_positions};
     const json_t *scaling, *rope;
     PF_TRY(pf_json_opt_object(config, where, "rope_scaling", &scaling, err));
@@ -119,9 +126,9 @@ peft_status pf_rope_spec_read(pf_rope_spec *out, const struct json_t *config, co
     PF_TRY(read_type(&s, rope, where, err));
 
     double outer;
-    PF_TRY(opt_positive(config, where, "rope_theta", default_theta, &outer, err));
+    PF_TRY(opt_positive(config, where, def->theta_key, def->theta, &outer, err));
     PF_TRY(opt_positive(rope, where, "rope_theta", outer, &s.theta, err));
-    PF_TRY(opt_positive(config, where, "partial_rotary_factor", 1, &outer, err));
+    PF_TRY(opt_positive(config, where, def->partial_key, def->partial, &outer, err));
     PF_TRY(opt_positive(rope, where, "partial_rotary_factor", outer, &s.partial, err));
     if (s.theta <= 1) {
         return PF_FAIL(err, PEFT_E_FORMAT, "%s: rope_theta is %g; it should be above 1", where,

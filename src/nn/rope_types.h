@@ -44,6 +44,15 @@ peft_status pf_rope_spec_read(pf_rope_spec *out, const struct json_t *config, co
                               int64_t head_dim, int64_t max_positions, double default_theta,
                               peft_error *err);
 
+/* The same for a family that has other names and defaults. */
+typedef struct pf_rope_defaults {
+    double theta, partial;               /* for missing keys */
+    const char *theta_key, *partial_key; /* beside rope_scaling: rope_theta, rotary_pct, ... */
+} pf_rope_defaults;
+peft_status pf_rope_spec_read_as(pf_rope_spec *out, const struct json_t *config, const char *where,
+                                 int64_t head_dim, int64_t max_positions,
+                                 const pf_rope_defaults *def, peft_error *err);
+
 /* inv_freq (dim / 2) and the factor that cos and sin are multiplied by. For `dynamic` those of
  * samples up to the original length; pf_rope_dynamic_theta gives the base of a longer one. */
 peft_status pf_rope_frequencies(const pf_rope_spec *spec, float *inv_freq, double *attention_factor,
