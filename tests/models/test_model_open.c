@@ -47,6 +47,8 @@ static void assert_refused(const char *dir, const pf_model_options *opt, const c
         }
     }
     text[n] = 0;
+    char *list = strstr(text, "; these are: LlamaForCausalLM, "); /* grows with every family */
+    if (list != NULL) strcpy(list, "; these are: ...");
     assert_string_equal(text, message);
 }
 
@@ -221,10 +223,8 @@ static void refuses_configs(void **state) {
     } cases[] = {
         {"no_arch", "{}",
          "M/config.json: it names no architecture, so this is no model's config.json"},
-        {"gpt2", "{\"architectures\": [\"GPT2LMHeadModel\"]}",
-         "M/config.json: architecture 'GPT2LMHeadModel' is not supported; these are: "
-         "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
-         "SmolLM3ForCausalLM"},
+        {"no_such", "{\"architectures\": [\"NoSuchForCausalLM\"]}",
+         "M/config.json: architecture 'NoSuchForCausalLM' is not supported; these are: ..."},
         {"list", "[]", NULL},
         {"quantized",
          "{\"architectures\": [\"LlamaForCausalLM\"], \"quantization_config\": {\"quant_method\": "
