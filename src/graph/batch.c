@@ -121,21 +121,22 @@ static peft_status check_labels(const pf_batch *b, int64_t vocab_size, peft_erro
     return PEFT_OK;
 }
 
-static peft_status check_ext_runs(const pf_batch *b, int64_t ext_rows, peft_error *err) {
-    for (int32_t i = 0; i < b->n_ext_runs; i++) {
-        const pf_ext_run *r = &b->ext_runs[i];
+static peft_status check_runs(const pf_batch *b, const pf_ext_run *runs, int32_t n,
+                              int64_t ext_rows, peft_error *err) {
+    for (int32_t i = 0; i < n; i++) {
+        const pf_ext_run *r = &runs[i];
         if (r->ext < 0 || r->length < 1 || r->length > ext_rows - r->ext || r->pos < 0 ||
             r->pos > INT32_MAX - r->length)
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch: external run %d has rows [%d, %d + %d) of %lld, position %d", i,
                            r->ext, r->ext, r->length, (long long)ext_rows, r->pos);
         if (r->row_begin < 0 || r->row_begin >= r->row_end || r->row_end > b->n_tokens ||
-            (i > 0 && r->row_begin < b->ext_runs[i - 1].row_begin))
+            (i > 0 && r->row_begin < runs[i - 1].row_begin))
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch: external run %d is seen by rows [%d, %d) of %d", i, r->row_begin,
                            r->row_end, b->n_tokens);
         for (int32_t k = 0; k < i; k++) {
-            const pf_ext_run *q = &b->ext_runs[k];
+            const pf_ext_run *q = &runs[k];
             if (q->row_end > r->row_begin && q->pos + q->length > r->pos)
                 return PF_FAIL(err, PEFT_E_SHAPE,
                                "batch: external runs %d and %d are seen by one row, but not in the "
@@ -146,20 +147,33 @@ static peft_status check_ext_runs(const pf_batch *b, int64_t ext_rows, peft_erro
     return PEFT_OK;
 }
 
+/* Rows of an encoder are a batch, without labels and without a source of its own. */
+static peft_status check_source(const pf_batch *s, int64_t vocab_size, int64_t ext_rows,
+                                peft_error *err) {
+    if (s->n_labels != 0 || s->source != NULL || s->n_source_runs != 0)
+        return PF_FAIL(err, PEFT_E_SHAPE, "batch: the source has labels or a source of its own");
+    peft_status status = pf_batch_check(s, vocab_size, ext_rows, err);
+    return status == PEFT_OK ? status : pf_fail_prefix(err, status, "source");
+}
+
 peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_rows,
                            peft_error *err) {
     if (b->n_tokens < 1 || b->n_segments < 1 || b->n_segments > b->n_tokens || b->n_labels < 0 ||
-        b->n_ext_runs < 0)
+        b->n_ext_runs < 0 || b->n_source_runs < 0)
         return PF_FAIL(err, PEFT_E_SHAPE,
                        "batch: %d rows, %d segments, %d labels, %d external runs", b->n_tokens,
                        b->n_segments, b->n_labels, b->n_ext_runs);
     if (b->ids == NULL || b->pos == NULL || b->seg == NULL || b->end == NULL || b->sample == NULL ||
         b->segments == NULL || (b->n_ext_runs > 0 && b->ext_runs == NULL) ||
+        (b->n_source_runs > 0 && b->source_runs == NULL) ||
         (b->n_labels > 0 && (b->label_row == NULL || b->label_target == NULL ||
                              b->label_weight == NULL || b->label_sample == NULL)))
         return PF_FAIL(err, PEFT_E_SHAPE, "batch: an array is missing");
     PF_TRY(check_segments(b, err));
-    PF_TRY(check_ext_runs(b, ext_rows, err));
+    PF_TRY(check_runs(b, b->ext_runs, b->n_ext_runs, ext_rows, err));
+    PF_TRY(check_runs(b, b->source_runs, b->n_source_runs,
+                      b->source != NULL ? b->source->n_tokens : ext_rows, err));
+    if (b->source != NULL) PF_TRY(check_source(b->source, vocab_size, ext_rows, err));
     PF_TRY(check_rows(b, vocab_size, ext_rows, err));
     return check_labels(b, vocab_size, err);
 }

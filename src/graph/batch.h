@@ -23,6 +23,13 @@
  * is the step's business (step plan), so that the loss never depends on how a step is cut into
  * batches.
  *
+ * Encoder and decoder: the decoder's rows are the tokens above. The encoder's rows are a batch of
+ * their own, `source`: ids, positions, segments, keys of random masks, without labels. Which of
+ * them a decoder row sees in cross attention is said by source_runs, in the words of external keys:
+ * a segment of the source is a run of rows, seen by the rows of one root or of several. While a
+ * sequence is generated, the source's keys and values stand in a cache and the same runs name rows
+ * of it; then a pass has encoder rows only when a sequence begins.
+ *
  * All arrays are borrowed for the duration of a run of the graph. */
 #ifndef PF_BATCH_H
 #define PF_BATCH_H
@@ -37,6 +44,7 @@ typedef enum pf_space {
     PF_SPACE_NONE = -1, /* fixed number of rows */
     PF_SPACE_TOKENS,    /* rows of hidden states */
     PF_SPACE_LABELS,    /* label entries */
+    PF_SPACE_SOURCE,    /* rows of hidden states of an encoder, beside TOKENS of its decoder */
     PF_SPACE_COUNT
 } pf_space;
 
@@ -54,7 +62,8 @@ typedef struct pf_ext_run {
     int32_t row_begin, row_end;
 } pf_ext_run;
 
-typedef struct pf_batch {
+typedef struct pf_batch pf_batch;
+struct pf_batch {
     int32_t n_tokens;
     const int32_t *ids; /* (T) vocabulary ids */
     const int32_t *pos; /* (T) positions, from 0 in each root */
@@ -78,9 +87,20 @@ typedef struct pf_batch {
         *kv_row; /* (T) where kv_store puts the row's keys and values; NULL outside generation */
 
     uint64_t step; /* optimizer step, part of the key of random masks */
-} pf_batch;
 
-/* Checks every invariant above (tests, and recipes once per run). */
+    const pf_batch *source; /* rows of the encoder; NULL: the model has none, or none begin here */
+    const pf_ext_run *source_runs; /* as ext_runs, of rows of the source or of its cache */
+    int32_t n_source_runs;
+};
+
+/* The batch whose rows are those of this space: embedding, attention, masks ask it for ids,
+ * positions, segments. */
+static inline const pf_batch *pf_batch_of_space(const pf_batch *b, int space) {
+    return space == PF_SPACE_SOURCE ? b->source : b;
+}
+
+/* Checks every invariant above (tests, and recipes once per run). source_runs of a batch that has
+ * a source are taken for runs of its rows, else of ext_rows. */
 peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_rows,
                            peft_error *err);
 

@@ -45,12 +45,13 @@ peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err) {
     const int64_t rows[PF_SPACE_COUNT] = {
         [PF_SPACE_TOKENS] = batch->n_tokens,
         [PF_SPACE_LABELS] = batch->n_labels,
+        [PF_SPACE_SOURCE] = batch->source != NULL ? batch->source->n_tokens : 0,
     };
+    static const char *const names[PF_SPACE_COUNT] = {"tokens", "labels", "source tokens"};
     for (int s = 0; s < PF_SPACE_COUNT; s++) {
         if (rows[s] > x->plan.capacity[s]) {
             return PF_FAIL(err, PEFT_E_STATE, "a batch of %lld %s does not fit the plan for %lld",
-                           (long long)rows[s], s == PF_SPACE_TOKENS ? "tokens" : "labels",
-                           (long long)x->plan.capacity[s]);
+                           (long long)rows[s], names[s], (long long)x->plan.capacity[s]);
         }
         x->rows[s] = rows[s];
     }
@@ -97,7 +98,16 @@ static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error 
     return PEFT_OK;
 }
 
+/* The rows of an encoder in a pass where no sequence begins: nothing to do. */
+static bool has_no_rows(const pf_exec *x, const pf_node *n) {
+    for (int k = 0; k < n->n_out; k++) {
+        if (n->out[k]->space != PF_SPACE_SOURCE) return false;
+    }
+    return n->n_out > 0 && x->rows[PF_SPACE_SOURCE] == 0;
+}
+
 static peft_status run_node(pf_exec *x, const pf_node *n, peft_error *err) {
+    if (has_no_rows(x, n)) return PEFT_OK;
     x->workspace = (unsigned char *)x->arena.data + n->workspace_offset;
     const bool timed = x->profile != NULL;
     const double start = timed ? pf_now() : 0, busy = timed ? pf_pool_busy(x->backend->pool) : 0;
@@ -110,7 +120,7 @@ static peft_status run_node(pf_exec *x, const pf_node *n, peft_error *err) {
         row->busy += pf_pool_busy(x->backend->pool) - busy;
         if (n->op->cost != NULL) {
             pf_cost cost = n->op->cost(n, x->rows);
-            if (n->op->share_of_cost != NULL) cost.flops *= n->op->share_of_cost(x->batch);
+            if (n->op->share_of_cost != NULL) cost.flops *= n->op->share_of_cost(n, x->batch);
             row->flops += cost.flops;
             row->bytes += cost.bytes;
         }

@@ -128,7 +128,7 @@ struct pf_op {
     pf_cost (*cost)(const pf_node *n, const int64_t *rows); /* NULL: bytes of in and out */
     /* Of the operations in `cost`, what these segments need (attention); NULL: all. Profile only.
      */
-    double (*share_of_cost)(const pf_batch *b);
+    double (*share_of_cost)(const pf_node *n, const pf_batch *b);
     /* For CHEAP ops with several outputs: bit k set means output k is saved all the same. */
     unsigned saved_outs;
     /* Recomputes output k in another way than by cloning the node (a fused norm, from the saved

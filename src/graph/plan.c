@@ -51,8 +51,11 @@ static void find_lifetimes(pf_graph *g) {
         for (int k = 0; k < n->n_out; k++) {
             n->out[k]->first = i;
             if (n->out[k]->last < i) n->out[k]->last = i;
-            if (n->out[k]->result) n->out[k]->last = g->n_nodes;
         }
+    }
+    for (int i = 0; i < g->n_values; i++) { /* whoever else reads it before */
+        pf_value *v = g->values[i];
+        if (v->result && v->first >= 0) v->last = g->n_nodes;
     }
 }
 

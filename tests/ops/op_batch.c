@@ -21,6 +21,9 @@ static const op_seg tree_segs[] = {
 static const op_seg one_segs[] = {{51, -1, 0}, {9, 0, 0}, {40, 0, 0}, {1, 2, 0}};
 static const op_seg ext_segs[] = {{6, -1, 0}, {1, -1, 75}, {30, -1, 20}, {4, 2, 0}, {1, 2, 0}, {50, -1, 0}};
 static const op_ext ext_runs[] = {{0, 75, 0, 1}, {80, 13, 0, 2}, {93, 7, 13, 2}, {0, 5, 0, 5}};
+static const op_seg decoder_segs[] = {{5, -1, 0}, {1, -1, 0}, {60, -1, 0}, {12, -1, 0}};
+static const op_seg source_segs[] = {{70, -1, 0}, {1, -1, 0}, {33, -1, 0}};
+static const op_ext cross_runs[] = {{0, 70, 0, 0}, {71, 33, 0, 1}, {0, 70, 0, 2}, {70, 1, 0, 3}};
 /* clang-format on */
 
 const op_batch_spec op_batch_plain = {
@@ -34,6 +37,13 @@ const op_batch_spec op_batch_ext = {.name = "ext",
                                     .ext = ext_runs,
                                     .n_ext = PF_COUNT(ext_runs),
                                     .ext_rows = 100};
+const op_batch_spec op_batch_source = {.name = "source",
+                                       .segs = decoder_segs,
+                                       .n_segs = PF_COUNT(decoder_segs),
+                                       .source = source_segs,
+                                       .n_source = PF_COUNT(source_segs),
+                                       .cross = cross_runs,
+                                       .n_cross = PF_COUNT(cross_runs)};
 static const op_seg long_segs[] = {{512, -1, 0}, {2048, -1, 0}, {8192, -1, 0}};
 #define FOUR(...) __VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__
 #define ROOT(n)                                                                                    \
@@ -63,6 +73,23 @@ static int root_of(const op_seg *segs, int s) {
 typedef struct entry {
     int32_t row, target, key;
 } entry;
+
+static pf_ext_run *make_runs(pf_arena *a, const op_ext *ext, int n_ext, const int *place,
+                             const pf_segment *segments, int n_segments) {
+    pf_ext_run *runs = PF_NEW_ARRAY(a, pf_ext_run, n_ext + 1);
+    int n = 0;
+    for (int k = 0; k < n_segments; k++) {
+        for (int r = 0; r < n_ext; r++) {
+            if (place[ext[r].seg] != k) continue;
+            runs[n++] = (pf_ext_run){.ext = ext[r].ext,
+                                     .length = ext[r].length,
+                                     .pos = ext[r].pos,
+                                     .row_begin = segments[k].start,
+                                     .row_end = segments[k].subtree_end};
+        }
+    }
+    return runs;
+}
 
 op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool reversed) {
     int n = spec->n_segs;
@@ -136,18 +163,14 @@ op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool revers
         d->label_key[e] = target[e]; /* a token is predicted once */
     }
 
-    pf_ext_run *runs = PF_NEW_ARRAY(a, pf_ext_run, spec->n_ext);
-    int n_runs = 0;
-    for (int k = 0; k < n; k++) {
-        for (int r = 0; r < spec->n_ext; r++) {
-            const op_ext *x = &spec->ext[r];
-            if (place[x->seg] != k) continue;
-            runs[n_runs++] = (pf_ext_run){.ext = x->ext,
-                                          .length = x->length,
-                                          .pos = x->pos,
-                                          .row_begin = segments[k].start,
-                                          .row_end = segments[k].subtree_end};
-        }
+    pf_ext_run *runs = make_runs(a, spec->ext, spec->n_ext, place, segments, n);
+    pf_ext_run *source_runs = make_runs(a, spec->cross, spec->n_cross, place, segments, n);
+    pf_batch *source = NULL;
+    if (spec->n_source > 0) {
+        const op_batch_spec rows = {
+            .name = spec->name, .segs = spec->source, .n_segs = spec->n_source};
+        source = &op_batch_make(a, &rows, false)->b;
+        source->n_labels = 0;
     }
     d->b = (pf_batch){.n_tokens = T,
                       .ids = ids,
@@ -163,10 +186,14 @@ op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool revers
                       .label_weight = weight,
                       .label_sample = row_sample,
                       .ext_runs = runs,
-                      .n_ext_runs = n_runs,
+                      .n_ext_runs = spec->n_ext,
+                      .source = source,
+                      .source_runs = source_runs,
+                      .n_source_runs = spec->n_cross,
                       .step = 7};
     peft_error err = {0};
-    if (pf_batch_check(&d->b, T, spec->ext_rows, &err) != PEFT_OK) {
+    if (pf_batch_check(&d->b, source != NULL && source->n_tokens > T ? source->n_tokens : T,
+                       spec->ext_rows, &err) != PEFT_OK) {
         fprintf(stderr, "batch '%s': %s\n", spec->name, err.message);
         exit(1);
     }

@@ -66,6 +66,13 @@ pf_value *op_rows(op_fixture *f, const char *name, int64_t cols, double mean, do
     return y;
 }
 
+pf_value *op_source_rows(op_fixture *f, const char *name, int64_t cols, double mean, double scale) {
+    peft_error err = {0};
+    pf_value *y, *table = op_param(f, name, f->batch->b.source->n_tokens, cols, mean, scale);
+    must(pf_embed_rows(f->g, name, table, PF_SPACE_SOURCE, &y, &err), &err);
+    return y;
+}
+
 pf_value *op_weight(op_fixture *f, const char *name, int64_t rows, int64_t cols, pf_dtype type,
                     double mean, double scale) {
     op_input *in = new_input(f, name, rows, cols, mean, scale);
@@ -147,8 +154,10 @@ op_fixture *op_fixture_new(const op_case *c, op_way way) {
     fill_seed(f, rows, cols);
 
     must(pf_backend_open_cpu(&f->backend, way.threads, &err), &err);
-    int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = b->n_tokens, [PF_SPACE_LABELS] = b->n_labels};
+    int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = b->n_tokens,
+                                        [PF_SPACE_LABELS] = b->n_labels,
+                                        [PF_SPACE_SOURCE] =
+                                            b->source != NULL ? b->source->n_tokens : 0};
     must(pf_exec_new(&f->exec, f->g, f->backend, capacity, &err), &err);
 #ifndef PF_DOUBLE
     must(pf_linear_prepare(f->g, f->backend->pool, &err), &err);

@@ -39,13 +39,18 @@ typedef struct op_batch_spec {
     const op_ext *ext;
     int n_ext;
     int32_t ext_rows;
+    const op_seg *source; /* segments of the source's rows */
+    int n_source;
+    const op_ext *cross; /* which of these rows the subtree of `seg` sees */
+    int n_cross;
 } op_batch_spec;
 
 extern const op_batch_spec op_batch_plain; /* three samples, one of them a single token */
 extern const op_batch_spec op_batch_tree;  /* trees three deep, one-token children, a long prefix */
 extern const op_batch_spec op_batch_one;   /* one tree: fewer tasks than threads */
 extern const op_batch_spec op_batch_ext;   /* a learned prefix and caches before plain samples */
-extern const op_batch_spec op_batch_512;   /* one sample, for timing */
+extern const op_batch_spec op_batch_source; /* decoder samples of two sources, one seen by two */
+extern const op_batch_spec op_batch_512;    /* one sample, for timing */
 extern const op_batch_spec op_batch_2048;
 extern const op_batch_spec op_batch_8192;
 extern const op_batch_spec op_batch_short;   /* 32 samples of 32 */
@@ -80,6 +85,8 @@ const pf_batch *op_batch(const op_fixture *f);
 /* Normal numbers around `mean`, a function of the name: the same in every run of the case. */
 pf_value *op_rows(op_fixture *f, const char *name, int64_t cols, double mean,
                   double scale); /* token rows */
+pf_value *op_source_rows(op_fixture *f, const char *name, int64_t cols, double mean,
+                         double scale); /* rows of the source */
 pf_value *op_param(op_fixture *f, const char *name, int64_t rows, int64_t cols, double mean,
                    double scale);
 pf_value *op_weight(op_fixture *f, const char *name, int64_t rows, int64_t cols, pf_dtype type,

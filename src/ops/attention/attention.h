@@ -1,5 +1,5 @@
-/* attention.h - softmax(cap(scale · q kᵀ) + mask) v over the segment tree of the batch (batch.h),
- * with grouped heads.
+/* attention.h - softmax(cap(scale · q kᵀ) + bias + mask) v over the segment tree of the batch
+ * (batch.h), with grouped heads.
  *
  * Row i of head h sees, in this order: the external rows of its runs, the segments of its ancestors
  * from the root down, its own segment up to itself; of these only keys with pos[i] - pos[j] <
@@ -10,6 +10,14 @@
  * `bidirectional` (encoders): a row sees all of its own segment, rows after it too. What comes
  * before - external rows, ancestors - is seen as ever. So key j is seen by all rows from the start
  * of its segment to end[j], in place of [j, end[j]).
+ *
+ * `cross` (a decoder looking at its encoder): there are external keys only, the rows of the source
+ * that batch->source_runs name; every row sees its runs in full.
+ *
+ * The bias is a function of head and distance pos[j] - pos[i]: a table over buckets of distances
+ * (T5: Raffel et al. 2020, arXiv 1910.10683; half of the buckets are single distances, the others
+ * grow to bias_max_distance, in bidirectional attention for either direction), or a slope per head
+ * (ALiBi: Press et al. 2022, arXiv 2108.12409).
  *
  * A row's result depends on its query and its keys in that order, and on nothing else: the maximum
  * is taken over all keys first, every other sum runs over the keys one by one. So it has the same
@@ -31,6 +39,10 @@ typedef struct pf_attention_args {
     int64_t window;     /* 0: none. HF: a key at distance >= window is not seen */
     bool bidirectional; /* no window then */
     double softcap; /* scores become softcap tanh(score / softcap), before the mask; 0: they stay */
+    bool cross;     /* nor a bias */
+    int64_t bias_buckets, bias_max_distance; /* of the table; 0: none */
+    const float *slopes; /* (n_heads): slope · (pos[j] - pos[i]) is added; NULL: none. Borrowed by
+                            the graph */
 } pf_attention_args;
 
 /* q (T, H·D), k, v (T, KH·D), ext_k, ext_v (X, KH·D) or NULL -> o (T, H·D), lse (T, H).
@@ -39,6 +51,19 @@ typedef struct pf_attention_args {
 peft_status pf_attention(pf_graph *g, const char *name, pf_value *q, pf_value *k, pf_value *v,
                          pf_value *ext_k, pf_value *ext_v, const pf_attention_args *args,
                          pf_value **o, peft_error *err);
+
+/* With a table of biases (bias_buckets, H), a WEIGHT or a PARAM. */
+peft_status pf_attention_biased(pf_graph *g, const char *name, pf_value *q, pf_value *k,
+                                pf_value *v, pf_value *ext_k, pf_value *ext_v, pf_value *bias,
+                                const pf_attention_args *args, pf_value **o, peft_error *err);
+
+/* q (T, H·D), k, v (S, KH·D): rows of the source, or a STATE that kv_store filled with them.
+ * args->cross is set. */
+peft_status pf_attention_cross(pf_graph *g, const char *name, pf_value *q, pf_value *k, pf_value *v,
+                               const pf_attention_args *args, pf_value **o, peft_error *err);
+
+/* Bucket of the distance pos[j] - pos[i], as transformers' T5Attention counts them. */
+int32_t pf_attention_bucket(const pf_attention_args *args, int64_t distance);
 
 /* Generation: after attention has read the cache, rows k, v (T, KH·D) go to rows batch->kv_row[i]
  * of the two states. */

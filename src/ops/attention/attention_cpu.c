@@ -25,8 +25,8 @@ static bool in_window(const pf_attention_call *c, int32_t row, int32_t key_pos) 
 static int64_t visible(const pf_attention_call *c, int32_t row, key *keys) {
     const pf_batch *b = c->batch;
     int64_t n = 0;
-    for (int32_t r = 0; r < b->n_ext_runs; r++) {
-        const pf_ext_run *run = &b->ext_runs[r];
+    for (int32_t r = 0; r < c->n_runs; r++) {
+        const pf_ext_run *run = &c->runs[r];
         if (row < run->row_begin || row >= run->row_end) continue;
         for (int32_t x = 0; x < run->length; x++) {
             if (in_window(c, row, run->pos + x))
@@ -34,7 +34,7 @@ static int64_t visible(const pf_attention_call *c, int32_t row, key *keys) {
         }
     }
     /* In pre-order the ancestors are exactly the earlier segments whose subtree holds the row. */
-    for (int32_t s = 0; s <= b->seg[row]; s++) {
+    for (int32_t s = 0; c->k != NULL && s <= b->seg[row]; s++) {
         const pf_segment *seg = &b->segments[s];
         if (seg->subtree_end <= row) continue;
         for (int32_t j = seg->start; j < seg->start + seg->length; j++) {
@@ -99,7 +99,8 @@ static void forward_task(void *ctx, int task, int worker) {
             pf_real *o = c->o + (i * c->H + h) * c->D;
             pf_real most = -INFINITY, sum = 0, slope;
             for (int64_t t = 0; t < n; t++) {
-                p[t] = score_of(c, q, head_of(c, c->k, c->ext_k, keys[t], h / c->G), &slope);
+                p[t] = score_of(c, q, head_of(c, c->k, c->ext_k, keys[t], h / c->G), &slope) +
+                       pf_att_bias(c, h, keys[t].pos - c->batch->pos[i]);
                 if (p[t] > most) most = p[t];
             }
             memset(o, 0, (size_t)c->D * sizeof *o);
@@ -118,23 +119,26 @@ static peft_status run_cpu(pf_exec *x, const pf_node *n, peft_error *err) {
     job j = {.scratch = x->workspace};
     PF_TRY(pf_attention_call_of(&j.c, x, n, err));
     j.scratch_bytes = scratch_bytes(j.c.T, j.c.X);
+    PF_TRY(pf_att_bias_make(&j.c, x, n, n->in[5],
+                            j.scratch + x->backend->n_workers * j.scratch_bytes, err));
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.c.T, TASK_ROWS), forward_task, &j);
     return PEFT_OK;
 }
 
 static int64_t workspace_cpu(const pf_node *n, const int64_t *capacity, int n_workers) {
-    int64_t X = n->in[3] != NULL ? n->in[3]->rows : 0;
-    return n_workers * scratch_bytes(capacity[PF_SPACE_TOKENS], X);
+    const int64_t T = capacity[n->in[0]->space], X = pf_attention_ext_rows(n, capacity);
+    return n_workers * scratch_bytes(T, X) + pf_att_bias_bytes(n->args, T, X);
 }
 
 /* --- backward --------------------------------------------------------------------------------- */
 
 /* p = exp(score - lse) and ds = scale slope p (dP - delta) of one query and one key */
 static pf_real pair_grad(const pf_attention_call *c, const pf_real *delta, int64_t i, int64_t h,
-                         const pf_real *k, const pf_real *v, pf_real *p) {
+                         int64_t distance, const pf_real *k, const pf_real *v, pf_real *p) {
     int64_t at = i * c->H + h;
     pf_real slope;
-    *p = pf_rexp(score_of(c, c->q + at * c->D, k, &slope) - c->lse[at]);
+    *p = pf_rexp(score_of(c, c->q + at * c->D, k, &slope) + pf_att_bias(c, h, distance) -
+                 c->lse[at]);
     return c->scale * slope * *p * (dot(c->d_o + at * c->D, v, c->D) - delta[at]);
 }
 
@@ -147,7 +151,7 @@ static void key_grad(const job *j, key k, int64_t kh, int64_t from, int64_t to, 
         if (!in_window(c, (int32_t)i, k.pos)) continue;
         for (int64_t h = kh * c->G; h < (kh + 1) * c->G; h++) {
             int64_t at = (i * c->H + h) * c->D;
-            pf_real p, ds = pair_grad(c, j->delta, i, h, kp, vp, &p);
+            pf_real p, ds = pair_grad(c, j->delta, i, h, k.pos - c->batch->pos[i], kp, vp, &p);
             add_scaled(dk, ds, c->q + at, c->D);
             add_scaled(dv, p, c->d_o + at, c->D);
         }
@@ -191,8 +195,8 @@ static void ext_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_attention_call *c = &j->c;
     int64_t from = (int64_t)task * TASK_ROWS, to = pf_min_i64(from + TASK_ROWS, c->X);
-    for (int32_t t = 0; t < c->batch->n_ext_runs; t++) {
-        const pf_ext_run *run = &c->batch->ext_runs[t];
+    for (int32_t t = 0; t < c->n_runs; t++) {
+        const pf_ext_run *run = &c->runs[t];
         for (int64_t r = pf_max_i64(from, run->ext); r < pf_min_i64(to, run->ext + run->length);
              r++) {
             key k = {(int32_t)(-1 - r), run->pos + (int32_t)(r - run->ext)};
@@ -200,6 +204,23 @@ static void ext_task(void *ctx, int task, int worker) {
                 int64_t at = (r * c->KH + kh) * c->D;
                 key_grad(j, k, kh, run->row_begin, run->row_end, c->d_ext_k + at, c->d_ext_v + at);
             }
+        }
+    }
+}
+
+/* A task owns a head: what its pairs give to the table, rows in order. */
+static void bias_task(void *ctx, int head, int worker) {
+    const job *j = ctx;
+    const pf_attention_call *c = &j->c;
+    key *keys = (key *)(void *)(j->scratch + worker * j->scratch_bytes);
+    for (int64_t i = 0; i < c->T; i++) {
+        int64_t n = visible(c, (int32_t)i, keys);
+        for (int64_t t = 0; t < n; t++) {
+            const int64_t distance = keys[t].pos - c->batch->pos[i];
+            pf_real p, ds = pair_grad(c, j->delta, i, head, distance,
+                                      head_of(c, c->k, c->ext_k, keys[t], head / c->G),
+                                      head_of(c, c->v, c->ext_v, keys[t], head / c->G), &p);
+            c->d_bias[c->bias.bucket[distance + c->bias.reach] * c->H + head] += ds / c->scale;
         }
     }
 }
@@ -215,7 +236,8 @@ static void query_task(void *ctx, int task, int worker) {
         for (int64_t h = 0; h < c->H; h++) {
             for (int64_t t = 0; t < n; t++) {
                 pf_real p;
-                ds[t] = pair_grad(c, j->delta, i, h, head_of(c, c->k, c->ext_k, keys[t], h / c->G),
+                ds[t] = pair_grad(c, j->delta, i, h, keys[t].pos - c->batch->pos[i],
+                                  head_of(c, c->k, c->ext_k, keys[t], h / c->G),
                                   head_of(c, c->v, c->ext_v, keys[t], h / c->G), &p);
             }
             pf_real *dq =
@@ -228,42 +250,60 @@ static void query_task(void *ctx, int task, int worker) {
     }
 }
 
+static int64_t delta_bytes(int64_t T, int64_t H) {
+    return pf_ceil_div(T * H * (int64_t)sizeof(pf_real), 64) * 64;
+}
+
 static peft_status run_grad_cpu(pf_exec *x, const pf_node *n, peft_error *err) {
     job j = {.scratch = x->workspace};
     PF_TRY(pf_attention_call_of(&j.c, x, n, err));
     j.scratch_bytes = scratch_bytes(j.c.T, j.c.X);
-    j.delta = (pf_real *)(void *)(x->workspace + x->backend->n_workers * j.scratch_bytes);
+    unsigned char *delta = x->workspace + x->backend->n_workers * j.scratch_bytes;
+    j.delta = (pf_real *)(void *)delta;
+    PF_TRY(
+        pf_att_bias_make(&j.c, x, n, n->in[PF_ATT_BIAS], delta + delta_bytes(j.c.T, j.c.H), err));
+    pf_attention_clear(&j.c);
     pf_pool *pool = pf_exec_pool(x);
     int n_tasks = (int)pf_ceil_div(j.c.T, TASK_ROWS);
     pf_pool_run(pool, n_tasks, delta_task, &j);
-    pf_pool_run(pool, n_tasks, key_task, &j);
+    if (j.c.k != NULL) pf_pool_run(pool, n_tasks, key_task, &j);
     if (j.c.d_ext_k != NULL) pf_pool_run(pool, (int)pf_ceil_div(j.c.X, TASK_ROWS), ext_task, &j);
+    if (j.c.d_bias != NULL) pf_pool_run(pool, (int)j.c.H, bias_task, &j);
     pf_pool_run(pool, n_tasks, query_task, &j);
     return PEFT_OK;
 }
 
 static int64_t workspace_grad_cpu(const pf_node *n, const int64_t *capacity, int n_workers) {
     const pf_attention_args *a = n->args;
-    int64_t X = n->in[PF_ATT_XK] != NULL ? n->in[PF_ATT_XK]->rows : 0,
-            T = capacity[PF_SPACE_TOKENS];
-    return n_workers * scratch_bytes(T, X) + T * a->n_heads * (int64_t)sizeof(pf_real);
+    const int64_t T = capacity[n->in[PF_ATT_Q]->space], X = pf_attention_ext_rows(n, capacity);
+    return n_workers * scratch_bytes(T, X) + delta_bytes(T, a->n_heads) +
+           pf_att_bias_bytes(a, T, X);
 }
 
 /* --- operands of a node ----------------------------------------------------------------------- */
 
+/* In cross attention a row without a key would have no softmax. */
+static peft_status check_cross(const pf_attention_call *c, bool cross, peft_error *err) {
+    if (!cross) return PEFT_OK;
+    int64_t seen = 0;
+    for (int32_t r = 0; r < c->n_runs; r++) seen = pf_max_i64(seen, c->runs[r].row_end);
+    if (c->n_runs > 0 && c->runs[0].row_begin == 0 && seen == c->T) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_STATE, "%lld token rows, and a source for %lld of them",
+                   (long long)c->T, (long long)seen);
+}
+
 /* The workspace has room for every external row once. */
 static peft_status check_runs(const pf_attention_call *c, peft_error *err) {
-    const pf_batch *b = c->batch;
-    for (int32_t i = 0; i < b->n_ext_runs; i++) {
-        const pf_ext_run *run = &b->ext_runs[i];
+    for (int32_t i = 0; i < c->n_runs; i++) {
+        const pf_ext_run *run = &c->runs[i];
         if (c->ext_k == NULL || run->ext < 0 || run->length < 0 || run->length > c->X - run->ext) {
             return PF_FAIL(err, PEFT_E_STATE, "external run %d has rows [%d, %d + %d) of %lld",
                            (int)i, (int)run->ext, (int)run->ext, (int)run->length, (long long)c->X);
         }
         int64_t seen = 0; /* by the first row of this run, which is where another one may begin to
                              be seen, too */
-        for (int32_t k = 0; k < b->n_ext_runs && b->ext_runs[k].row_begin <= run->row_begin; k++) {
-            if (b->ext_runs[k].row_end > run->row_begin) seen += b->ext_runs[k].length;
+        for (int32_t k = 0; k < c->n_runs && c->runs[k].row_begin <= run->row_begin; k++) {
+            if (c->runs[k].row_end > run->row_begin) seen += c->runs[k].length;
         }
         if (seen > c->X) {
             return PF_FAIL(err, PEFT_E_STATE, "row %d sees %lld external rows, there are %lld",
@@ -273,6 +313,17 @@ static peft_status check_runs(const pf_attention_call *c, peft_error *err) {
     return PEFT_OK;
 }
 
+int64_t pf_attention_ext_rows(const pf_node *n, const int64_t *capacity) {
+    const pf_value *ext = n->in[n->n_in == PF_ATT_GRAD_INPUTS ? PF_ATT_XK : 3];
+    return ext != NULL ? pf_value_rows(ext, capacity) : 0;
+}
+
+void pf_attention_clear(const pf_attention_call *c) {
+    if (!c->clear_ext) return;
+    memset(c->d_ext_k, 0, (size_t)(c->X * c->KH * c->D) * sizeof(pf_real));
+    memset(c->d_ext_v, 0, (size_t)(c->X * c->KH * c->D) * sizeof(pf_real));
+}
+
 peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const pf_node *n,
                                  peft_error *err) {
     const pf_attention_args *a = n->args;
@@ -280,10 +331,13 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
     pf_value *const *in = back ? n->in + PF_ATT_Q : n->in;
     pf_value *ext_k = back ? n->in[PF_ATT_XK] : n->in[3],
              *ext_v = back ? n->in[PF_ATT_XV] : n->in[4];
+    const pf_batch *b = pf_batch_of_space(x->batch, in[0]->space);
     *c = (pf_attention_call){
-        .batch = x->batch,
-        .T = x->batch->n_tokens,
-        .X = ext_k != NULL ? ext_k->rows : 0,
+        .batch = b,
+        .runs = a->cross ? b->source_runs : b->ext_runs,
+        .n_runs = a->cross ? b->n_source_runs : b->n_ext_runs,
+        .T = b->n_tokens,
+        .X = ext_k != NULL ? pf_exec_rows(x, ext_k) : 0,
         .H = a->n_heads,
         .KH = a->n_kv_heads,
         .G = a->n_heads / a->n_kv_heads,
@@ -303,11 +357,16 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
     if (back) {
         c->d_o = pf_exec_data(x, n->in[PF_ATT_DO]);
         c->dq = pf_exec_data(x, n->out[0]);
-        c->dk = pf_exec_data(x, n->out[1]);
-        c->dv = pf_exec_data(x, n->out[2]);
-        c->d_ext_k = pf_exec_data(x, n->in[PF_ATT_DXK]);
-        c->d_ext_v = pf_exec_data(x, n->in[PF_ATT_DXV]);
+        c->clear_ext = a->cross;
+        if (!a->cross) {
+            c->dk = pf_exec_data(x, n->out[1]);
+            c->dv = pf_exec_data(x, n->out[2]);
+        }
+        c->d_ext_k = pf_exec_data(x, a->cross ? n->out[1] : n->in[PF_ATT_DXK]);
+        c->d_ext_v = pf_exec_data(x, a->cross ? n->out[2] : n->in[PF_ATT_DXV]);
+        c->d_bias = pf_exec_data(x, n->in[PF_ATT_DBIAS]);
     }
+    PF_TRY(check_cross(c, a->cross, err));
     return check_runs(c, err);
 }
 

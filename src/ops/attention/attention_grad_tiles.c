@@ -133,6 +133,9 @@ static void add_head(const job *j, const room *r, const key_lanes *k, int64_t h,
     for (int64_t t = 0; t < m; t++) {
         float *s = r->s + t * L;
         if (c->softcap > 0) isa->cap(s, lanes, pf_att_cap_in(c), pf_att_cap_out(c));
+        if (c->bias.reach > 0)
+            isa->add(s, c->bias.by_key + h * c->bias.stride + k->pos[0] - c->batch->pos[i + t],
+                     lanes);
         if (k->causal && i + t < k->number[k->n - 1])
             isa->keep(s, lanes, k->number, INT32_MIN, (int32_t)(i + t + 1));
         if (partial) isa->keep(s, lanes, k->number, k->lo, k->hi);
@@ -279,8 +282,8 @@ static void ext_task(void *ctx, int task, int worker) {
     key_lanes k;
     load_keys(j, &r, &k, c->ext_k, c->ext_v, first, (int)pf_min_i64(PF_ATT_LANES, c->X - first),
               kh);
-    for (int32_t i = 0; i < c->batch->n_ext_runs; i++) {
-        const pf_ext_run *run = &c->batch->ext_runs[i];
+    for (int32_t i = 0; i < c->n_runs; i++) {
+        const pf_ext_run *run = &c->runs[i];
         if (run->ext >= first + k.n || run->ext + run->length <= first) continue;
         k.lo = run->ext;
         k.hi = run->ext + run->length;
@@ -292,12 +295,21 @@ static void ext_task(void *ctx, int task, int worker) {
 
 /* --- dq: lanes are queries -------------------------------------------------------------------- */
 
-static void query_task(void *ctx, int task, int worker) {
-    const job *j = ctx;
+/* What a tile's pairs with some keys give to the table of biases; hidden pairs have no ds. */
+static void add_bias_grad(const pf_attention_call *c, const pf_att_span *s, int32_t from, int32_t m,
+                          const pf_att_lanes *lanes, int n, int L, const float *ds) {
+    for (int32_t i = 0; i < m; i++, ds += L) {
+        const int32_t *bucket = c->bias.bucket + c->bias.reach + s->pos + from + i;
+        for (int lane = 0; lane < n; lane++)
+            c->d_bias[bucket[-lanes->pos[lane]] * c->H + lanes->query[lane] % c->H] +=
+                ds[lane] / c->scale;
+    }
+}
+
+static void query_tile(const job *j, pf_att_tile tile, int64_t kh, int worker) {
     const pf_attention_call *c = &j->c;
     const pf_attention_isa *isa = j->isa;
-    const pf_att_tile tile = j->tiles[j->n_tiles - 1 - tile_of(j, task)];
-    const int64_t kh = head_of(j, task), step = c->KH * c->D;
+    const int64_t step = c->KH * c->D;
     const int L = (tile.n + 15) / 16 * 16;
     room r = room_of(j, worker);
 
@@ -332,12 +344,25 @@ static void query_task(void *ctx, int task, int worker) {
             isa->product(m, c->D, L, k + i * step, step, 1, r.a, L, r.s, L, false);
             isa->product(m, c->D, L, v + i * step, step, 1, r.b, L, r.dp, L, false);
             if (c->softcap > 0) isa->cap(r.s, (int64_t)m * L, pf_att_cap_in(c), pf_att_cap_out(c));
+            pf_att_add_bias_lanes(isa, c, &s, i, m, &lanes, L, r.s);
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, r.s);
             isa->grad_lanes(r.s, r.dp, m, L, c->scale, pf_att_cap_in(c), lse, delta);
+            if (c->d_bias != NULL) add_bias_grad(c, &s, i, m, &lanes, tile.n, L, r.dp);
             isa->product(c->D, m, L, k + i * step, 1, step, r.dp, L, r.da, L, true);
         }
     }
     isa->unpack(r.da, NULL, L, c->D, dq_rows, tile.n, false);
+}
+
+static void query_task(void *ctx, int task, int worker) {
+    const job *j = ctx;
+    query_tile(j, j->tiles[j->n_tiles - 1 - tile_of(j, task)], head_of(j, task), worker);
+}
+
+/* A trained table of biases: a task owns a head, and what is added to it goes in row order. */
+static void query_head_task(void *ctx, int kh, int worker) {
+    const job *j = ctx;
+    for (int64_t t = 0; t < j->n_tiles; t++) query_tile(j, j->tiles[t], kh, worker);
 }
 
 /* --- launcher --------------------------------------------------------------------------------- */
@@ -359,7 +384,7 @@ static int64_t find_trees(const job *j, tree *trees) {
  * soonest. Work per tree is counted as the square of its rows. */
 static int64_t heads_in_one_round(const job *j, int64_t n_trees, int64_t n_workers) {
     const int64_t KH = j->c.KH;
-    if (j->c.X > 0) return 0;
+    if (j->c.X > 0 || j->c.d_bias != NULL) return 0;
     double all = 0, most = 0;
     for (int64_t i = 0; i < n_trees; i++) {
         const double rows = j->trees[i].to - j->trees[i].from;
@@ -392,28 +417,35 @@ peft_status pf_attention_grad_run_tiles(pf_exec *x, const pf_node *n, const pf_a
     j.scratch = (unsigned char *)j.delta + align64(T * j.c.H * (int64_t)sizeof(float));
     j.scratch_bytes = room_bytes(T, G, j.c.D);
 
-    j.n_tiles = pf_att_cut(x->batch, 1, tiles);
+    PF_TRY(pf_att_bias_make(&j.c, x, n, n->in[PF_ATT_BIAS],
+                            j.scratch + x->backend->n_workers * j.scratch_bytes, err));
+    pf_attention_clear(&j.c);
+    j.n_tiles = pf_att_cut(&j.c, 1, tiles);
     const int64_t n_trees = find_trees(&j, trees);
     j.heads = heads_in_one_round(&j, n_trees, pf_pool_workers(pool));
     const int64_t rest = j.c.KH - j.heads;
     if (j.heads > 0) pf_pool_run(pool, (int)(n_trees * j.heads), tree_task, &j);
     if (rest == 0) return PEFT_OK;
     pf_pool_run(pool, (int)pf_ceil_div(T, DELTA_ROWS), delta_task, &j);
-    pf_pool_run(pool, (int)(j.n_tiles * rest), key_task, &j);
+    if (j.c.k != NULL) pf_pool_run(pool, (int)(j.n_tiles * rest), key_task, &j);
     if (j.c.d_ext_k != NULL)
         pf_pool_run(pool, (int)(pf_ceil_div(j.c.X, PF_ATT_LANES) * rest), ext_task, &j);
-    j.n_tiles = pf_att_cut(x->batch, G, tiles);
-    pf_pool_run(pool, (int)(j.n_tiles * rest), query_task, &j);
+    j.n_tiles = pf_att_cut(&j.c, G, tiles);
+    if (j.c.d_bias != NULL)
+        pf_pool_run(pool, (int)j.c.KH, query_head_task, &j);
+    else
+        pf_pool_run(pool, (int)(j.n_tiles * rest), query_task, &j);
     return PEFT_OK;
 }
 
 int64_t pf_attention_grad_tiles_workspace(const pf_node *n, const int64_t *capacity,
                                           int n_workers) {
     const pf_attention_args *a = n->args;
-    const int64_t T = capacity[PF_SPACE_TOKENS], G = a->n_heads / a->n_kv_heads;
+    const int64_t T = capacity[n->in[PF_ATT_Q]->space], G = a->n_heads / a->n_kv_heads;
     return pf_att_cut_bytes(T, G) + align64(T * (int64_t)sizeof(tree)) +
            align64(T * a->n_heads * (int64_t)sizeof(float)) +
-           n_workers * room_bytes(T, G, a->head_dim);
+           n_workers * room_bytes(T, G, a->head_dim) +
+           pf_att_bias_bytes(a, T, pf_attention_ext_rows(n, capacity));
 }
 
 #endif

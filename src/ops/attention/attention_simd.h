@@ -122,6 +122,11 @@ ALWAYS_INLINE pf_vf slope_of(pf_vf s, pf_vf in) {
     return pf_v_fnma(t, t, pf_v_set(1.0f));
 }
 
+static void add(float *s, const float *b, int64_t n) {
+    for (int64_t i = 0; i < n; i += PF_VN)
+        pf_v_store_n(s + i, pf_v_add(pf_v_load_n(s + i, n - i), pf_v_load_n(b + i, n - i)), n - i);
+}
+
 static void max_rows(const float *s, int64_t n, int L, float *most) {
     for (int lane = 0; lane < L; lane += PF_VN) {
         pf_vf m = pf_v_load(most + lane);
@@ -305,6 +310,7 @@ const pf_attention_isa PF_SIMD(pf_attention_isa) = {
     .unpack = unpack,
     .keep = keep,
     .cap = cap,
+    .add = add,
     .max_rows = max_rows,
     .exp_sum = exp_sum,
     .finish = finish,

@@ -63,6 +63,10 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
         j->isa->few_scores(c->q + at, n, c->D, keys_of(c, &s, kh), step, s.n, r->scores + seen, ld);
         for (int i = 0; c->softcap > 0 && i < n; i++)
             j->isa->cap(r->scores + i * ld + seen, s.n, pf_att_cap_in(c), pf_att_cap_out(c));
+        for (int i = 0; c->bias.reach > 0 && i < n; i++)
+            j->isa->add(r->scores + i * ld + seen,
+                        c->bias.by_key + (h + i) * c->bias.stride + s.pos - c->batch->pos[row],
+                        s.n);
         seen += s.n;
     }
     enum { LANES = 16 };
@@ -117,6 +121,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             isa->product(m, c->D, L, k + i * step, step, 1, r->q, L, scores, L, false);
             if (c->softcap > 0)
                 isa->cap(scores, (int64_t)m * L, pf_att_cap_in(c), pf_att_cap_out(c));
+            pf_att_add_bias_lanes(isa, c, &s, i, m, &lanes, L, scores);
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, scores);
             isa->max_rows(scores, m, L, most);
             scores += (int64_t)m * L;
@@ -168,16 +173,18 @@ peft_status pf_attention_run_tiles(pf_exec *x, const pf_node *n, const pf_attent
     j.tiles = tiles;
     j.scratch = x->workspace + pf_att_cut_bytes(j.c.T, j.c.G);
     j.scratch_bytes = room_bytes(j.c.T, j.c.X, j.c.D);
-    j.n_tiles = pf_att_cut(x->batch, j.c.G, tiles);
+    PF_TRY(pf_att_bias_make(&j.c, x, n, n->in[5],
+                            j.scratch + x->backend->n_workers * j.scratch_bytes, err));
+    j.n_tiles = pf_att_cut(&j.c, j.c.G, tiles);
     pf_pool_run(pf_exec_pool(x), (int)(j.n_tiles * j.c.KH), run_task, &j);
     return PEFT_OK;
 }
 
 int64_t pf_attention_tiles_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
     const pf_attention_args *a = n->args;
-    int64_t T = capacity[PF_SPACE_TOKENS], X = n->in[3] != NULL ? n->in[3]->rows : 0;
+    int64_t T = capacity[n->in[0]->space], X = pf_attention_ext_rows(n, capacity);
     return pf_att_cut_bytes(T, a->n_heads / a->n_kv_heads) +
-           n_workers * room_bytes(T, X, a->head_dim);
+           n_workers * room_bytes(T, X, a->head_dim) + pf_att_bias_bytes(a, T, X);
 }
 
 #endif

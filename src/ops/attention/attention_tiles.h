@@ -42,6 +42,7 @@ typedef struct pf_attention_isa {
     void (*keep)(float *s, int L, const int32_t *number, int32_t lo, int32_t hi);
     /* s = out tanh(in s): with in = scale / softcap, out = softcap / scale, scale · s is capped */
     void (*cap)(float *s, int64_t n, float in, float out);
+    void (*add)(float *s, const float *b, int64_t n); /* s += b */
     void (*max_rows)(const float *s, int64_t n, int L, float *most);
     /* s = exp(scale s - shift), sum += rows of s in order; shift and sum (L) */
     void (*exp_sum)(float *s, int64_t n, int L, float scale, const float *shift, float *sum);
@@ -98,7 +99,7 @@ static inline int32_t pf_att_last_row(pf_att_tile t, int64_t G) {
 }
 
 /* Cuts all segments into tiles of at most PF_ATT_LANES queries, in order; returns how many. */
-int64_t pf_att_cut(const pf_batch *b, int64_t G, pf_att_tile *tiles);
+int64_t pf_att_cut(const pf_attention_call *c, int64_t G, pf_att_tile *tiles);
 int64_t pf_att_cut_bytes(int64_t T, int64_t G); /* room for the tiles of T rows, a multiple of 64 */
 
 /* Keys next to each other, seen by the rows of a tile: all of them by all rows, save that causality
@@ -112,13 +113,11 @@ typedef struct pf_att_span {
 /* Yields the spans of a tile in the order in which keys are summed; keys outside the window of
  * every row are skipped. */
 typedef struct pf_att_walk {
-    const pf_batch *batch;
+    const pf_attention_call *call;
     int32_t first, last; /* rows of the tile */
-    int64_t window;
-    bool bidirectional;
-    int32_t run;    /* next external run */
-    int32_t *chain; /* own segment, its parent, ... the root; has room for every segment */
-    int32_t depth;  /* how many of them are left */
+    int32_t run;         /* next external run */
+    int32_t *chain;      /* own segment, its parent, ... the root; has room for every segment */
+    int32_t depth;       /* how many of them are left */
 } pf_att_walk;
 
 void pf_att_walk_begin(pf_att_walk *w, const pf_attention_call *c, int32_t first, int32_t last,
@@ -143,6 +142,10 @@ static inline float pf_att_cap_out(const pf_attention_call *c) {
 
 void pf_att_lanes_of(pf_att_lanes *lanes, const pf_attention_call *c, pf_att_tile tile, int64_t kh,
                      int L);
+/* Adds the biases of keys [from, from + m) of a span, where there are any. */
+void pf_att_add_bias_lanes(const pf_attention_isa *isa, const pf_attention_call *c,
+                           const pf_att_span *s, int32_t from, int32_t m, const pf_att_lanes *lanes,
+                           int L, float *scores);
 /* Scores (m, L) of keys [from, from + m) of a span become -inf where causality or the window hide
  * the key. */
 void pf_att_mask(const pf_attention_isa *isa, const pf_att_span *s, int32_t from, int32_t m,

@@ -4,14 +4,15 @@
 
 #include "ops/op_util.h"
 
-int64_t pf_att_cut(const pf_batch *b, int64_t G, pf_att_tile *tiles) {
+int64_t pf_att_cut(const pf_attention_call *c, int64_t G, pf_att_tile *tiles) {
+    const pf_batch *b = c->batch;
     int64_t count = 0;
     for (int32_t s = 0; s < b->n_segments; s++) {
         int32_t end = b->segments[s].start + b->segments[s].length;
         for (int32_t at = b->segments[s].start; at < end;) {
             int32_t to = end; /* of the rows that see the same runs as row `at` */
-            for (int32_t r = 0; r < b->n_ext_runs && b->ext_runs[r].row_begin < to; r++) {
-                const pf_ext_run *run = &b->ext_runs[r];
+            for (int32_t r = 0; r < c->n_runs && c->runs[r].row_begin < to; r++) {
+                const pf_ext_run *run = &c->runs[r];
                 if (run->row_begin > at) to = run->row_begin;
                 if (run->row_end > at && run->row_end < to) to = run->row_end;
             }
@@ -35,41 +36,40 @@ int64_t pf_att_cut_bytes(int64_t T, int64_t G) {
 void pf_att_walk_begin(pf_att_walk *w, const pf_attention_call *c, int32_t first, int32_t last,
                        int32_t *chain) {
     const pf_batch *b = c->batch;
-    *w = (pf_att_walk){.batch = b,
-                       .first = first,
-                       .last = last,
-                       .window = c->window,
-                       .bidirectional = c->bidirectional,
-                       .chain = chain};
+    *w = (pf_att_walk){.call = c, .first = first, .last = last, .chain = chain};
+    if (c->k == NULL) return; /* cross attention: external keys alone */
     for (int32_t s = b->seg[first]; s >= 0; s = b->segments[s].parent) chain[w->depth++] = s;
 }
 
 /* Takes off the keys that no row of the tile can see any more; false when none is left. */
 static bool apply_window(const pf_att_walk *w, pf_att_span *s) {
-    if (w->window == 0) return true;
-    int64_t first_pos = w->batch->pos[w->first], last_pos = w->batch->pos[w->last];
-    int64_t skip = first_pos - w->window + 1 - s->pos;
+    const int64_t window = w->call->window;
+    if (window == 0) return true;
+    const int32_t *pos = w->call->batch->pos;
+    int64_t first_pos = pos[w->first], last_pos = pos[w->last];
+    int64_t skip = first_pos - window + 1 - s->pos;
     if (skip >= s->n) return false;
     if (skip > 0) {
         s->first += (int32_t)skip;
         s->pos += (int32_t)skip;
         s->n -= (int32_t)skip;
     }
-    s->windowed = last_pos - s->pos >= w->window;
+    s->windowed = last_pos - s->pos >= window;
     return true;
 }
 
 bool pf_att_walk_next(pf_att_walk *w, pf_att_span *s) {
-    const pf_batch *b = w->batch;
-    while (w->run < b->n_ext_runs) {
-        const pf_ext_run *run = &b->ext_runs[w->run++];
+    const pf_attention_call *c = w->call;
+    const pf_batch *b = c->batch;
+    while (w->run < c->n_runs) {
+        const pf_ext_run *run = &c->runs[w->run++];
         if (run->row_begin > w->first || run->row_end <= w->first) continue;
         *s = (pf_att_span){.external = true, .first = run->ext, .n = run->length, .pos = run->pos};
         if (apply_window(w, s)) return true;
     }
     while (w->depth > 0) {
         const pf_segment *seg = &b->segments[w->chain[--w->depth]];
-        const bool own = w->depth == 0 && !w->bidirectional; /* only up to itself */
+        const bool own = w->depth == 0 && !c->bidirectional; /* only up to itself */
         *s = (pf_att_span){.first = seg->start,
                            .n = own ? w->last + 1 - seg->start : seg->length,
                            .pos = b->pos[seg->start],

@@ -16,7 +16,8 @@ static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     (void)g;
     for (int i = 0; i < 2; i++) {
         const pf_value *rows = n->in[i], *state = n->in[2 + i];
-        if (state->kind != PF_VALUE_STATE || rows->space != PF_SPACE_TOKENS ||
+        if (state->kind != PF_VALUE_STATE ||
+            (rows->space != PF_SPACE_TOKENS && rows->space != PF_SPACE_SOURCE) ||
             rows->cols != state->cols) {
             return PF_FAIL(err, PEFT_E_SHAPE, "rows of %lld columns do not go into a cache of %lld",
                            (long long)rows->cols, (long long)state->cols);
@@ -26,7 +27,8 @@ static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
 }
 
 static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
-    const pf_batch *b = x->batch;
+    const pf_batch *b = pf_batch_of_space(x->batch, n->in[0]->space);
+    if (b == NULL) return PEFT_OK; /* no source in this pass */
     if (b->kv_row == NULL)
         return PF_FAIL(err, PEFT_E_STATE, "the batch has no rows of the cache to write to");
     for (int s = 0; s < 2; s++) {
@@ -50,7 +52,7 @@ static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
 static const pf_kernel_row kernels[] = {{.backend = "cpu", .name = "reference", .run = run}, {0}};
 
 static pf_cost cost(const pf_node *n, const int64_t *rows) {
-    return (pf_cost){.bytes = 4 * (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols *
+    return (pf_cost){.bytes = 4 * (double)pf_value_rows(n->in[0], rows) * (double)n->in[0]->cols *
                               sizeof(pf_real)};
 }
 

@@ -4,14 +4,20 @@
 #include "ops/op_util.h"
 
 peft_status pf_embed(pf_graph *g, const char *name, pf_value *w, pf_value **y, peft_error *err) {
-    return pf_op_emit(g, "embed", name, NULL, &w, 1, y, err);
+    return pf_embed_rows(g, name, w, PF_SPACE_TOKENS, y, err);
+}
+
+peft_status pf_embed_rows(pf_graph *g, const char *name, pf_value *w, pf_space space, pf_value **y,
+                          peft_error *err) {
+    const pf_embed_args args = {.space = (int)space};
+    return pf_op_emit(g, "embed", name, &args, &w, 1, y, err);
 }
 
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_value *w = n->in[0];
     if (w->space != PF_SPACE_NONE)
         return PF_FAIL(err, PEFT_E_SHAPE, "the table has to be a weight");
-    pf_graph_out(g, n, PF_SPACE_TOKENS, 0, w->cols);
+    pf_graph_out(g, n, ((const pf_embed_args *)n->args)->space, 0, w->cols);
     return PEFT_OK;
 }
 
@@ -26,13 +32,12 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
 static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
     (void)g;
     const pf_value *dy = n->in[0], *dw = n->in[1];
-    if (dy->cols == dw->cols && dy->space == PF_SPACE_TOKENS) return PEFT_OK;
+    if (dy->cols == dw->cols && dy->space >= 0 && dy->space != PF_SPACE_LABELS) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_SHAPE, "dy has %lld columns, the table has %lld",
                    (long long)dy->cols, (long long)dw->cols);
 }
 
-static peft_status check_ids(const pf_exec *x, int64_t vocab, peft_error *err) {
-    const pf_batch *b = x->batch;
+static peft_status check_ids(const pf_batch *b, int64_t vocab, peft_error *err) {
     for (int32_t i = 0; i < b->n_tokens; i++) {
         if (b->ids[i] < 0 || b->ids[i] >= vocab) {
             return PF_FAIL(err, PEFT_E_SHAPE, "token row %d has id %d, the table has %lld rows",
@@ -44,6 +49,7 @@ static peft_status check_ids(const pf_exec *x, int64_t vocab, peft_error *err) {
 
 typedef struct job {
     const pf_exec *x;
+    const pf_batch *batch; /* whose rows these are */
     const pf_value *w;
     const pf_real *dy;
     pf_real *y, *dw;
@@ -53,17 +59,18 @@ typedef struct job {
 static void run_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
-    const pf_batch *b = j->x->batch;
+    const pf_batch *b = j->batch;
     int64_t from = (int64_t)task * j->task_size, to = pf_min_i64(from + j->task_size, b->n_tokens);
     for (int64_t i = from; i < to; i++) pf_op_read_row(j->x, j->w, b->ids[i], j->y + i * j->C);
 }
 
 static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
     const pf_value *w = n->in[0];
-    PF_TRY(check_ids(x, w->rows, err));
-    job j = {.x = x, .w = w, .y = pf_exec_data(x, n->out[0]), .C = w->cols};
+    const pf_batch *b = pf_batch_of_space(x->batch, n->out[0]->space);
+    PF_TRY(check_ids(b, w->rows, err));
+    job j = {.x = x, .batch = b, .w = w, .y = pf_exec_data(x, n->out[0]), .C = w->cols};
     j.task_size = pf_op_rows_per_task(j.C);
-    pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(x->batch->n_tokens, j.task_size), run_task, &j);
+    pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(b->n_tokens, j.task_size), run_task, &j);
     return PEFT_OK;
 }
 
@@ -74,7 +81,7 @@ static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
 static void run_grad_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
-    const pf_batch *b = j->x->batch;
+    const pf_batch *b = j->batch;
     int64_t from = (int64_t)task * TASK_COLUMNS, to = pf_min_i64(from + TASK_COLUMNS, j->C);
     for (int64_t i = 0; i < b->n_tokens; i++) {
         const pf_real *dy = j->dy + i * j->C;
@@ -85,20 +92,25 @@ static void run_grad_task(void *ctx, int task, int worker) {
 
 static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
     const pf_value *dw = n->in[1];
-    PF_TRY(check_ids(x, dw->rows, err));
-    job j = {.x = x, .dy = pf_exec_data(x, n->in[0]), .dw = pf_exec_data(x, dw), .C = dw->cols};
+    const pf_batch *b = pf_batch_of_space(x->batch, n->in[0]->space);
+    PF_TRY(check_ids(b, dw->rows, err));
+    job j = {.x = x,
+             .batch = b,
+             .dy = pf_exec_data(x, n->in[0]),
+             .dw = pf_exec_data(x, dw),
+             .C = dw->cols};
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.C, TASK_COLUMNS), run_grad_task, &j);
     return PEFT_OK;
 }
 
 /* Only the rows that are picked are touched, not the table. */
 static pf_cost cost(const pf_node *n, const int64_t *rows) {
-    double picked = (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols;
+    double picked = (double)pf_value_rows(n->out[0], rows) * (double)n->in[0]->cols;
     return (pf_cost){.bytes = 2 * picked * sizeof(pf_real)};
 }
 
 static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
-    double picked = (double)rows[PF_SPACE_TOKENS] * (double)n->in[0]->cols;
+    double picked = (double)pf_value_rows(n->in[0], rows) * (double)n->in[0]->cols;
     return (pf_cost){.flops = picked, .bytes = 3 * picked * sizeof(pf_real)};
 }
 
@@ -109,6 +121,7 @@ static const pf_kernel_row grad_kernels[] = {
 const pf_op pf_op_embed = {
     .name = "embed",
     .what = "y[i] = W[ids[i]]",
+    .args_size = sizeof(pf_embed_args),
     .shape = shape,
     .vjp = vjp,
     .cost = cost,

@@ -13,8 +13,15 @@ typedef struct pf_embed_lowrank_args {
     double scale;
 } pf_embed_lowrank_args;
 
+typedef struct pf_embed_args {
+    int space; /* whose ids: PF_SPACE_TOKENS or PF_SPACE_SOURCE */
+} pf_embed_args;
+
 /* w (V, C) -> (T, C) */
 peft_status pf_embed(pf_graph *g, const char *name, pf_value *w, pf_value **y, peft_error *err);
+/* The same for the rows of another space that has ids. */
+peft_status pf_embed_rows(pf_graph *g, const char *name, pf_value *w, pf_space space, pf_value **y,
+                          peft_error *err);
 peft_status pf_embed_lowrank(pf_graph *g, const char *name, pf_value *base, pf_value *a,
                              pf_value *b, double scale, pf_value **y, peft_error *err);
 

@@ -14,7 +14,7 @@ peft_status pf_embed_lowrank(pf_graph *g, const char *name, pf_value *base, pf_v
 /* base (T, C), a (r, V), b (C, r) */
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_value *base = n->in[0], *a = n->in[1], *b = n->in[2];
-    if (base->space != PF_SPACE_TOKENS)
+    if (base->space != PF_SPACE_TOKENS && base->space != PF_SPACE_SOURCE)
         return PF_FAIL(err, PEFT_E_SHAPE, "base has to have one row per token");
     if (b->rows != base->cols || a->rows != b->cols) {
         return PF_FAIL(err, PEFT_E_SHAPE,
@@ -47,7 +47,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
 }
 
 static pf_cost cost(const pf_node *n, const int64_t *rows) {
-    double T = (double)rows[PF_SPACE_TOKENS], r = (double)n->in[1]->rows;
+    double T = (double)pf_value_rows(n->in[0], rows), r = (double)n->in[1]->rows;
     double C = (double)n->in[0]->cols;
     return (pf_cost){.flops = 2 * T * r * C, .bytes = 2 * T * C * sizeof(pf_real)};
 }

@@ -10,7 +10,7 @@
 enum { ROWS = 32, STRIP = 96 }; /* of a task by rows; of one by columns */
 
 typedef struct job {
-    const pf_exec *exec;
+    const int32_t *ids;
     const pf_lowrank_isa *isa;
     int64_t T, C, V, r;
     const pf_real *dy, *a;
@@ -24,8 +24,8 @@ static int64_t align64(int64_t bytes) {
 
 static peft_status job_init(job *j, pf_exec *x, const pf_lowrank_isa *isa, const pf_value *rows,
                             const pf_value *a, double scale, peft_error *err) {
-    const pf_batch *b = x->batch;
-    *j = (job){.exec = x,
+    const pf_batch *b = pf_batch_of_space(x->batch, rows->space);
+    *j = (job){.ids = b->ids,
                .isa = isa,
                .T = b->n_tokens,
                .C = rows->cols,
@@ -46,14 +46,14 @@ static void gather_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const int64_t from = (int64_t)task * ROWS, to = pf_min_i64(j->T, from + ROWS);
     for (int64_t i = from; i < to; i++) {
-        const pf_real *column = j->a + j->exec->batch->ids[i];
+        const pf_real *column = j->a + j->ids[i];
         for (int64_t k = 0; k < j->r; k++) j->s[i * j->r + k] = column[k * j->V];
     }
 }
 
 int64_t pf_embed_lowrank_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
     return pf_gemm_workspace(n_workers) +
-           align64(capacity[PF_SPACE_TOKENS] * n->in[1]->rows * (int64_t)sizeof(pf_real));
+           align64(pf_value_rows(n->in[0], capacity) * n->in[1]->rows * (int64_t)sizeof(pf_real));
 }
 
 static peft_status run(pf_exec *x, const pf_node *n, const pf_lowrank_isa *isa, peft_error *err) {
@@ -107,7 +107,7 @@ static void columns_task(void *ctx, int task, int worker) {
     const int64_t rows_of_a = j->da != NULL ? j->r : 0;
     if (task < rows_of_a) {
         pf_real *da = j->da + task * j->V;
-        for (int64_t i = 0; i < j->T; i++) da[j->exec->batch->ids[i]] += j->ds[i * j->r + task];
+        for (int64_t i = 0; i < j->T; i++) da[j->ids[i]] += j->ds[i * j->r + task];
         return;
     }
     const int64_t c0 = (task - rows_of_a) * STRIP;
@@ -128,7 +128,8 @@ static void columns_task(void *ctx, int task, int worker) {
 int64_t pf_embed_lowrank_grad_workspace(const pf_node *n, const int64_t *capacity, int n_workers) {
     (void)n_workers;
     const int64_t real = (int64_t)sizeof(pf_real), r = n->in[1]->rows;
-    return 2 * align64(capacity[PF_SPACE_TOKENS] * r * real) + align64(n->in[0]->cols * r * real);
+    return 2 * align64(pf_value_rows(n->in[0], capacity) * r * real) +
+           align64(n->in[0]->cols * r * real);
 }
 
 static peft_status run_grad(pf_exec *x, const pf_node *n, const pf_lowrank_isa *isa,

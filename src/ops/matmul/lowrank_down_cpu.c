@@ -65,7 +65,7 @@ static void set_masks(job *j, const pf_lowrank_down_args *args) {
 }
 
 static void make_masks(const job *j, int64_t from, int64_t to, uint8_t *bits) {
-    const pf_batch *b = j->exec->batch;
+    const pf_batch *b = pf_batch_of_space(j->exec->batch, j->space);
     for (int64_t i = from; i < to; i++, bits += j->ldbits) {
         const int64_t row = j->space == PF_SPACE_LABELS ? b->label_row[i] : i;
         j->isa->mask(&j->drop, (uint32_t)b->sample[row], (uint32_t)b->pos[row], j->in, bits);

@@ -12,7 +12,10 @@ typedef struct att_case {
     int64_t H, KH, D, window;
     bool learned; /* external rows are a parameter */
     bool bidirectional;
-    double softcap; /* 0: none */
+    double softcap;        /* 0: none */
+    int64_t buckets, most; /* of a table of biases */
+    bool frozen;           /* the table is */
+    const float *slopes;
 } att_case;
 
 static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *err) {
@@ -33,8 +36,106 @@ static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *e
                               .scale = 1 / sqrt((double)a->D),
                               .window = a->window,
                               .bidirectional = a->bidirectional,
-                              .softcap = a->softcap};
-    return pf_attention(op_graph(f), "att", q, k, v, ext_k, ext_v, &args, root, err);
+                              .softcap = a->softcap,
+                              .bias_buckets = a->buckets,
+                              .bias_max_distance = a->most,
+                              .slopes = a->slopes};
+    pf_value *bias = NULL;
+    if (a->frozen)
+        bias = op_weight(f, "bias", a->buckets, a->H, PF_DTYPE_F32, 0, 1);
+    else if (a->buckets > 0)
+        bias = op_param(f, "bias", a->buckets, a->H, 0, 1);
+    return pf_attention_biased(op_graph(f), "att", q, k, v, ext_k, ext_v, bias, &args, root, err);
+}
+
+/* The buckets of T5 in whole numbers: a distance beyond the single ones is in the last bucket whose
+ * lower border single · (most / single)^(k / wide) it reaches. */
+static int64_t oracle_bucket(const att_case *a, int64_t d) {
+    int64_t n = a->buckets, first = 0;
+    if (a->bidirectional) {
+        n /= 2;
+        first = d > 0 ? n : 0;
+    } else if (d > 0) {
+        d = 0;
+    }
+    if (d < 0) d = -d;
+    const int64_t single = n / 2, wide = n - single;
+    if (d < single) return first + d;
+    int64_t k = 0;
+    while (k + 1 < wide && pow((double)d / (double)single, (double)wide) >
+                               pow((double)a->most / (double)single, (double)(k + 1)) * (1 - 1e-9))
+        k++;
+    return first + single + k;
+}
+
+static double oracle_bias(const op_fixture *f, int64_t h, int64_t distance) {
+    const att_case *a = op_args(f);
+    if (a->slopes != NULL) return (double)a->slopes[h] * (double)distance;
+    if (a->buckets == 0) return 0;
+    return (double)op_numbers(f, "bias")[oracle_bucket(a, distance) * a->H + h];
+}
+
+/* --- rows of a source ------------------------------------------------------------------------- */
+
+static peft_status build_cross(op_fixture *f, pf_value **root, peft_error *err) {
+    const att_case *a = op_args(f);
+    pf_value *q = op_rows(f, "q", a->H * a->D, 0, 1.5);
+    pf_value *k = op_source_rows(f, "k", a->KH * a->D, 0.1, 1.5),
+             *v = op_source_rows(f, "v", a->KH * a->D, 0, 1);
+    const pf_attention_args args = {
+        .n_heads = a->H, .n_kv_heads = a->KH, .head_dim = a->D, .scale = 0.3, .cross = true};
+    return pf_attention_cross(op_graph(f), "att", q, k, v, &args, root, err);
+}
+
+static void cross_oracle(const op_fixture *f, pf_real *root) {
+    const att_case *a = op_args(f);
+    const pf_batch *b = op_batch(f);
+    const pf_real *q = op_numbers(f, "q"), *k = op_numbers(f, "k"), *v = op_numbers(f, "v");
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        const pf_ext_run *run = b->source_runs;
+        while (i >= run->row_end) run++;
+        for (int64_t h = 0; h < a->H; h++) {
+            const int64_t kh = h * a->KH / a->H;
+            const pf_real *qi = q + (b->ids[i] * a->H + h) * a->D;
+            pf_real *o = root + (i * a->H + h) * a->D;
+            double sum = 0;
+            for (int pass = 0; pass < 2; pass++) {
+                for (int64_t d = 0; d < a->D && pass == 0; d++) o[d] = 0;
+                for (int32_t j = run->ext; j < run->ext + run->length; j++) {
+                    double z = 0;
+                    for (int64_t d = 0; d < a->D; d++)
+                        z += (double)qi[d] * (double)k[(j * a->KH + kh) * a->D + d];
+                    if (pass == 0) sum += exp(0.3 * z);
+                    for (int64_t d = 0; d < a->D && pass == 1; d++)
+                        o[d] +=
+                            (pf_real)(exp(0.3 * z) / sum * (double)v[(j * a->KH + kh) * a->D + d]);
+                }
+            }
+        }
+    }
+}
+
+/* An encoder's own attention, and a decoder that looks at it: what the source's rows get comes from
+ * cross attention alone. */
+static peft_status build_encoder(op_fixture *f, pf_value **root, peft_error *err) {
+    const att_case *a = op_args(f);
+    const int64_t cols = a->H * a->D;
+    pf_value *x[3], *o, *q = op_rows(f, "q", cols, 0, 1.5);
+    static const char *const names[3] = {"eq", "ek", "ev"};
+    for (int i = 0; i < 3; i++) x[i] = op_source_rows(f, names[i], cols, 0, 1);
+    pf_attention_args args = {.n_heads = a->H,
+                              .n_kv_heads = a->H,
+                              .head_dim = a->D,
+                              .scale = 1,
+                              .bidirectional = true,
+                              .bias_buckets = a->buckets,
+                              .bias_max_distance = a->most};
+    pf_value *bias = op_param(f, "bias", a->buckets, a->H, 0, 1);
+    PF_TRY(pf_attention_biased(op_graph(f), "enc", x[0], x[1], x[2], NULL, NULL, bias, &args, &o,
+                               err));
+    args = (pf_attention_args){
+        .n_heads = a->H, .n_kv_heads = a->H, .head_dim = a->D, .scale = 1, .cross = true};
+    return pf_attention_cross(op_graph(f), "att", q, o, o, &args, root, err);
 }
 
 static bool sees(const pf_batch *b, int32_t i, int32_t j, const att_case *a) {
@@ -74,7 +175,8 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                     double z = 0;
                     for (int64_t d = 0; d < D; d++)
                         z += (double)qi[d] * (double)xk[(x * a->KH + kh) * D + d];
-                    sum += p[x] = exp(capped(a, z / sqrt((double)D)));
+                    sum += p[x] =
+                        exp(capped(a, z / sqrt((double)D)) + oracle_bias(f, h, pos - b->pos[i]));
                 }
             }
             for (int32_t j = 0; j < T; j++) {
@@ -83,7 +185,8 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                 double z = 0;
                 for (int64_t d = 0; d < D; d++)
                     z += (double)qi[d] * (double)k[(j * a->KH + kh) * D + d];
-                sum += p[X + j] = exp(capped(a, z / sqrt((double)D)));
+                sum += p[X + j] =
+                    exp(capped(a, z / sqrt((double)D)) + oracle_bias(f, h, b->pos[j] - b->pos[i]));
             }
             for (int64_t d = 0; d < D; d++) {
                 double o = 0;
@@ -175,6 +278,29 @@ static const att_case cap_24 = {.H = 6, .KH = 2, .D = 24, .softcap = 1.5},
 static const rope_case rope_64 = {3, 64, 64, 0}, rope_part = {2, 20, 10, 0},
                        rope_dynamic = {2, 12, 12, 2}, rope_9x64 = {9, 64, 64, 0};
 
+static const float slopes[] = {0.5f, 0.25f, 0.125f, 0.0625f, 0.7f, 0.35f};
+static const att_case bias_3x16 = {.H = 3, .KH = 3, .D = 16, .buckets = 8, .most = 20},
+                      bias_both = {.H = 3,
+                                   .KH = 3,
+                                   .D = 16,
+                                   .bidirectional = true,
+                                   .buckets = 32,
+                                   .most = 40},
+                      bias_grouped = {.H = 6, .KH = 2, .D = 20, .buckets = 12, .most = 30},
+                      bias_frozen = {.H = 4,
+                                     .KH = 4,
+                                     .D = 12,
+                                     .window = 50,
+                                     .learned = true,
+                                     .buckets = 32,
+                                     .most = 128,
+                                     .frozen = true},
+                      alibi = {.H = 6, .KH = 6, .D = 16, .slopes = slopes},
+                      alibi_grouped = {.H = 6, .KH = 2, .D = 20, .slopes = slopes},
+                      window_3x8_all = {.H = 9, .KH = 3, .D = 8};
+
+#define CROSS(name_, batch_, args_)                                                                \
+    { OP_CASE(name_, batch_, build_cross, args_), .oracle = cross_oracle, .tol = 2e-5 }
 #define ATT(name_, batch_, args_)                                                                  \
     { OP_CASE(name_, batch_, build_attention, args_), .oracle = attention_oracle, .tol = 2e-5 }
 #define ROPE(name_, batch_, args_)                                                                 \
@@ -214,6 +340,16 @@ static const op_case attention_cases[] = {
     ATT("attention/tree_softcap_window", &op_batch_tree, &cap_window),
     ATT("attention/ext_softcap", &op_batch_ext, &cap_24),
     ATT("attention/ext_softcap_learned", &op_batch_ext, &cap_learned),
+    ATT("attention/plain_bias", &op_batch_plain, &bias_3x16),
+    ATT("attention/plain_bias_both_ways", &op_batch_plain, &bias_both),
+    ATT("attention/tree_bias", &op_batch_tree, &bias_grouped),
+    ATT("attention/ext_bias", &op_batch_ext, &bias_3x16),
+    ATT("attention/ext_bias_frozen", &op_batch_ext, &bias_frozen),
+    ATT("attention/tree_slopes", &op_batch_tree, &alibi),
+    ATT("attention/ext_slopes", &op_batch_ext, &alibi_grouped),
+    CROSS("attention/cross", &op_batch_source, &mha_16),
+    CROSS("attention/cross_grouped", &op_batch_source, &window_3x8_all),
+    {OP_CASE("attention/encoder", &op_batch_source, build_encoder, &bias_3x16), .tol = 5e-5},
     ROPE("rope/64", &op_batch_plain, &rope_64),
     ROPE("rope/partial", &op_batch_tree, &rope_part),
     ROPE("rope/dynamic", &op_batch_tree, &rope_dynamic),
