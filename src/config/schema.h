@@ -127,18 +127,20 @@ struct pf_cfg_row {
         .name = #f, .type = PF_CFG_T_SIZE, PF_CFG_FIELD(S, f), .text = def, .min = 0,              \
         .max = INFINITY, .help = __VA_ARGS__                                                       \
     }
-#define PF_CFG_INTLIST(S, f, lo, hi, ...)                                                          \
+#define PF_CFG_INTLIST_AS(S, f, key, lo, hi, ...)                                                  \
     {                                                                                              \
-        .name = #f, .type = PF_CFG_T_INTLIST, PF_CFG_FIELD(S, f), .min = (double)(lo),             \
+        .name = key, .type = PF_CFG_T_INTLIST, PF_CFG_FIELD(S, f), .min = (double)(lo),            \
         .max = (double)(hi), .help = __VA_ARGS__                                                   \
     }
+#define PF_CFG_INTLIST(S, f, ...) PF_CFG_INTLIST_AS(S, f, #f, __VA_ARGS__)
 #define PF_CFG_MAP(S, f, ...)                                                                      \
     { .name = #f, .type = PF_CFG_T_MAP, PF_CFG_FIELD(S, f), .help = __VA_ARGS__ }
-#define PF_CFG_NUMMAP(S, f, lo, hi, ...)                                                           \
+#define PF_CFG_NUMMAP_AS(S, f, key, lo, hi, ...)                                                   \
     {                                                                                              \
-        .name = #f, .type = PF_CFG_T_NUMMAP, PF_CFG_FIELD(S, f), .min = (double)(lo),              \
+        .name = key, .type = PF_CFG_T_NUMMAP, PF_CFG_FIELD(S, f), .min = (double)(lo),             \
         .max = (double)(hi), .help = __VA_ARGS__                                                   \
     }
+#define PF_CFG_NUMMAP(S, f, ...) PF_CFG_NUMMAP_AS(S, f, #f, __VA_ARGS__)
 #define PF_CFG_SECTION(S, f, section_rows, ...)                                                    \
     {                                                                                              \
         .name = #f, .type = PF_CFG_T_SECTION, PF_CFG_FIELD(S, f), .rows = section_rows,            \

@@ -11,8 +11,16 @@
 
 static pf_cfg_ext method_sections[PF_MAX_METHODS];
 
+/* The messages below name the methods: with these two, they stay as they are when one is added. */
 static int n_method_sections(void) {
-    return pf_method_sections(method_sections);
+    const int n = pf_method_sections(method_sections);
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(method_sections[i].name, "lora") == 0 ||
+            strcmp(method_sections[i].name, "full") == 0)
+            method_sections[kept++] = method_sections[i];
+    }
+    return kept;
 }
 
 #define BASE "model: {name_or_path: m}\n"
