@@ -23,7 +23,7 @@ static const struct {
     {offsetof(pf_hf_folder, weights), {"model.safetensors"}},
     {offsetof(pf_hf_folder, weights_index), {"model.safetensors.index.json"}},
     {offsetof(pf_hf_folder, adapter_config), {"adapter_config.json"}},
-    {offsetof(pf_hf_folder, adapter_weights), {"adapter_model.safetensors"}},
+    {offsetof(pf_hf_folder, adapter_weights), {"adapter_model.safetensors", "adapter.safetensors"}},
     {offsetof(pf_hf_folder, tokenizer), {"tokenizer.json"}},
     {offsetof(pf_hf_folder, tokenizer_model),
      {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "original/tokenizer.model"}},

@@ -19,13 +19,15 @@ typedef struct pf_param {
                            base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
     int64_t rows, cols; /* a vector has one row */
     bool is_vector;     /* stored with one dimension */
-    bool decay;         /* weight decay applies (HF: not to biases and norms) */
-    float lr_scale;     /* of its learning-rate group: 1, or loraplus_lr_ratio, ... */
-    bool zero_grad_ok;  /* true while a zero gradient is expected at the first step (A while B is 0)
-                         */
-    int64_t offset;     /* in elements, into each block */
-    pf_real *data;      /* rows * cols, valid after seal */
-    pf_real *grad;      /* accumulated over the micro-batches of a step */
+    int n_dims;         /* more than two: stored with these, whose product is rows * cols */
+    int64_t dims[4];
+    bool decay;        /* weight decay applies (HF: not to biases and norms) */
+    float lr_scale;    /* of its learning-rate group: 1, or loraplus_lr_ratio, ... */
+    bool zero_grad_ok; /* true while a zero gradient is expected at the first step (A while B is 0)
+                        */
+    int64_t offset;    /* in elements, into each block */
+    pf_real *data;     /* rows * cols, valid after seal */
+    pf_real *grad;     /* accumulated over the micro-batches of a step */
     int index;
 } pf_param;
 

@@ -20,14 +20,18 @@ static void add_quoted(pf_buf *b, const char *s) {
 }
 
 peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err) {
-    const bool is_adapter = ad->method->peft_type != NULL, is_part = ad->method->state_dict;
+    const bool is_adapter = !pf_method_saves_model(ad->method), is_part = ad->method->state_dict;
+    const bool hub = ad->method->is_adapterhub != NULL;
     const char *base = ad->base_name == NULL ? "" : ad->base_name;
     char line[160];
     pf_buf b = {0};
     pf_buf_adds(&b, "---\nbase_model: ");
     add_quoted(&b, base);
     pf_buf_addf(&b, "\n%spipeline_tag: text-generation\ntags:\n- peft-toolkit\n- %s\n---\n\n",
-                is_adapter && !is_part ? "library_name: peft\n" : "", ad->method->name);
+                hub                      ? "library_name: adapter-transformers\n"
+                : is_adapter && !is_part ? "library_name: peft\n"
+                                         : "",
+                ad->method->name);
     pf_adapter_describe(ad, line, sizeof line);
     if (is_adapter) {
         pf_buf_addf(&b, "# An adapter for %s\n\nMethod: %s (%s).\n\n`%s`\n\n", base,
@@ -42,6 +46,12 @@ peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_e
         pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
         pf_buf_adds(&b, "model.load_state_dict(load_file(\"adapter_model.safetensors\"), "
                         "strict=False)\n```\n");
+    } else if (hub) {
+        pf_buf_adds(&b, "With AdapterHub's `adapters`:\n\n```python\nimport adapters\n"
+                        "from transformers import AutoModelForCausalLM\n\n");
+        pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
+        pf_buf_adds(&b, "adapters.init(model)\n"
+                        "model.load_adapter(\".\", use_safetensors=True, set_active=True)\n```\n");
     } else if (is_adapter) {
         pf_buf_adds(&b, "With PEFT:\n\n```python\nfrom transformers import AutoModelForCausalLM\n"
                         "from peft import PeftModel\n\n");

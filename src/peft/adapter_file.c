@@ -1,8 +1,8 @@
 /* adapter_file.c - an adapter's folder: adapter_config.json, adapter_model.safetensors, README.md.
  *
- * The folder is PEFT's, both ways. What looks like an adapter of another kind is named: other PEFT
- * types, AdapterHub and MLX folders, pickled weights. Method full has no adapter: its folder is a
- * model (config.json, model.safetensors). */
+ * The folder is PEFT's, both ways; AdapterHub's is in adapterhub_file.c. What looks like an adapter
+ * of another kind is named: other PEFT types, MLX folders, pickled weights. Method full has no
+ * adapter: its folder is a model (config.json, model.safetensors). */
 #include "peft/adapter_file.h"
 
 #include "base/file.h"
@@ -73,13 +73,6 @@ static peft_status find_peft_type(const json_t *c, const char *where, const pf_m
                 err, PEFT_E_UNSUPPORTED,
                 "%s: this is an adapter of MLX (fine_tune_type); only PEFT adapters are read",
                 where);
-        }
-        if (json_is_object(json_object_get(c, "config")) ||
-            json_object_get(c, "model_class") != NULL) {
-            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                           "%s: this is an adapter of AdapterHub (config, version); only PEFT "
-                           "adapters are read",
-                           where);
         }
     }
     PF_TRY(pf_json_get_str(c, where, "peft_type", &type, err));
@@ -193,10 +186,13 @@ static peft_status open_folder(pf_adapter **out, pf_model *model, const char *di
     peft_status status = PEFT_OK;
     if (!json_is_object(c))
         status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
-    if (status == PEFT_OK) status = open_peft(out, model, dir, c, where, a, err);
+    if (status == PEFT_OK) {
+        status = pf_adapterhub_is(c) ? pf_adapterhub_open(out, model, dir, c, where, a, err)
+                                     : open_peft(out, model, dir, c, where, a, err);
+    }
     json_decref(c);
     PF_TRY(status);
-    return load_weights(*out, a, dir, "adapter_model.safetensors", with_training, err);
+    return load_weights(*out, a, dir, pf_method_weight_file((*out)->method), with_training, err);
 }
 
 /* A path, or a hub name that is in the local cache. */
@@ -238,8 +234,10 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
     peft_status status = PEFT_OK;
     if (!json_is_object(c))
         status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
-    if (status == PEFT_OK)
-        status = pf_json_opt_str(c, where, "base_model_name_or_path", NULL, &name, err);
+    if (status == PEFT_OK) {
+        const char *key = pf_adapterhub_is(c) ? "model_name" : "base_model_name_or_path";
+        status = pf_json_opt_str(c, where, key, NULL, &name, err);
+    }
     if (status == PEFT_OK && name != NULL) {
         *out = pf_arena_strdup(a, name);
         if (*out == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
@@ -289,22 +287,30 @@ static peft_status write_model_config(const pf_adapter *ad, const char *path, pe
     return status;
 }
 
+static peft_status write_any_config(const pf_adapter *ad, const char *path, peft_error *err) {
+    if (pf_method_saves_model(ad->method)) return write_model_config(ad, path, err);
+    if (ad->method->is_adapterhub == NULL) return write_config(ad, path, err);
+    json_t *c = json_object();
+    PF_CHECK_ALLOC(c, err);
+    peft_status status = pf_adapterhub_write_config(ad, c, err);
+    if (status == PEFT_OK) status = write_json(path, c, err);
+    json_decref(c);
+    return status;
+}
+
 peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err) {
-    const bool is_adapter = ad->method->peft_type != NULL;
+    const bool is_adapter = !pf_method_saves_model(ad->method);
     pf_arena scratch;
     pf_arena_init(&scratch, "scratch");
     const char *config =
         pf_path_join(&scratch, dir, is_adapter ? "adapter_config.json" : "config.json");
-    const char *tensors =
-        pf_path_join(&scratch, dir, is_adapter ? "adapter_model.safetensors" : "model.safetensors");
+    const char *tensors = pf_path_join(&scratch, dir, pf_method_weight_file(ad->method));
     const char *card = pf_path_join(&scratch, dir, "README.md");
     peft_status status = PEFT_OK;
     if (config == NULL || tensors == NULL || card == NULL)
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     if (status == PEFT_OK) status = pf_adapter_write_tensors(ad, tensors, err);
-    if (status == PEFT_OK) {
-        status = is_adapter ? write_config(ad, config, err) : write_model_config(ad, config, err);
-    }
+    if (status == PEFT_OK) status = write_any_config(ad, config, err);
     if (status == PEFT_OK) status = pf_adapter_write_card(ad, card, err);
     pf_arena_release(&scratch);
     return status;

@@ -12,6 +12,13 @@ peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_
                                     peft_error *err);
 /* Writes all parameters as f32. */
 peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err);
+/* AdapterHub's folder: is this adapter_config.json one, what opens it, and what stands in it. */
+bool pf_adapterhub_is(const struct json_t *config);
+peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *dir,
+                               const struct json_t *config, const char *where, pf_arena *a,
+                               peft_error *err);
+peft_status pf_adapterhub_write_config(const pf_adapter *ad, struct json_t *config,
+                                       peft_error *err);
 /* README.md of the folder. */
 peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err);
 

@@ -52,9 +52,21 @@ static pf_param *find_param(const pf_adapter *ad, const char *name) {
     return n > 0 && (size_t)n < sizeof other ? pf_params_find(&ad->params, other) : NULL;
 }
 
+/* The shape that the file has; returns the number of dimensions. */
+static int file_shape(const pf_param *p, int64_t shape[4]) {
+    if (p->n_dims > 2) {
+        memcpy(shape, p->dims, sizeof p->dims);
+        return p->n_dims;
+    }
+    shape[0] = p->is_vector ? p->cols : p->rows;
+    shape[1] = p->cols;
+    return p->is_vector ? 1 : 2;
+}
+
 static bool has_shape(const pf_stored_tensor *t, const pf_param *p) {
-    if (p->is_vector) return t->n_dims == 1 && t->shape[0] == p->cols;
-    return t->n_dims == 2 && t->shape[0] == p->rows && t->shape[1] == p->cols;
+    int64_t shape[4];
+    const int n = file_shape(p, shape);
+    return t->n_dims == n && memcmp(t->shape, shape, (size_t)n * sizeof *shape) == 0;
 }
 
 /* Only the rank differs: A is (r, in), B (out, r). */
@@ -70,23 +82,21 @@ static bool differs_in_rank(const pf_stored_tensor *t, const pf_param *p, int64_
 
 static peft_status fail_shape(const loader *l, const pf_stored_tensor *t, const pf_param *p,
                               peft_error *err) {
-    char found[PF_SHAPE_TEXT], place[64];
+    char found[PF_SHAPE_TEXT], place[PF_SHAPE_TEXT];
     int64_t rank;
+    pf_stored_tensor wanted = {0};
     pf_buf text = {0};
     if (differs_in_rank(t, p, &rank)) {
         return PF_FAIL(
             err, PEFT_E_SHAPE, "%s: %s is %s, but adapter_config.json gives this module rank %lld",
             l->file->path, t->name, pf_shape_text(t, found, sizeof found), (long long)rank);
     }
-    if (p->is_vector) {
-        snprintf(place, sizeof place, "[%lld]", (long long)p->cols);
-    } else {
-        snprintf(place, sizeof place, "[%lld,%lld]", (long long)p->rows, (long long)p->cols);
-    }
+    wanted.n_dims = file_shape(p, wanted.shape);
     pf_buf_addf(
         &text,
         "%s: size mismatch between adapter and base: %s is %s in the file, but its place is %s. ",
-        l->file->path, t->name, pf_shape_text(t, found, sizeof found), place);
+        l->file->path, t->name, pf_shape_text(t, found, sizeof found),
+        pf_shape_text(&wanted, place, sizeof place));
     add_bases(&text, l->ad);
     pf_buf_adds(&text, ". Use the base that the adapter was trained on (model.name_or_path)");
     peft_status status = PF_FAIL(err, PEFT_E_SHAPE, "%s", pf_buf_str(&text));
@@ -179,6 +189,8 @@ static peft_status place_tensor(loader *l, int index, peft_error *err) {
     pf_weight w;
     bool is_base;
     if (p == NULL) {
+        if (l->ad->method->repeats != NULL && l->ad->method->repeats(l->ad, t->name))
+            return PEFT_OK;
         PF_TRY(check_base_layer(l, t, &is_base, err));
         return is_base ? PEFT_OK : fail_nowhere(l, t, err);
     }
@@ -270,9 +282,9 @@ peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, pef
     peft_status status = PEFT_OK;
     for (int i = 0; i < ps->n && status == PEFT_OK; i++) {
         const pf_param *p = ps->items[i];
-        const int64_t matrix[] = {p->rows, p->cols}, vector[] = {p->cols};
-        status = pf_stored_tensor_set(&list[i], p->name, PF_DTYPE_F32, p->is_vector ? 1 : 2,
-                                      p->is_vector ? vector : matrix, NULL, err);
+        int64_t shape[4];
+        const int n_dims = file_shape(p, shape);
+        status = pf_stored_tensor_set(&list[i], p->name, PF_DTYPE_F32, n_dims, shape, NULL, err);
     }
     if (status == PEFT_OK) {
         status =

@@ -62,13 +62,14 @@ struct pf_adapter {
  * not held. */
 peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
                               uint64_t seed, bool with_training, peft_error *err);
-/* Opens a PEFT folder (adapter_config.json, adapter_model.safetensors) on this model; or the folder
- * of a fully trained model (config.json, model.safetensors). Every tensor must land and every
+/* Opens a PEFT folder (adapter_config.json, adapter_model.safetensors) on this model; an AdapterHub
+ * folder (adapter_config.json, adapter.safetensors); or the folder of a fully trained model
+ * (config.json, model.safetensors). Every tensor must land and every
  * parameter must be covered. */
 peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
                             peft_error *err);
-/* Writes adapter_config.json, adapter_model.safetensors and README.md (a model card) into an
- * existing folder, each atomically; method full writes model.safetensors and config.json. */
+/* Writes adapter_config.json, the tensors and README.md (a model card) into an existing folder,
+ * each atomically; method full writes model.safetensors and config.json. */
 peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err);
 void pf_adapter_close(pf_adapter *ad); /* NULL is fine */
 
@@ -118,9 +119,14 @@ struct pf_method {
     size_t cfg_size;
     void (*check_cfg)(pf_cfg *c, const void *section);
     const char *paper;     /* title, authors, year, arXiv */
-    const char *peft_type; /* "LORA"; NULL: what it saves is a model */
+    const char *peft_type; /* "LORA"; NULL: none of PEFT's */
     bool state_dict; /* no type of PEFT's: its tensors have the base's names, a part of a model's
                         state dict */
+    /* Its folder is AdapterHub's: is this `config` of an adapter_config.json one of its own? The
+     * first method in the table that says so opens it. NULL: not an AdapterHub method. */
+    bool (*is_adapterhub)(const struct json_t *config);
+    /* Why it cannot be folded into the base's weights, behind "cannot be merged: "; NULL: it can */
+    const char *no_merge;
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
      * something. */
     peft_status (*attach)(pf_adapter *ad, peft_error *err);
@@ -140,12 +146,21 @@ struct pf_method {
     void (*merge_bias)(const pf_adapter *ad, const pf_site *site, float *bias);
     /* Does training draw random masks (dropout)? NULL: no. */
     bool (*has_dropout)(const pf_adapter *ad);
-    /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL where peft_type
-     * is. */
+    /* Should a tensor of a file be passed over, because it only repeats another? NULL: never. */
+    bool (*repeats)(const pf_adapter *ad, const char *tensor);
+    /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL for whole
+     * models. AdapterHub: its file's object, and the `config` in it. */
     peft_status (*read_config)(pf_arena *a, const struct json_t *config, const char *where,
                                const void **method_cfg, peft_error *err);
     peft_status (*write_config)(const pf_adapter *ad, struct json_t *config, peft_error *err);
 };
+
+/* Is what it saves a model (config.json, model.safetensors), and not an adapter? */
+static inline bool pf_method_saves_model(const pf_method *m) {
+    return m->peft_type == NULL && m->is_adapterhub == NULL;
+}
+/* The file of its tensors, beside adapter_config.json or config.json. */
+const char *pf_method_weight_file(const pf_method *m);
 
 extern const pf_method *const pf_method_table[]; /* from methods.def, NULL at the end */
 const pf_method *pf_method_find(const char *name);

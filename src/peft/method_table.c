@@ -23,6 +23,11 @@ int pf_method_sections(pf_cfg_ext out[PF_MAX_METHODS]) {
     return n;
 }
 
+const char *pf_method_weight_file(const pf_method *m) {
+    if (m->is_adapterhub != NULL) return "adapter.safetensors";
+    return m->peft_type != NULL ? "adapter_model.safetensors" : "model.safetensors";
+}
+
 const pf_method *pf_method_find(const char *name) {
     for (int i = 0; pf_method_table[i] != NULL; i++) {
         if (pf_streq(pf_method_table[i]->name, name)) return pf_method_table[i];

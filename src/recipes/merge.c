@@ -116,6 +116,13 @@ static peft_status run(merge_job *j, peft_merge_report *out, peft_error *err) {
     const pf_load_options load = {
         .model = opt->base, .adapter = opt->checkpoint, .threads = opt->threads};
     PF_TRY(pf_load(&j->loaded, &load, err));
+    const pf_method *method = j->loaded.adapter->method;
+    if (method->no_merge != NULL) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: an adapter of method %s cannot be merged: %s. Use it beside its base "
+                       "(generate --adapter, eval --adapter)",
+                       opt->checkpoint, method->name, method->no_merge);
+    }
     pf_merged_options mo = {.max_shard_bytes = opt->max_shard_bytes, .overwrite = opt->overwrite};
     mo.output = opt->output != NULL ? opt->output
                                     : pf_path_join(&j->loaded.arena, opt->checkpoint, "merged");

@@ -69,7 +69,8 @@ peft_status pf_sft_write_result(pf_sft *s, peft_error *err) {
     PF_TRY(pf_trainer_state_log(&s->state, &all, err));
     pf_trackers_scalars(&s->trackers, &all);
     PF_TRY(pf_adapter_save(s->p.loaded.adapter, s->dir.path, err));
-    if (s->p.loaded.adapter->method->peft_type == NULL) /* a whole model needs its tokenizer too */
+    if (pf_method_saves_model(
+            s->p.loaded.adapter->method)) /* a whole model needs its tokenizer too */
         PF_TRY(pf_hf_carry(s->p.loaded.model->path, s->dir.path, err));
     const char *path = pf_run_dir_file(&s->dir, "trainer_state.json");
     PF_CHECK_ALLOC(path, err);

@@ -13,10 +13,10 @@
 
 static peft_status save_adapter(void *ctx, pf_ckpt_writer *w, peft_error *err) {
     const pf_sft *s = ctx;
-    const bool is_adapter = s->p.loaded.adapter->method->peft_type != NULL;
+    const pf_method *method = s->p.loaded.adapter->method;
+    const bool is_adapter = !pf_method_saves_model(method);
     const char *path;
-    PF_TRY(pf_ckpt_file(w, is_adapter ? "adapter_model.safetensors" : "model.safetensors", &path,
-                        err));
+    PF_TRY(pf_ckpt_file(w, pf_method_weight_file(method), &path, err));
     PF_TRY(pf_ckpt_file(w, is_adapter ? "adapter_config.json" : "config.json", &path, err));
     PF_TRY(pf_ckpt_file(w, "README.md", &path, err));
     pf_arena a;

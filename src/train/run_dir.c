@@ -20,6 +20,7 @@ static const char *const signs[] = {"finished",
                                     "trainer_state.json",
                                     "metrics.jsonl",
                                     "adapter_model.safetensors",
+                                    "adapter.safetensors",
                                     "adapter_config.json",
                                     "config.resolved.json"};
 
