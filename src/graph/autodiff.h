@@ -42,7 +42,7 @@ peft_status pf_autodiff_run(pf_graph *g, pf_value *root, pf_value *seed, pf_save
 pf_graph *pf_grad_graph(pf_autodiff *ad);
 /* Gradient of an output of the node at hand; NULL if nothing depends on it. */
 pf_value *pf_grad_of(pf_autodiff *ad, const pf_value *out);
-/* Is a gradient of this forward value wanted? (PARAM: always; WEIGHT: never) */
+/* Is a gradient of this forward value wanted? (PARAM: unless frozen; WEIGHT: never) */
 bool pf_grad_wanted(const pf_value *v);
 /* The forward value for reading in the backward pass: itself when saved, or its recomputed clone.
  * NULL with *err set on failure. Ask only for what is read. */

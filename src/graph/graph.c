@@ -77,7 +77,7 @@ static pf_value *param_value(pf_graph *g, pf_param *p, pf_value_kind kind) {
     pf_value *v = new_value(g, kind, p->name, PF_SPACE_NONE, p->rows, p->cols);
     if (v != NULL) {
         v->param = p;
-        v->needs_grad = kind == PF_VALUE_PARAM && g->params != NULL;
+        v->needs_grad = kind == PF_VALUE_PARAM && g->params != NULL && !p->frozen;
     }
     return v;
 }

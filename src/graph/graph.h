@@ -11,7 +11,7 @@
  *
  *   ACT     made by a node, lives in the arena of the plan
  *   WEIGHT  frozen base weight, mapped, any storage type
- *   PARAM   trainable, lives in a pf_params block; always has a gradient
+ *   PARAM   trainable, lives in a pf_params block; has a gradient unless it is frozen
  *   GRAD    the gradient block of a PARAM; ops that feed it add to it (+=), in a fixed order
  *   STATE   a buffer that outlives a run: rows of a KV cache or of a learned prefix. Written by
  * kv_store only INPUT   filled by the caller between runs: the coefficients of the label entries

@@ -87,6 +87,12 @@ peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err) {
     return PEFT_OK;
 }
 
+void pf_params_freeze(pf_params *ps, pf_param *p) {
+    if (p->frozen) return;
+    p->frozen = true;
+    ps->count -= p->rows * p->cols;
+}
+
 pf_param *pf_params_find(const pf_params *ps, const char *name) {
     for (int i = 0; i < ps->n; i++) {
         if (pf_streq(ps->items[i]->name, name)) return ps->items[i];

@@ -25,6 +25,9 @@ typedef struct pf_param {
     float lr_scale;    /* of its learning-rate group: 1, or loraplus_lr_ratio, ... */
     bool zero_grad_ok; /* true while a zero gradient is expected at the first step (A while B is 0)
                         */
+    bool frozen;       /* stays as it is: no gradient, no update (pf_params_freeze) */
+    bool unsaved;      /* no tensor of the adapter's file, in checkpoints only */
+    const pf_real *grad_map; /* (cols, cols): the optimizer takes grad · grad_map; NULL: grad */
     int64_t offset;    /* in elements, into each block */
     pf_real *data;     /* rows * cols, valid after seal */
     pf_real *grad;     /* accumulated over the micro-batches of a step */
@@ -48,6 +51,8 @@ peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t
                           pf_param **out, peft_error *err);
 /* Allocates weights; with_training also gradients and moments. All zero. */
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err);
+/* Before a graph is built and the optimizer made: this one keeps its numbers. */
+void pf_params_freeze(pf_params *ps, pf_param *p);
 pf_param *pf_params_find(const pf_params *ps, const char *name);
 void pf_params_zero_grad(pf_params *ps);
 

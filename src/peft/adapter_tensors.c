@@ -208,6 +208,7 @@ static void read_all(const loader *l) {
     float wide[CHUNK];
     for (int i = 0; i < l->ad->params.n; i++) {
         const pf_param *p = l->ad->params.items[i];
+        if (l->source[i] == NULL) continue;
         const int64_t count = p->rows * p->cols;
         for (int64_t at = 0; at < count; at += CHUNK) {
             const int64_t n = count - at < CHUNK ? count - at : CHUNK;
@@ -222,7 +223,7 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     int n = 0;
     pf_buf text = {0};
     for (int i = 0; i < ps->n; i++) {
-        if (l->source[i] != NULL) continue;
+        if (l->source[i] != NULL || ps->items[i]->unsaved) continue;
         if (n < MAX_TOLD) pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", ps->items[i]->name);
         n++;
     }

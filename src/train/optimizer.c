@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
                               const pf_optimizer_cfg *cfg, peft_error *err) {
@@ -16,14 +17,17 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
                        "nothing is trained: no tensor is attached to the model. Look at the "
                        "peft section, target_modules first");
     }
+    int64_t widest = 1;
     o->runs = PF_NEW_ARRAY(a, pf_optimizer_run, params->n);
     PF_CHECK_ALLOC(o->runs, err);
     for (int i = 0; i < params->n; i++) {
         const pf_param *p = params->items[i];
+        if (p->frozen) continue;
+        if (p->grad_map != NULL && p->cols > widest) widest = p->cols;
         /* A run reaches to the next parameter: the padding between them is zero and stays so. */
         int64_t end = i + 1 < params->n ? params->items[i + 1]->offset : params->block_len;
         pf_optimizer_run *last = o->n_runs > 0 ? &o->runs[o->n_runs - 1] : NULL;
-        if (last != NULL && last->decay == p->decay && last->lr_scale == (double)p->lr_scale) {
+        if (last != NULL && last->offset + last->len == p->offset && last->decay == p->decay && last->lr_scale == (double)p->lr_scale) {
             last->len = end - last->offset;
         } else {
             o->runs[o->n_runs++] = (pf_optimizer_run){.offset = p->offset,
@@ -32,6 +36,8 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
                                                       .decay = p->decay};
         }
     }
+    o->map_row = PF_NEW_ARRAY(a, double, widest);
+    PF_CHECK_ALLOC(o->map_row, err);
     return PEFT_OK;
 }
 
@@ -80,7 +86,7 @@ static peft_status check_nonzero(const pf_optimizer *o, bool excepted, peft_erro
     int n_dead = 0, n = 0;
     for (int i = 0; i < o->params->n; i++) {
         const pf_param *p = o->params->items[i];
-        if (p->zero_grad_ok != excepted) continue;
+        if (p->frozen || p->zero_grad_ok != excepted) continue;
         n++;
         if (!all_zero(p)) continue;
         if (n_dead++ == 0) dead = p;
@@ -99,6 +105,25 @@ static peft_status check_nonzero(const pf_optimizer *o, bool excepted, peft_erro
                    "The model does not use it in this run; leave it out of target_modules or "
                    "modules_to_save",
                    dead->name, others);
+}
+
+/* Gradients as the parameters want them: each row times the map. */
+static void map_gradients(const pf_optimizer *o) {
+    double *row = o->map_row;
+    for (int i = 0; i < o->params->n; i++) {
+        const pf_param *p = o->params->items[i];
+        if (p->frozen || p->grad_map == NULL) continue;
+        const int64_t r = p->cols;
+        for (int64_t k = 0; k < p->rows; k++) {
+            pf_real *g = p->grad + k * r;
+            memset(row, 0, (size_t)r * sizeof *row);
+            for (int64_t a = 0; a < r; a++) {
+                for (int64_t b = 0; b < r; b++)
+                    row[b] += (double)g[a] * (double)p->grad_map[a * r + b];
+            }
+            for (int64_t b = 0; b < r; b++) g[b] = (pf_real)row[b];
+        }
+    }
 }
 
 peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_optimizer_report *out,
@@ -121,6 +146,7 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
         clip = o->cfg.max_grad_norm / (norm + 1e-6);
         if (clip > 1) clip = 1;
     }
+    map_gradients(o);
     for (int i = 0; i < o->n_runs; i++) {
         const pf_optimizer_run *r = &o->runs[i];
         pf_adamw how = {.lr = lr * r->lr_scale,
