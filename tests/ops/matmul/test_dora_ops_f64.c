@@ -1,0 +1,6 @@
+/* DoRA's ops in double: gradients against central differences; see ops/op_harness.h. */
+#include "dora_cases.h"
+
+int main(int argc, char **argv) {
+    return op_harness_main(argc, argv, dora_cases, (int)PF_COUNT(dora_cases));
+}
