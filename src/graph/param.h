@@ -28,9 +28,9 @@ typedef struct pf_param {
     bool frozen;       /* stays as it is: no gradient, no update (pf_params_freeze) */
     bool unsaved;      /* no tensor of the adapter's file, in checkpoints only */
     const pf_real *grad_map; /* (cols, cols): the optimizer takes grad · grad_map; NULL: grad */
-    int64_t offset;    /* in elements, into each block */
-    pf_real *data;     /* rows * cols, valid after seal */
-    pf_real *grad;     /* accumulated over the micro-batches of a step */
+    int64_t offset;          /* in elements, into each block */
+    pf_real *data;           /* rows * cols, valid after seal */
+    pf_real *grad;           /* accumulated over the micro-batches of a step */
     int index;
 } pf_param;
 

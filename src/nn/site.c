@@ -108,13 +108,23 @@ static peft_status run_output_hooks(pf_build *b, pf_site *site, pf_value *x, uin
     return PEFT_OK;
 }
 
+static peft_status run_product_hooks(pf_build *b, pf_site *site, pf_value *x, uint32_t mask_key,
+                                     pf_value **y, peft_error *err) {
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->product != NULL)
+            PF_TRY(at->hooks->product(b, at->self, site, x, mask_key, y, err));
+    }
+    return PEFT_OK;
+}
+
 /* x W^T, then the bias: the two are fused by a pass. */
-static peft_status base_product(pf_build *b, pf_site *site, pf_value *x, pf_value **y,
-                                peft_error *err) {
+static peft_status base_product(pf_build *b, pf_site *site, pf_value *x, uint32_t mask_key,
+                                pf_value **y, peft_error *err) {
     pf_value *w, *bias;
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_site_bias(b, site, &bias, err));
     PF_TRY(pf_linear(b->graph, site->name, x, w, NULL, y, err));
+    PF_TRY(run_product_hooks(b, site, x, mask_key, y, err));
     if (bias != NULL) PF_TRY(pf_add_bias(b->graph, site->name, *y, bias, y, err));
     return PEFT_OK;
 }
@@ -127,7 +137,7 @@ peft_status pf_site_linears(pf_build *b, pf_value *x, pf_site *const *sites, int
     for (int i = 0; i < n; i++) {
         pf_value *in = x;
         PF_TRY(run_input_hooks(b, sites[i], &in, err));
-        PF_TRY(base_product(b, sites[i], in, &ys[i], err));
+        PF_TRY(base_product(b, sites[i], in, mask_key, &ys[i], err));
         PF_TRY(run_output_hooks(b, sites[i], in, mask_key, &ys[i], err));
     }
     return PEFT_OK;
@@ -220,7 +230,7 @@ peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf
     pf_value *h;
     PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
-    PF_TRY(base_product(b, site, h, logits, err));
+    PF_TRY(base_product(b, site, h, (uint32_t)site->index, logits, err));
     PF_TRY(run_output_hooks(b, site, h, (uint32_t)site->index, logits, err));
     PF_TRY(scaled(b, site, *logits, logits, err));
     if (site->softcap == 0) return PEFT_OK;

@@ -36,6 +36,9 @@ typedef struct pf_build pf_build;
 typedef struct pf_site_hooks {
     /* Before the base product: replaces *x for this site alone. */
     peft_status (*input)(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err);
+    /* Linear layer: between x Wᵀ and the bias: replaces *y. x and mask_key as for output. */
+    peft_status (*product)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
+                           pf_value **y, peft_error *err);
     /* After the base product (linear, norm, embedding, head logits), or at the output of the
      * embeddings or a block: replaces *y. x is the site's input (NULL for an embedding and the
      * outputs). mask_key is that of the group of sites that share x. */

@@ -27,7 +27,8 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
         /* A run reaches to the next parameter: the padding between them is zero and stays so. */
         int64_t end = i + 1 < params->n ? params->items[i + 1]->offset : params->block_len;
         pf_optimizer_run *last = o->n_runs > 0 ? &o->runs[o->n_runs - 1] : NULL;
-        if (last != NULL && last->offset + last->len == p->offset && last->decay == p->decay && last->lr_scale == (double)p->lr_scale) {
+        if (last != NULL && last->offset + last->len == p->offset && last->decay == p->decay &&
+            last->lr_scale == (double)p->lr_scale) {
             last->len = end - last->offset;
         } else {
             o->runs[o->n_runs++] = (pf_optimizer_run){.offset = p->offset,

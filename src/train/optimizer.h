@@ -1,8 +1,9 @@
 /* optimizer.h - one optimizer step over a set of parameters: check, clip, AdamW.
  *
  * The gradient of a step is complete when pf_optimizer_step is called, and is left as it was, but
- * for those that have a grad_map (the caller zeroes it for the next step). Nothing is changed when the step fails:
- * (the messages name the tensor; step, advice and what is kept are the caller's to add)
+ * for those that have a grad_map (the caller zeroes it for the next step). Nothing is changed when
+ * the step fails: (the messages name the tensor; step, advice and what is kept are the caller's to
+ * add)
  *   - PEFT_E_DIVERGED  a gradient is NaN or infinite; the message names the tensor and the element;
  *   - PEFT_E_FAILED    a tensor's gradient is zero throughout where it must not be. Asked once per
  *     tensor: at the first step, and for those that may be zero there (A while B is 0) at the first
@@ -37,7 +38,7 @@ typedef struct pf_optimizer {
     int n_runs;
     double *map_row; /* room for one row of a mapped gradient */
     int64_t t;       /* steps done */
-    bool moved; /* one of them had a learning rate above 0 */
+    bool moved;      /* one of them had a learning rate above 0 */
     bool checked,
         checked_excepted; /* gradients of the tensors: all / those that may be zero at first */
 } pf_optimizer;

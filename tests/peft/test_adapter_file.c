@@ -371,8 +371,8 @@ static void refuses_configs(void **state) {
          "read"},
         {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}",
          "%a/adapter_config.json: task_type is SEQ_CLS; only adapters for CAUSAL_LM are supported"},
-        {"{\"peft_type\": \"LORA\", \"use_dora\": true}",
-         "%a/adapter_config.json: use_dora is set: DoRA is not supported yet; plain LoRA is"},
+        {"{\"peft_type\": \"LORA\", \"use_qalora\": true}",
+         "%a/adapter_config.json: use_qalora is set: QALoRA is not supported yet; plain LoRA is"},
         {"{\"peft_type\": \"LORA\", \"trainable_token_indices\": [1]}",
          "%a/adapter_config.json: trainable_token_indices is set: training single token rows is "
          "not "

@@ -1,6 +1,7 @@
 /* bias.c - the ops add_bias and bias_grad, and the fusion of linear + add_bias into a linear with a
  * bias, which adds it after the last term: the same bits. */
 #include "ops/matmul/linear.h"
+#include "ops/matmul/linear_kernels.h"
 #include "ops/op_util.h"
 
 #include "base/str.h"
@@ -10,8 +11,14 @@ enum { STRIP = 64 }; /* columns of a task of bias_grad */
 
 peft_status pf_add_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias, pf_value **y,
                         peft_error *err) {
+    return pf_add_scaled_bias(g, name, x, bias, 1, y, err);
+}
+
+peft_status pf_add_scaled_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias,
+                               double scale, pf_value **y, peft_error *err) {
+    const pf_add_bias_args args = {scale};
     pf_value *in[2] = {x, bias};
-    return pf_op_emit(g, "add_bias", name, NULL, in, 2, y, err);
+    return pf_op_emit(g, "add_bias", name, &args, in, 2, y, err);
 }
 
 /* x (R, C), bias (1, C) */
@@ -29,7 +36,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     pf_value *dy = pf_grad_of(ad, n->out[0]);
     if (pf_grad_wanted(n->in[1])) {
         pf_value *in[2] = {dy, pf_grad_sink(ad, n->in[1])};
-        PF_TRY(pf_graph_emit(pf_grad_graph(ad), "bias_grad", n->name, NULL, in, 2, NULL, err));
+        PF_TRY(pf_graph_emit(pf_grad_graph(ad), "bias_grad", n->name, n->args, in, 2, NULL, err));
     }
     return pf_grad_give(ad, n->in[0], dy, err);
 }
@@ -46,6 +53,7 @@ typedef struct job {
     const pf_real *x, *bias;
     pf_real *y; /* of bias_grad: db */
     int64_t R, C, task_rows;
+    pf_real scale;
 } job;
 
 static void add_task(void *ctx, int task, int worker) {
@@ -53,7 +61,7 @@ static void add_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const int64_t C = j->C, to = pf_min_i64(j->R, (task + 1) * j->task_rows);
     for (int64_t i = task * j->task_rows; i < to; i++) {
-        for (int64_t c = 0; c < C; c++) j->y[i * C + c] = j->x[i * C + c] + j->bias[c];
+        for (int64_t c = 0; c < C; c++) j->y[i * C + c] = j->x[i * C + c] + j->scale * j->bias[c];
     }
 }
 
@@ -62,7 +70,8 @@ static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
     job j = {.x = pf_exec_data(x, n->in[0]),
              .y = pf_exec_data(x, n->out[0]),
              .R = pf_exec_rows(x, n->in[0]),
-             .C = n->in[0]->cols};
+             .C = n->in[0]->cols,
+             .scale = (pf_real)((const pf_add_bias_args *)n->args)->scale};
     j.bias = pf_op_vector(x, n->in[1], (pf_real *)(void *)x->workspace);
     j.task_rows = pf_op_rows_per_task(j.C);
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.R, j.task_rows), add_task, &j);
@@ -83,7 +92,7 @@ static void sum_task(void *ctx, int task, int worker) {
             for (int64_t c = 0; c < n; c++) sum[c] += dy[c];
         }
     }
-    for (int64_t c = 0; c < n; c++) j->y[c0 + c] += sum[c];
+    for (int64_t c = 0; c < n; c++) j->y[c0 + c] += j->scale * sum[c];
 }
 
 static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
@@ -91,7 +100,8 @@ static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
     job j = {.x = pf_exec_data(x, n->in[0]),
              .y = pf_exec_data(x, n->in[1]),
              .R = pf_exec_rows(x, n->in[0]),
-             .C = n->in[0]->cols};
+             .C = n->in[0]->cols,
+             .scale = (pf_real)((const pf_add_bias_args *)n->args)->scale};
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.C, STRIP), sum_task, &j);
     return PEFT_OK;
 }
@@ -116,6 +126,7 @@ static peft_status fuse(pf_graph *g, int i, bool *done, peft_error *err) {
     if (!pf_streq(linear->op->name, "linear") || linear->in[2] != NULL) return PEFT_OK;
     pf_node *add = pf_fusion_single_use(g, linear->out[0]);
     if (add == NULL || !pf_streq(add->op->name, "add_bias")) return PEFT_OK;
+    if (((const pf_add_bias_args *)add->args)->scale != 1) return PEFT_OK;
     pf_value *in[3] = {linear->in[0], linear->in[1], add->in[1]};
     pf_value *out[1] = {add->out[0]};
     pf_node *old[2] = {linear, add};
@@ -129,7 +140,8 @@ static const pf_kernel_row grad_kernels[] = {
 
 const pf_op pf_op_add_bias = {
     .name = "add_bias",
-    .what = "y = x + b",
+    .what = "y = x + scale b",
+    .args_size = sizeof(pf_add_bias_args),
     .shape = shape,
     .vjp = vjp,
     .workspace = workspace,
@@ -140,7 +152,8 @@ const pf_op pf_op_add_bias = {
 
 const pf_op pf_op_bias_grad = {
     .name = "bias_grad",
-    .what = "db += sum of the rows of dy, rows in order",
+    .what = "db += scale * sum of the rows of dy, rows in order",
+    .args_size = sizeof(pf_add_bias_args),
     .flags = PF_OP_SIDE_EFFECT,
     .shape = grad_shape,
     .cost = grad_cost,

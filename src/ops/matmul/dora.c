@@ -25,8 +25,9 @@ static peft_status check_pair(const pf_value *a, const pf_value *b, int64_t in, 
     if (a->kind != PF_VALUE_PARAM || b->kind != PF_VALUE_PARAM)
         return PF_FAIL(err, PEFT_E_UNSUPPORTED, "A and B have to be parameters");
     if (a->cols == in && b->rows == out && a->rows == b->cols) return PEFT_OK;
-    return PF_FAIL(err, PEFT_E_SHAPE, "A is %lld x %lld and B %lld x %lld, but W has %lld inputs "
-                                      "and %lld outputs",
+    return PF_FAIL(err, PEFT_E_SHAPE,
+                   "A is %lld x %lld and B %lld x %lld, but W has %lld inputs "
+                   "and %lld outputs",
                    (long long)a->rows, (long long)a->cols, (long long)b->rows, (long long)b->cols,
                    (long long)in, (long long)out);
 }
@@ -50,8 +51,9 @@ static peft_status check_scale(const pf_value *v, const pf_value *m, const pf_va
                                peft_error *err) {
     if (m->rows == 1 && inverse->rows == 1 && m->cols == v->cols && inverse->cols == v->cols)
         return PEFT_OK;
-    return PF_FAIL(err, PEFT_E_SHAPE, "v has %lld columns, but there are %lld magnitudes and %lld "
-                                      "norms",
+    return PF_FAIL(err, PEFT_E_SHAPE,
+                   "v has %lld columns, but there are %lld magnitudes and %lld "
+                   "norms",
                    (long long)v->cols, (long long)m->cols, (long long)inverse->cols);
 }
 
@@ -80,8 +82,7 @@ static peft_status scale_vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     }
     PF_TRY(pf_op_need(ad, n->in[2], &in[3], err));
     pf_node *grad;
-    PF_TRY(
-        pf_graph_emit(pf_grad_graph(ad), "dora_scale_grad", n->name, &args, in, 5, &grad, err));
+    PF_TRY(pf_graph_emit(pf_grad_graph(ad), "dora_scale_grad", n->name, &args, in, 5, &grad, err));
     return args.want_dv ? pf_grad_give(ad, v, grad->out[0], err) : PEFT_OK;
 }
 
@@ -91,8 +92,8 @@ static pf_cost norm_cost(const pf_node *n, const int64_t *rows) {
     (void)rows;
     const pf_value *w = n->in[PF_DORA_W];
     const double r = (double)n->in[PF_DORA_A]->rows, size = (double)w->rows * (double)w->cols;
-    const double bytes = w->kind == PF_VALUE_WEIGHT ? (double)pf_weight_bytes(w->weight)
-                                                    : size * sizeof(pf_real);
+    const double bytes =
+        w->kind == PF_VALUE_WEIGHT ? (double)pf_weight_bytes(w->weight) : size * sizeof(pf_real);
     return (pf_cost){.flops = 2 * r * size, .bytes = bytes};
 }
 

@@ -27,8 +27,7 @@ typedef struct factors { /* both pairs as one: A (r, in), B (out, r) */
 
 static factors sizes_of(const pf_node *n) {
     const pf_value *a = n->in[PF_DORA_A], *b = n->in[PF_DORA_B], *a0 = n->in[PF_DORA_A0];
-    return (factors){
-        .in = a->cols, .out = b->rows, .r = a->rows + (a0 != NULL ? a0->rows : 0)};
+    return (factors){.in = a->cols, .out = b->rows, .r = a->rows + (a0 != NULL ? a0->rows : 0)};
 }
 
 typedef struct room {
@@ -67,8 +66,7 @@ int64_t pf_dora_norm_workspace(const pf_node *n, const int64_t *capacity, int n_
 static void stack(const pf_exec *x, const pf_node *n, factors *f) {
     const pf_value *a0 = n->in[PF_DORA_A0];
     const int64_t r = n->in[PF_DORA_A]->rows, r0 = f->r - r;
-    const pf_real *b = pf_exec_data(x, n->in[PF_DORA_B]),
-                  *b0 = pf_exec_data(x, n->in[PF_DORA_B0]);
+    const pf_real *b = pf_exec_data(x, n->in[PF_DORA_B]), *b0 = pf_exec_data(x, n->in[PF_DORA_B0]);
     memcpy(f->a, pf_exec_data(x, n->in[PF_DORA_A]), (size_t)(r * f->in) * sizeof *f->a);
     if (a0 != NULL)
         memcpy(f->a + r * f->in, pf_exec_data(x, a0), (size_t)(r0 * f->in) * sizeof *f->a);
@@ -131,7 +129,8 @@ static peft_status run_norm(pf_exec *x, const pf_node *n, const pf_gemm_isa *isa
         return PEFT_OK;
     }
     const pf_weight w = pf_linear_matrix(x, n->in[PF_DORA_W]);
-    const pf_weight a = pf_gemm_dense(f.a, f.r, f.in, f.in), g = pf_gemm_dense(r.gram, f.r, f.r, f.r);
+    const pf_weight a = pf_gemm_dense(f.a, f.r, f.in, f.in),
+                    g = pf_gemm_dense(r.gram, f.r, f.r, f.r);
     const pf_gemm products[] = {
         {.form = args->by_column ? PF_GEMM_NN : PF_GEMM_NT, /* A Wᵀ or A W */
          .m = f.r,

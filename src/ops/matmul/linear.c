@@ -111,7 +111,8 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
         if (pf_grad_wanted(w)) PF_TRY(give_matrix(ad, n, dy, w, err));
         if (pf_grad_wanted(bias)) {
             pf_value *in[2] = {dy, pf_grad_sink(ad, bias)};
-            PF_TRY(pf_graph_emit(g, "bias_grad", n->name, NULL, in, 2, NULL, err));
+            PF_TRY(
+                pf_graph_emit(g, "bias_grad", n->name, &(pf_add_bias_args){1}, in, 2, NULL, err));
         }
         in_x[n_in++] = dy;
         PF_TRY(pf_op_need(ad, w, &in_x[n_in++], err));

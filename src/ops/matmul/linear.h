@@ -25,5 +25,8 @@ peft_status pf_linear(pf_graph *g, const char *name, pf_value *x, pf_value *w, p
 peft_status pf_linear_prepare(pf_graph *g, pf_pool *pool, peft_error *err);
 peft_status pf_add_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias, pf_value **y,
                         peft_error *err);
+/* y = x + scale · bias */
+peft_status pf_add_scaled_bias(pf_graph *g, const char *name, pf_value *x, pf_value *bias,
+                               double scale, pf_value **y, peft_error *err);
 
 #endif

@@ -8,6 +8,10 @@ typedef struct pf_linear_args { /* of linear and linear_grad_x */
     pf_compute compute;
 } pf_linear_args;
 
+typedef struct pf_add_bias_args { /* of add_bias and bias_grad */
+    double scale;
+} pf_add_bias_args;
+
 /* The type for a product with this matrix in this graph. */
 static inline pf_compute pf_linear_compute(const pf_graph *g, const pf_value *w) {
     return w->kind == PF_VALUE_WEIGHT ? g->compute : PF_COMPUTE_F32;

@@ -2,6 +2,7 @@
 #ifndef PF_LORA_H
 #define PF_LORA_H
 
+#include "ops/matmul/dora.h"
 #include "peft/targets.h"
 
 typedef struct pf_lora_cfg {
@@ -12,12 +13,36 @@ typedef struct pf_lora_cfg {
     pf_cfg_ints layers_to_transform;
     pf_cfg_strings layers_pattern;
     pf_cfg_map rank_pattern, alpha_pattern; /* name or regular expression -> number */
-    bool use_rslora;
+    bool use_rslora, use_dora, lora_bias;
     const char *bias; /* none all lora_only */
     pf_cfg_strings modules_to_save;
-    const char *init_lora_weights; /* true false gaussian */
+    const char *init_lora_weights; /* see pf_lora_init_of */
 } pf_lora_cfg;
 
+/* One module that LoRA acts on. Numbers of an embedding's factors: A (r, V), B (C, r). */
+typedef struct pf_lora_site {
+    const pf_adapter *ad;
+    pf_site *site;
+    pf_param *a, *b;   /* linear, head: (r,in), (out,r) */
+    pf_param *a0, *b0; /* the first factors, where they are part of the base: they are taken off */
+    pf_param *bias;    /* of B (1,out); NULL: none */
+    int64_t r;
+    double scale, dropout;
+    /* DoRA */
+    pf_param *magnitude; /* (1,out); NULL: plain LoRA */
+    double *sums;        /* (out) of the squares of the base's rows (or columns) */
+    float *square_values;
+    pf_weight squares;   /* the same (1,out) as a graph takes them */
+    pf_dora_kept kept;   /* of graphs */
+    pf_dora_kept merged; /* of merging */
+} pf_lora_site;
+
+typedef struct pf_lora {
+    pf_lora_site **at; /* by site->index; NULL where LoRA does not act */
+    bool squares_done;
+} pf_lora;
+
+/* ---- lora_config.c --------------------------------------------------------------------------- */
 extern const pf_cfg_row pf_lora_cfg_rows[];
 void pf_lora_check_config(pf_cfg *c, const void *section);
 /* What its section says about modules. */
@@ -26,5 +51,38 @@ pf_target_rules pf_lora_rules(const pf_lora_cfg *cfg);
 peft_status pf_lora_read_config(pf_arena *a, const struct json_t *config, const char *where,
                                 const void **method_cfg, peft_error *err);
 peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *config, peft_error *err);
+
+/* ---- lora_init.c: first weights -------------------------------------------------------------- */
+typedef enum pf_lora_init_kind {
+    PF_LORA_INIT_KAIMING, /* true */
+    PF_LORA_INIT_RANDOM,  /* false */
+    PF_LORA_INIT_GAUSSIAN,
+    PF_LORA_INIT_UNKNOWN
+} pf_lora_init_kind;
+extern const char *const pf_lora_init_names; /* "true, false, ..." for messages */
+/* "true", "gaussian", ... as peft spells them. */
+pf_lora_init_kind pf_lora_init_of(const char *text);
+peft_status pf_lora_init(pf_adapter *ad, uint64_t seed, peft_error *err);
+
+/* ---- lora_dora.c: DoRA (see ops/matmul/dora.h) ----------------------------------------------- */
+/* The magnitude and its room, while attaching. */
+peft_status pf_lora_dora_attach(pf_adapter *ad, pf_lora_site *l, peft_error *err);
+/* v -> m / |W + s B A| * v */
+peft_status pf_lora_dora_scale(pf_build *b, pf_lora_site *l, pf_value *va, pf_value *vb,
+                               pf_value **v, peft_error *err);
+/* Sums of squares of the base, once there are weights; later calls do nothing. */
+void pf_lora_dora_prepare(pf_adapter *ad);
+/* Magnitudes that leave every row as long as it is. */
+peft_status pf_lora_dora_init(pf_lora_site *l, peft_error *err);
+/* Rows [row0, row0 + n) of W + s BA become those of the merged matrix. */
+peft_status pf_lora_dora_merge(pf_lora_site *l, int64_t row0, int64_t n, float *rows,
+                               peft_error *err);
+
+/* ---- lora_merge.c ---------------------------------------------------------------------------- */
+bool pf_lora_touches(const pf_adapter *ad, const pf_site *site);
+peft_status pf_lora_merge(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
+                          float *rows, peft_error *err);
+/* rows (n, width of the site's matrix) += s (BA - B0 A0), without magnitudes */
+void pf_lora_add_update(const pf_lora_site *l, int64_t row0, int64_t n, float *rows);
 
 #endif

@@ -26,6 +26,8 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_NUMMAP(pf_lora_cfg, rank_pattern, 1, 65536, "other ranks for some modules: {name or regular expression: r}", .flags = PF_CFG_WHOLE),
     PF_CFG_NUMMAP(pf_lora_cfg, alpha_pattern, 0, 1e6, "other alphas for some modules: {name or regular expression: alpha}"),
     PF_CFG_BOOL(pf_lora_cfg, use_rslora, false, "scale by alpha / sqrt(r) (rank-stabilized LoRA)"),
+    PF_CFG_BOOL(pf_lora_cfg, use_dora, false, "DoRA: rows of W + BA with a trained length each (arXiv 2402.09353)", .aliases = "dora"),
+    PF_CFG_BOOL(pf_lora_cfg, lora_bias, false, "a bias on B"),
     PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
     PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
     PF_CFG_ENUM(pf_lora_cfg, init_lora_weights, "true", "true=yes=on=default false=no=off gaussian",
@@ -38,6 +40,14 @@ void pf_lora_check_config(pf_cfg *c, const void *section) {
     if (lora->layers_pattern.list.n > 0 && lora->layers_to_transform.n == 0)
         pf_cfg_complain(c, "peft.lora.layers_pattern",
                         "is given without layers_to_transform; it says where those are counted");
+    if (lora->lora_bias && lora->use_dora)
+        pf_cfg_complain(c, "peft.lora.lora_bias",
+                        "does not go with use_dora; leave one of them out");
+    if (lora->lora_bias && !pf_streq(lora->init_lora_weights, "true") &&
+        !pf_streq(lora->init_lora_weights, "false"))
+        pf_cfg_complain(c, "peft.lora.lora_bias",
+                        "goes with init_lora_weights true or false only, not with %s",
+                        lora->init_lora_weights);
 }
 
 pf_target_rules pf_lora_rules(const pf_lora_cfg *cfg) {
@@ -69,8 +79,6 @@ static peft_status refuse_variants(const json_t *c, const char *where, peft_erro
     static const struct {
         const char *key, *what;
     } variants[] = {
-        {"use_dora", "DoRA"},
-        {"lora_bias", "a bias on B"},
         {"use_qalora", "QALoRA"},
         {"use_bdlora", "block-diagonal LoRA"},
         {"alora_invocation_tokens", "activated LoRA"},
@@ -124,12 +132,18 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
     PF_TRY(pf_json_opt_real(c, where, "lora_alpha", 8, &l->alpha, err));
     PF_TRY(pf_json_opt_real(c, where, "lora_dropout", 0, &l->dropout, err));
     PF_TRY(pf_json_opt_bool(c, where, "use_rslora", false, &l->use_rslora, err));
+    PF_TRY(pf_json_opt_bool(c, where, "use_dora", false, &l->use_dora, err));
+    PF_TRY(pf_json_opt_bool(c, where, "lora_bias", false, &l->lora_bias, err));
     if (!isfinite(l->alpha) || !(l->dropout >= 0 && l->dropout < 1)) {
         return PF_FAIL(
             err, PEFT_E_FORMAT,
             "%s: lora_alpha is %g and lora_dropout %g; alpha should be a number, dropout "
             "from 0 to below 1",
             where, l->alpha, l->dropout);
+    }
+    if (l->lora_bias && l->use_dora) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: lora_bias and use_dora are both set, which peft refuses too", where);
     }
     static const char *const biases[] = {"none", "all", "lora_only", NULL};
     PF_TRY(pf_peft_get_word(c, where, "bias", biases, "none", &l->bias, err));
@@ -157,6 +171,8 @@ peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_er
     bad |= json_object_set_new(c, "lora_dropout", json_real(l->dropout));
     bad |= json_object_set_new(c, "bias", json_string(l->bias));
     if (l->use_rslora) bad |= json_object_set_new(c, "use_rslora", json_true());
+    if (l->use_dora) bad |= json_object_set_new(c, "use_dora", json_true());
+    if (l->lora_bias) bad |= json_object_set_new(c, "lora_bias", json_true());
     if (pf_streq(l->init_lora_weights, "false"))
         bad |= json_object_set_new(c, "init_lora_weights", json_false());
     if (pf_streq(l->init_lora_weights, "gaussian")) {
