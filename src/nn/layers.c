@@ -3,6 +3,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/attention/rope.h"
+#include "ops/shape/split.h"
 
 /* "layer.part", in the graph's lifetime */
 static peft_status part_name(pf_build *b, const char *layer, const char *part, const char **out,
@@ -30,7 +31,10 @@ peft_status pf_layer_rope_table(pf_build *b, const pf_rope_spec *spec, pf_value 
 static peft_status place(pf_build *b, const pf_attention_layer *l, const char *part, pf_site *norm,
                          pf_value *table, pf_value **x, peft_error *err) {
     const char *name;
-    if (norm != NULL) PF_TRY(pf_site_rms_norm(b, *x, norm, l->norm_eps, l->head_dim, x, err));
+    if (norm != NULL) {
+        const int64_t group = l->norm_whole ? 0 : l->head_dim;
+        PF_TRY(pf_site_rms_norm(b, *x, norm, l->norm_eps, group, x, err));
+    }
     if (!l->rope) return PEFT_OK;
     PF_TRY(part_name(b, l->name, part, &name, err));
     return pf_rope(b->graph, name, *x, table, l->head_dim, x, err);
@@ -55,29 +59,56 @@ peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_va
     return PEFT_OK;
 }
 
+/* q, k and v, from three projections or one. */
+static peft_status project(pf_build *b, const pf_attention_layer *l, pf_value *x, pf_value **qkv,
+                           peft_error *err) {
+    if (l->qkv == NULL) return pf_site_linears(b, x, (pf_site *[]){l->q, l->k, l->v}, 3, qkv, err);
+    const int64_t q_dim = l->n_heads * l->head_dim, kv_dim = l->n_kv_heads * l->head_dim;
+    const pf_split_args parts = {.periods = 1, .n = 3, .width = {q_dim, kv_dim, kv_dim}};
+    pf_value *all;
+    PF_TRY(pf_site_linear(b, x, l->qkv, &all, err));
+    return pf_split(b->graph, l->qkv->name, all, &parts, qkv, err);
+}
+
 peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_value *x,
                                pf_value *table, pf_value **y, peft_error *err) {
     pf_value *qkv[3], *o;
-    PF_TRY(pf_site_linears(b, x, (pf_site *[]){l->q, l->k, l->v}, 3, qkv, err));
+    PF_TRY(project(b, l, x, qkv, err));
     PF_TRY(place(b, l, "q_rope", l->q_norm, table, &qkv[0], err));
     PF_TRY(place(b, l, "k_rope", l->k_norm, table, &qkv[1], err));
     const pf_attention_args args = {.n_heads = l->n_heads,
                                     .n_kv_heads = l->n_kv_heads,
                                     .head_dim = l->head_dim,
                                     .scale = l->scale,
-                                    .window = l->window};
+                                    .window = l->window,
+                                    .softcap = l->softcap};
     const pf_attend at = {.name = l->name, .layer = l->layer, .prefix = l->prefix};
     PF_TRY(pf_layer_attend(b, &at, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, l->o, y, err);
 }
 
+peft_status pf_layer_gated_mlp_of(pf_build *b, const pf_gated_mlp *l, pf_value *x, pf_value **y,
+                                  peft_error *err) {
+    pf_value *gu[2], *act, *h;
+    const pf_site *gate = l->gate_up != NULL ? l->gate_up : l->gate;
+    if (l->gate_up == NULL) {
+        PF_TRY(pf_site_linears(b, x, (pf_site *[]){l->gate, l->up}, 2, gu, err));
+    } else {
+        const int64_t F = l->gate_up->out_dim / 2;
+        const pf_split_args parts = {.periods = 1, .n = 2, .width = {F, F}};
+        pf_value *both;
+        PF_TRY(pf_site_linear(b, x, l->gate_up, &both, err));
+        PF_TRY(pf_split(b->graph, l->gate_up->name, both, &parts, gu, err));
+    }
+    PF_TRY(pf_activation(b->graph, l->act, gate->name, gu[0], &act, err));
+    PF_TRY(pf_mul(b->graph, l->up != NULL ? l->up->name : gate->name, act, gu[1], &h, err));
+    return pf_site_linear(b, h, l->down, y, err);
+}
+
 peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,
                                pf_value **y, peft_error *err) {
-    pf_value *gu[2], *act, *h;
-    PF_TRY(pf_site_linears(b, x, (pf_site *[]){gate, up}, 2, gu, err));
-    PF_TRY(pf_silu(b->graph, gate->name, gu[0], &act, err));
-    PF_TRY(pf_mul(b->graph, up->name, act, gu[1], &h, err));
-    return pf_site_linear(b, h, down, y, err);
+    const pf_gated_mlp l = {.gate = gate, .up = up, .down = down, .act = &pf_op_silu};
+    return pf_layer_gated_mlp_of(b, &l, x, y, err);
 }
 
 peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,

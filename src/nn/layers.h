@@ -13,12 +13,15 @@ typedef struct pf_attention_layer {
     const char *name; /* "model.layers.3.self_attn" */
     int layer;        /* which KV state is ours */
     pf_site *q, *k, *v, *o;
-    pf_site *q_norm, *k_norm; /* RMS norm per head, after the projection (Qwen3); NULL: none */
+    pf_site *qkv; /* in place of q, k and v: one projection, its columns in this order */
+    pf_site *q_norm, *k_norm; /* RMS norm after the projection; NULL: none */
+    bool norm_whole;          /* over all heads together (OLMo 2); else per head (Qwen3) */
     pf_site *prefix;
     int64_t n_heads, n_kv_heads, head_dim;
     double scale;    /* of the scores */
     double norm_eps; /* of q_norm and k_norm */
     int64_t window;  /* 0: none */
+    double softcap;  /* of the scores; 0: none */
     bool rope;       /* false: positions are not seen (NoPE) */
 } pf_attention_layer;
 
@@ -41,6 +44,16 @@ peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_valu
 /* down(silu(gate(x)) * up(x)) */
 peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,
                                pf_value **y, peft_error *err);
+
+typedef struct pf_gated_mlp {
+    pf_site *gate, *up, *down;
+    pf_site *gate_up; /* in place of gate and up: one projection, its columns in this order */
+    const pf_op *act; /* activation.h */
+} pf_gated_mlp;
+
+/* down(act(gate(x)) * up(x)) */
+peft_status pf_layer_gated_mlp_of(pf_build *b, const pf_gated_mlp *l, pf_value *x, pf_value **y,
+                                  peft_error *err);
 
 /* down(f(up(x))), f an activation function (activation.h) */
 peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,

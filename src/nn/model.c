@@ -305,7 +305,11 @@ static peft_status fail_missing(const pf_model *m, peft_error *err) {
 }
 
 /* Buffers that old checkpoints store and nobody reads. */
-static bool is_known_leftover(const char *name) {
+static bool is_known_leftover(const pf_model *m, const char *name) {
+    const char *const *part = m->family->other_parts;
+    for (; part != NULL && *part != NULL; part++) {
+        if (strstr(name, *part) != NULL) return true;
+    }
     return pf_ends_with(name, ".rotary_emb.inv_freq") || pf_ends_with(name, ".masked_bias") ||
            pf_ends_with(name, ".attn.bias") || pf_ends_with(name, ".attention.bias");
 }
@@ -315,7 +319,7 @@ static void warn_unused(const pf_model *m) {
     int n = 0;
     for (int i = 0; i < m->files->n_tensors; i++) {
         const char *name = m->files->tensors[i].name;
-        if (m->tensor_used[i] || is_known_leftover(name)) continue;
+        if (m->tensor_used[i] || is_known_leftover(m, name)) continue;
         char shown[PF_NAME_TEXT];
         if (n < MAX_TOLD)
             pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", pf_name_text(name, shown, sizeof shown));

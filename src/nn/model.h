@@ -33,6 +33,9 @@ typedef struct pf_model_family {
     /* What files of older versions called it: pairs of how a name begins, ours and theirs; NULL: as
      * we do. {"lm_head.", "embed_out.", NULL} */
     const char *const *old_names;
+    /* Parts of the names of tensors that are left alone on purpose ("vision_tower."), NULL at the
+     * end; NULL: none */
+    const char *const *other_parts;
     const char *const *default_targets; /* LoRA target_modules when none are given, as peft has
                                            them; NULL at the end */
     pf_usual_targets usual; /* copied to the model before it opens, which may change them */
