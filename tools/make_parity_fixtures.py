@@ -238,7 +238,7 @@ def clip_level(model, samples, alone):
     return round(0.9 * float(torch.sqrt(sum((g.double() ** 2).sum() for g in grads))), 3)
 
 
-def train(model, batches, alone, optim):
+def train(model, batches, alone, optim, loss_of=None):
     params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         dict(params=[p for n, p in params if not no_decay(file_name(n))], weight_decay=optim["weight_decay"]),
@@ -249,7 +249,7 @@ def train(model, batches, alone, optim):
     log, first = [], None
     for samples in batches:
         opt.zero_grad()
-        loss = step_loss(model, samples, alone)
+        loss = step_loss(model, samples, alone) if loss_of is None else loss_of(model, samples)
         loss.backward()
         if first is None:
             first = {file_name(n): p.grad.clone() for n, p in params}

@@ -119,8 +119,7 @@ peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text,
     const pf_step_plan_options step = pf_data_step_options(&load);
     pf_data_stats stats;
     pf_buf out = {0};
-    peft_status status =
-        pf_data_stats_make(&stats, &p.data, &step, pf_data_share(&p.run.data), err);
+    peft_status status = pf_data_stats_make(&stats, &p.data, &step, pf_prepared_share(&p), err);
     if (status == PEFT_OK && json)
         pf_data_stats_json(&stats, &p.data, &out);
     else if (status == PEFT_OK)

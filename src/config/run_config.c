@@ -20,12 +20,15 @@ static const pf_cfg_row model_rows[] = {
                .note = "changes nothing here: samples stand in one row without padding, and labels go by position"),
     PF_CFG_ENUM(pf_model_cfg, padding_side, NULL, "left right", "accepted; has no effect",
                 .note = "changes nothing here: there is no padding on either side"),
+    PF_CFG_INT(pf_model_cfg, num_labels, 0, 2, 10000, "number of classes, for SEQ_CLS and TOKEN_CLS; default: those of model.labels, of the base's own head, of the adapter, or of the data", .flags = PF_CFG_UNSET),
+    PF_CFG_STRLIST(pf_model_cfg, labels, NULL, "names of the classes in the order of their ids; default: likewise", .aliases = "label_names id2label"),
     PF_CFG_BOOL(pf_model_cfg, trust_remote_code, false, "accepted; has no effect",
                 .note = "changes nothing here: code that comes with a model is never run"),
     PF_CFG_END};
 
 static const pf_cfg_row peft_rows[] = {
     PF_CFG_ENUM(pf_peft_cfg, method, "lora", NULL, "what is trained: an adapter of this kind, or (full) all weights"),
+    PF_CFG_ENUM(pf_peft_cfg, task_type, NULL, "CAUSAL_LM=causal_lm SEQ_2_SEQ_LM=seq_2_seq_lm SEQ_CLS=seq_cls TOKEN_CLS=token_cls", "what it is trained for: to continue texts, to answer them, or to tell classes of texts (SEQ_CLS) or words (TOKEN_CLS); default: as data.label says, else as the adapter or the base has it"),
     PF_CFG_END};
 
 static const pf_cfg_row data_rows[] = {
@@ -33,9 +36,13 @@ static const pf_cfg_row data_rows[] = {
     PF_CFG_STR(pf_data_cfg, test, NULL, "file with the rows to evaluate on", .aliases = "eval validation"),
     PF_CFG_STR(pf_data_cfg, prompt, NULL, "template of the prompt, with columns in braces: \"Q: {question}\\nA:\"; {column?} may be missing or null, and is empty then"),
     PF_CFG_STR(pf_data_cfg, target, NULL, "template of what follows the prompt; only this is learned", .aliases = "completion"),
-    PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned"),
+    PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned. With label: what is classified"),
     PF_CFG_STR(pf_data_cfg, input_ids, NULL, "column with the token ids of rows that are tokens already, in place of prompt and target; without padding"),
     PF_CFG_STR(pf_data_cfg, labels, NULL, "column with a label for each of these ids: the id itself, or -100 where it is not learned; default: labels where the rows have it, else every token is learned"),
+    PF_CFG_STR(pf_data_cfg, label, NULL, "column with the class of a row (its name, or its number from 0), where the target is a class and not text; with words: a list of as many classes", .aliases = "label_column tags"),
+    PF_CFG_STR(pf_data_cfg, words, NULL, "column with a list of words that have a class each (JSON list, or words with blanks between them), in place of text"),
+    PF_CFG_STR(pf_data_cfg, text_pair, NULL, "template of a second text beside text, for classes of pairs"),
+    PF_CFG_BOOL(pf_data_cfg, label_all_tokens, false, "classes of words: give each token of a word its class (I-X after B-X); else the first one alone"),
     PF_CFG_FLOAT(pf_data_cfg, test_size, 0, 0, 1e12, "rows of train kept apart to evaluate on: a share below 1, or a count", .flags = PF_CFG_UNSET, .aliases = "val_size val_set_size"),
     PF_CFG_BOOL(pf_data_cfg, shuffle, true, "a new order of the training rows in each epoch, from training.data_seed"),
     PF_CFG_ENUM(pf_data_cfg, format, "auto", "auto csv tsv json jsonl text", "of the files; text: every line is a row with the column text; auto: by their names, else by what is in them"),

@@ -27,10 +27,13 @@ typedef struct pf_model_cfg {
     const char *device_map;  /* auto cpu cuda cuda:N */
     const char *pad_token, *padding_side;
     bool trust_remote_code;
+    int64_t num_labels;    /* 0: from labels, the base, the adapter or the data */
+    pf_cfg_strings labels; /* names of the classes by id */
 } pf_model_cfg;
 
 typedef struct pf_peft_cfg {
     const char *method;     /* lora full ...: a section beside it */
+    const char *task_type;  /* SEQ_CLS ...; NULL: as the adapter or the model has it */
     const void *method_cfg; /* the struct of that section */
     bool given;             /* is there a peft section at all? */
 } pf_peft_cfg;
@@ -40,7 +43,10 @@ typedef struct pf_data_cfg {
     const char *prompt, *target; /* templates: "Q: {question}\nA:" */
     const char *text; /* template of plain text without a prompt; every token is a target */
     const char *input_ids, *labels; /* columns of rows that are tokens already */
-    double test_size;               /* below 1 a share, else a count; 0: none */
+    const char *label, *words; /* columns: the class of a row, or a class for each of its words */
+    const char *text_pair;     /* template of a second text */
+    bool label_all_tokens;     /* else the first of a word */
+    double test_size;          /* below 1 a share, else a count; 0: none */
     bool shuffle;
     const char *format;     /* auto csv tsv json jsonl text */
     const char *delimiter;  /* one character; NULL: guessed */

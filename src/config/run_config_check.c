@@ -10,9 +10,14 @@
 
 #include "base/banned.h"
 
-static const char *const metrics[] = {"eval_loss",        "eval_perplexity", "eval_token_accuracy",
-                                      "eval_exact_match", "eval_f1",         "eval_bleu"};
-enum { N_METRICS = 6, FIRST_GENERATED = 3 };
+/* What evaluations tell of texts, and of classes. */
+static const char *const text_metrics[] = {
+    "eval_loss",        "eval_perplexity", "eval_token_accuracy",
+    "eval_exact_match", "eval_f1",         "eval_bleu"};
+static const char *const class_metrics[] = {"eval_loss",      "eval_accuracy",    "eval_f1",
+                                            "eval_precision", "eval_recall",      "eval_f1_macro",
+                                            "eval_f1_micro",  "eval_f1_weighted", "eval_mcc"};
+enum { FIRST_GENERATED = 3 };
 
 bool pf_metric_greater_is_better(const char *metric) {
     return !pf_ends_with(metric, "loss") && !pf_ends_with(metric, "perplexity");
@@ -81,6 +86,56 @@ static void check_peft(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, 
     }
 }
 
+/* The keys of classes: what goes with what, and the task that they are for. */
+static void check_classes(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
+    pf_data_cfg *d = &run->data;
+    const char *task = run->peft.task_type;
+    const bool classes = is(task, "SEQ_CLS") || is(task, "TOKEN_CLS");
+    static const char *const others[] = {"data.prompt", "data.target", "data.input_ids"};
+    for (int i = 0; i < 3 && d->label != NULL; i++)
+        if (pf_cfg_given(cfg, others[i]))
+            pf_cfg_complain(cfg, others[i],
+                            "is given and so is data.label; a row is classified by its data.text, "
+                            "or word by word by its data.words");
+    if (d->label == NULL) {
+        static const char *const without[] = {"data.words", "data.text_pair"};
+        for (int i = 0; i < 2; i++)
+            if (pf_cfg_given(cfg, without[i]))
+                pf_cfg_complain(cfg, without[i],
+                                "is given without data.label, the column with the classes");
+        if (classes && (purpose == PF_RUN_TRAIN || purpose == PF_RUN_EVAL))
+            pf_cfg_complain(cfg, "peft.task_type",
+                            "is %s, which needs data.label: the column with the class of a row",
+                            task);
+        return;
+    }
+    if ((d->text == NULL) == (d->words == NULL))
+        pf_cfg_complain(cfg, d->text != NULL ? "data.words" : "data.label",
+                        d->text != NULL
+                            ? "is given and so is data.text; one of them is classified"
+                            : "is given, but neither data.text (what is classified as a whole, "
+                              "such as \"{sentence}\") nor data.words (a column of words)");
+    if (d->text_pair != NULL && d->words != NULL)
+        pf_cfg_complain(cfg, "data.text_pair", "is given and so is data.words");
+    const char *follows = d->words != NULL ? "TOKEN_CLS" : "SEQ_CLS";
+    if (task == NULL) {
+        run->peft.task_type = follows;
+        pf_cfg_derive(cfg, "peft.task_type",
+                      d->words != NULL ? "data.label is given with data.words"
+                                       : "data.label is given with data.text");
+    } else if (!is(task, follows) && (d->text == NULL) != (d->words == NULL)) {
+        pf_cfg_complain(cfg, "peft.task_type", "is %s, but data.label with data.%s is for %s", task,
+                        d->words != NULL ? "words" : "text", follows);
+    }
+    for (int i = 0; i < 2; i++) {
+        const char *path = i == 0 ? "data.add_bos" : "data.add_eos";
+        if (pf_cfg_given(cfg, path))
+            pf_cfg_note(cfg,
+                        "%s changes nothing: texts with a class stand as the tokenizer has them",
+                        path);
+    }
+}
+
 /* Text in a template that looks like a column: at least one {name}. */
 static bool has_column(const char *text) {
     const char *open = strchr(text, '{');
@@ -132,7 +187,8 @@ static void check_data(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
             pf_cfg_complain(cfg, templates[i],
                             "has no column in it, so all rows would be the same; write {column}");
     if (purpose != PF_RUN_TRAIN && purpose != PF_RUN_EVAL) return;
-    if (d->prompt == NULL && d->target == NULL && d->text == NULL && d->input_ids == NULL)
+    if (d->prompt == NULL && d->target == NULL && d->text == NULL && d->input_ids == NULL &&
+        d->label == NULL)
         pf_cfg_complain(
             cfg, "data",
             "has neither prompt and target nor text; they say what is learned from a row, "
@@ -220,21 +276,26 @@ static void check_precision(pf_run_cfg *run, pf_cfg *cfg) {
 /* A metric by its name with or without "eval_"; NULL after a complaint. */
 static const char *metric_name(const pf_run_cfg *run, pf_cfg *cfg, const char *path,
                                const char *name) {
-    for (int i = 0; i < N_METRICS; i++) {
+    const bool classes = run->data.label != NULL;
+    const char *const *metrics = classes ? class_metrics : text_metrics;
+    const int n_metrics = classes ? (int)PF_COUNT(class_metrics) : (int)PF_COUNT(text_metrics);
+    for (int i = 0; i < n_metrics; i++) {
         if (strcmp(metrics[i], name) != 0 && strcmp(metrics[i] + strlen("eval_"), name) != 0)
             continue;
-        if (i >= FIRST_GENERATED && is(run->evaluation.generate, "false"))
+        if (!classes && i >= FIRST_GENERATED && is(run->evaluation.generate, "false"))
             pf_cfg_complain(cfg, path, "is \"%s\", which needs continuations, and %s", name,
                             from(cfg, "evaluation.generate") >= PF_CFG_FROM_FILE
                                 ? "evaluation.generate is false"
                                 : "data.prompt is not given");
         return metrics[i];
     }
-    int near = pf_nearest(name, metrics, N_METRICS);
-    pf_cfg_complain(cfg, path,
-                    "is \"%.40s\"; it should be one of eval_loss, eval_perplexity, "
-                    "eval_token_accuracy, eval_exact_match, eval_f1, eval_bleu%s%s%s",
-                    name, near >= 0 ? "; did you mean " : "", near >= 0 ? metrics[near] : "",
+    int near = pf_nearest(name, metrics, n_metrics);
+    char all[256] = "";
+    for (int i = 0; i < n_metrics; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i == 0 ? "" : ", ",
+                 metrics[i]);
+    pf_cfg_complain(cfg, path, "is \"%.40s\"; it should be one of %s%s%s%s", name, all,
+                    near >= 0 ? "; did you mean " : "", near >= 0 ? metrics[near] : "",
                     near >= 0 ? "?" : "");
     return NULL;
 }
@@ -249,16 +310,18 @@ static void check_evaluation(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpos
     pf_training_cfg *t = &run->training;
     pf_eval_cfg *e = &run->evaluation;
     pf_early_stopping_cfg *s = &run->callbacks.early_stopping;
-    const bool prompts = run->data.prompt != NULL;
+    const bool prompts = run->data.prompt != NULL && run->data.label == NULL;
     const bool test_rows = run->data.test != NULL || run->data.test_size > 0;
     if (is(e->generate, "auto")) {
         e->generate = prompts ? "true" : "false";
         pf_cfg_derive(cfg, "evaluation.generate",
                       prompts ? "data.prompt is given" : "data.prompt is not given");
     } else if (is(e->generate, "true") && !prompts &&
-               (run->data.text != NULL || run->data.input_ids != NULL)) {
+               (run->data.text != NULL || run->data.input_ids != NULL || run->data.label != NULL)) {
         pf_cfg_complain(cfg, "evaluation.generate",
-                        run->data.text != NULL
+                        run->data.label != NULL ? "is true, but the targets are classes: "
+                                                  "accuracy and F1 are always told"
+                        : run->data.text != NULL
                             ? "is true, but data.text has no prompt that could be continued"
                             : "is true, but rows of data.input_ids have no text to compare with");
     }
@@ -428,6 +491,7 @@ void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, i
     check_model(run, cfg, purpose);
     check_peft(run, cfg, methods, n_methods);
     check_data(run, cfg, purpose);
+    check_classes(run, cfg, purpose);
     check_length(run, cfg);
     check_schedule(run, cfg);
     check_precision(run, cfg);

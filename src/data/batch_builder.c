@@ -40,23 +40,35 @@ struct pf_batch_builder {
     int32_t *row_labels;           /* (max_tokens + 1) entries of each row, then where they go */
 };
 
+static int32_t first_label(const pf_sample *s) {
+    return s->classes != NULL ? 0 : s->first_label;
+}
+
 static int32_t end_label(const pf_sample *s) {
-    return s->end_label > 0 ? s->end_label : s->n_tokens;
+    return s->end_label > 0 && s->classes == NULL ? s->end_label : s->n_tokens;
 }
 
 static bool is_label(const pf_sample *s, int32_t k) {
+    if (s->classes != NULL) return s->classes[k] >= 0;
     return s->weights == NULL || s->weights[k] != 0;
 }
 
+/* Depth of the row whose entry token k is: a token is predicted by the one before it, its class is
+ * told by itself. */
+static int32_t row_of_label(const pf_sample *s, int32_t k) {
+    return s->classes != NULL ? k : k - 1;
+}
+
 int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
-    if (keep_tail) return s->n_tokens;
+    if (keep_tail || s->classes != NULL) return s->n_tokens;
     return s->first_label < end_label(s) ? end_label(s) - 1 : 0;
 }
 
 static int32_t sample_labels(const pf_sample *s) {
     int32_t n = 0, end = end_label(s);
-    if (s->weights == NULL) return s->first_label < end ? end - s->first_label : 0;
-    for (int32_t k = s->first_label; k < end; k++) n += s->weights[k] != 0;
+    if (s->weights == NULL && s->classes == NULL)
+        return s->first_label < end ? end - s->first_label : 0;
+    for (int32_t k = first_label(s); k < end; k++) n += is_label(s, k);
     return n;
 }
 
@@ -194,7 +206,8 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
     for (int32_t i = 0; i < n; i++) {
         const pf_sample *s = &samples[i];
         int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
-        if (s->n_tokens < 1 || s->first_label < 1 || s->end_label > s->n_tokens)
+        if (s->n_tokens < 1 || (s->first_label < 1 && s->classes == NULL) ||
+            s->end_label > s->n_tokens)
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch builder: sample %d has %d tokens and labels from %d to %d",
                            s->index, s->n_tokens, s->first_label, end_label(s));
@@ -205,7 +218,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
                            s->index, rows, labels, bb->opt.max_tokens, bb->opt.max_labels);
         bb->figures.rows_plain += rows;
         bb->figures.labels += labels;
-        if (s->weights == NULL)
+        if (s->weights == NULL || s->classes != NULL)
             bb->figures.label_weight += labels;
         else
             for (int32_t k = s->first_label; k < end_label(s); k++)
@@ -295,8 +308,8 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
             bb->path_row[d] = row;
             bb->row_labels[row] = 0;
         }
-        for (int32_t k = s->first_label; k < end_label(s); k++)
-            bb->row_labels[bb->path_row[k - 1]] += is_label(s, k);
+        for (int32_t k = first_label(s); k < end_label(s); k++)
+            if (is_label(s, k)) bb->row_labels[bb->path_row[row_of_label(s, k)]]++;
     }
 }
 
@@ -334,12 +347,13 @@ static void place_labels(pf_batch_builder *bb, int32_t m) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
         int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
         for (int32_t d = shared; d < length; d++) bb->path_row[d] = row++;
-        for (int32_t k = s->first_label; k < end_label(s); k++) {
+        for (int32_t k = first_label(s); k < end_label(s); k++) {
             if (!is_label(s, k)) continue;
-            int32_t e = bb->row_labels[bb->path_row[k - 1]]++;
-            bb->label_row[e] = bb->path_row[k - 1];
-            bb->label_target[e] = s->tokens[k];
-            bb->label_weight[e] = s->weights == NULL ? 1.0f : s->weights[k];
+            const int32_t row_of = bb->path_row[row_of_label(s, k)], e = bb->row_labels[row_of]++;
+            const bool weighs = s->weights != NULL && s->classes == NULL;
+            bb->label_row[e] = row_of;
+            bb->label_target[e] = s->classes != NULL ? s->classes[k] : s->tokens[k];
+            bb->label_weight[e] = weighs ? s->weights[k] : 1.0f;
             bb->label_sample[e] = s->index;
         }
     }

@@ -1,7 +1,8 @@
 /* batch_builder.h - the samples of one step -> micro-batches under a token budget, with common
  * prefixes held once.
  *
- * A sample is a run of tokens of which the last ones are predicted. The builder takes all samples
+ * A sample is a run of tokens of which the last ones are predicted, or some of which belong to
+ * classes. The builder takes all samples
  * of a step at once, finds what they have in common from position 0 on (a trie over their tokens),
  * decides by a cost model which common prefixes become segments of their own, and cuts the result
  * into micro-batches of at most max_tokens rows and max_labels entries. What is computed does not
@@ -32,7 +33,10 @@ typedef struct pf_sample {
     int32_t end_label;    /* 0: n_tokens */
     const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1. A token of
                              weight 0 is no target: no entry is made for it */
-    int32_t index;        /* of the sample in the step: key of its random masks and labels */
+    const int32_t
+        *classes;  /* (n_tokens) in place of the three above: the class of each token, whose
+                      entry stands on the token's own row; -1: none. All rows are computed */
+    int32_t index; /* of the sample in the step: key of its random masks and labels */
 } pf_sample;
 
 typedef enum pf_share {

@@ -12,14 +12,29 @@ static pf_overlength overlength_of(const char *name) {
     return PF_OVERLENGTH_ERROR;
 }
 
+static pf_reader_options reader_of(const pf_data_cfg *d) {
+    return (pf_reader_options){.format = d->format,
+                               .field = d->field,
+                               .columns = &d->columns.list,
+                               .delimiter = d->delimiter == NULL ? 0 : d->delimiter[0],
+                               .no_quotes = !d->quotes};
+}
+
+peft_status pf_data_scan_labels(const pf_data_cfg *data, pf_arena *a, pf_strlist *out,
+                                peft_error *err) {
+    const pf_reader_options reader = reader_of(data);
+    const pf_class_columns columns = {.label = data->label, .words = data->words};
+    const char *path =
+        data->train != NULL && pf_path_exists(data->train) ? data->train : data->test;
+    *out = (pf_strlist){0};
+    if (data->label == NULL || path == NULL || !pf_path_exists(path)) return PEFT_OK;
+    return pf_labels_scan(path, &reader, &columns, 0, a, out, err);
+}
+
 static pf_dataset_options options_of(const pf_data_load_options *opt) {
     const pf_data_cfg *d = opt->data;
     pf_dataset_options o = {
-        .reader = {.format = d->format,
-                   .field = d->field,
-                   .columns = &d->columns.list,
-                   .delimiter = d->delimiter == NULL ? 0 : d->delimiter[0],
-                   .no_quotes = !d->quotes},
+        .reader = reader_of(d),
         .prompt = d->prompt,
         .target = d->target,
         .text = d->text,
@@ -34,14 +49,15 @@ static pf_dataset_options options_of(const pf_data_load_options *opt) {
         .overlength = overlength_of(d->overlength),
         .pool = opt->pool,
     };
+    if (opt->classes != NULL) o.classes = *opt->classes;
     return o;
 }
 
 static void report(const pf_dataset *ds) {
     const pf_data_counts *c = &ds->counts;
-    PF_INFO("%s: %lld of %lld rows, %lld tokens, %lld of them learned; the longest row has %d",
-            ds->path, (long long)ds->n, (long long)c->rows, (long long)c->tokens,
-            (long long)c->supervised, c->max_tokens);
+    PF_INFO("%s: %lld of %lld rows, %lld tokens, %lld of them %s; the longest row has %d", ds->path,
+            (long long)ds->n, (long long)c->rows, (long long)c->tokens, (long long)c->supervised,
+            ds->classes != NULL ? "with a class" : "learned", c->max_tokens);
     if (c->dropped > 0)
         PF_WARN("%s: %lld of %lld rows are longer than %lld tokens and were dropped "
                 "(data.overlength=drop); the longest has %lld",
@@ -74,7 +90,7 @@ static peft_status make_fingerprint(pf_data *d, const pf_data_load_options *opt,
 }
 
 static void warn_without_eos(const pf_data_load_options *opt) {
-    if (opt->data->input_ids == NULL && opt->data->add_eos &&
+    if (opt->data->input_ids == NULL && opt->data->label == NULL && opt->data->add_eos &&
         pf_tokenizer_special(opt->tokenizer).eos < 0)
         PF_WARN("%s names no end-of-sequence token: none is learned, and generation will not know "
                 "where to stop (data.add_eos=false says that this is meant)",

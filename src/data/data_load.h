@@ -20,15 +20,21 @@ typedef struct pf_data_load_options {
     const pf_data_cfg *data;
     const pf_training_cfg *training; /* max_length, packing, data_seed */
     const pf_tokenizer *tokenizer;
-    int64_t max_positions; /* the model's; 0: unknown */
-    int64_t vocab;         /* the model's; 0: unknown */
-    pf_pool *pool;         /* threads that tokenize; NULL: in place */
-    bool test_only;        /* do not read data.train unless the test rows come from it */
+    int64_t max_positions;         /* the model's; 0: unknown */
+    int64_t vocab;                 /* the model's; 0: unknown */
+    pf_pool *pool;                 /* threads that tokenize; NULL: in place */
+    const pf_class_rules *classes; /* data.label: labels and places as the model has them */
+    bool test_only;                /* do not read data.train unless the test rows come from it */
 } pf_data_load_options;
 
 /* Says in one line per file what was read, and warns of every row that was dropped or cut. */
 peft_status pf_data_load(pf_data *d, const pf_data_load_options *opt, peft_error *err);
 void pf_data_release(pf_data *d);
+
+/* The names of the classes in the files (training rows where there are some): before there is a
+ * model. Empty without data.label, or where no file is there. */
+peft_status pf_data_scan_labels(const pf_data_cfg *data, pf_arena *a, pf_strlist *out,
+                                peft_error *err);
 
 /* What the configuration says about the two things that come next: step plan and batch builder. */
 pf_step_plan_options pf_data_step_options(const pf_data_load_options *opt);

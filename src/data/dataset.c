@@ -15,12 +15,13 @@ static int32_t end_label(const pf_example *e) {
 }
 
 int32_t pf_example_supervised(const pf_example *e) {
-    if (e->flags & PF_EXAMPLE_GAPS) return e->n_learned;
+    if (e->flags & (PF_EXAMPLE_GAPS | PF_EXAMPLE_CLASSES)) return e->n_learned;
     return end_label(e) > first_label(e) ? end_label(e) - first_label(e) : 0;
 }
 
 bool pf_dataset_learns(const pf_dataset *ds, int64_t i, int32_t k) {
     const pf_example *e = &ds->examples[i];
+    if (ds->classes != NULL) return ds->classes[e->first + k] >= 0;
     if (k < first_label(e) || k >= end_label(e)) return false;
     return (e->flags & PF_EXAMPLE_GAPS) == 0 || ds->weights[e->first + k] != 0;
 }
@@ -32,6 +33,7 @@ pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index) {
                        .first_label = first_label(e),
                        .end_label = e->end_label,
                        .weights = e->flags & PF_EXAMPLE_GAPS ? ds->weights + e->first : NULL,
+                       .classes = ds->classes != NULL ? ds->classes + e->first : NULL,
                        .index = index};
 }
 
@@ -58,6 +60,7 @@ void pf_dataset_release(pf_dataset *ds) {
     if (ds == NULL) return;
     pf_free(ds->tokens);
     pf_free(ds->weights);
+    pf_free(ds->classes);
     pf_free(ds->examples);
     pf_free(ds->text);
     pf_arena_release(&ds->arena);

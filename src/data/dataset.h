@@ -12,6 +12,7 @@
 
 #include "base/pool.h"
 #include "data/batch_builder.h"
+#include "data/class_row.h"
 #include "data/example.h"
 #include "data/reader.h"
 #include "data/token_row.h"
@@ -25,8 +26,9 @@ typedef enum pf_overlength {
 typedef struct pf_dataset_options {
     pf_reader_options reader;
     const char *prompt, *target; /* templates */
-    const char *text;            /* template of plain text, in place of both */
+    const char *text;            /* template of plain text, in place of both; what is classified */
     pf_token_columns tokens;     /* rows that are tokens already, in place of all three */
+    pf_class_rules classes;      /* where columns.label is given: the target is a class */
     pf_encode_options encode;
     int64_t max_length;    /* training.max_length; 0: none */
     int64_t max_positions; /* the model's; 0: none */
@@ -39,15 +41,18 @@ enum {                       /* flags of an example */
        PF_EXAMPLE_SPLIT = 1, /* a token would have straddled the boundary: tokenized in two parts */
        PF_EXAMPLE_TRUNCATED = 2,    /* its end was cut off */
        PF_EXAMPLE_EMPTY_TARGET = 4, /* nothing to learn but the end of the sequence */
-       PF_EXAMPLE_GAPS = 8 /* between its first and its last learned token are some that are not */
+       PF_EXAMPLE_GAPS = 8, /* between its first and its last learned token are some that are not */
+       PF_EXAMPLE_CLASSES = 16 /* tokens have classes */
 };
 
 typedef struct pf_example {
-    int64_t first;     /* of its tokens in pf_dataset.tokens */
-    int32_t n_tokens;  /* BOS and EOS included */
-    int32_t n_prompt;  /* leading tokens that are not learned: what generation starts from */
-    int32_t end_label; /* tokens from here on are not learned either; 0: all are */
-    int32_t n_learned; /* with PF_EXAMPLE_GAPS: how many are, pf_dataset.weights says which */
+    int64_t first;       /* of its tokens in pf_dataset.tokens */
+    int32_t n_tokens;    /* BOS and EOS included */
+    int32_t n_prompt;    /* leading tokens that are not learned: what generation starts from */
+    int32_t end_label;   /* tokens from here on are not learned either; 0: all are */
+    int32_t n_learned;   /* with PF_EXAMPLE_GAPS: how many are, pf_dataset.weights says which; of
+                            classes: how many tokens have one */
+    int32_t second_from; /* of two texts: the first token of the second; 0: one text */
     int64_t row, line;
     size_t text, n_text,
         n_prompt_text; /* in pf_dataset.text: prompt and target, one after the other */
@@ -71,8 +76,11 @@ typedef struct pf_dataset {
     const char *format; /* name of the reader */
     int32_t *tokens;
     int64_t n_tokens;
-    float *weights;       /* (n_tokens) 1 where a token is learned; NULL: no example has gaps */
-    pf_example *examples; /* in the order of the file */
+    float *weights;   /* (n_tokens) 1 where a token is learned; NULL: no example has gaps */
+    int32_t *classes; /* (n_tokens) class of each token, -1: none; NULL: targets are tokens. The
+                         texts are then what is classified, and the names of its classes */
+    const pf_strlist *labels; /* names of the classes, borrowed */
+    pf_example *examples;     /* in the order of the file */
     int64_t n;
     char *text;
     size_t n_text;

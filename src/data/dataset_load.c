@@ -21,7 +21,10 @@ typedef struct row { /* rendered, then tokenized */
     int64_t row, line;
     size_t text, n_text, n_prompt_text;
     pf_encoded encoded;
-    pf_token_row given; /* rows that are tokens already */
+    pf_token_row given;     /* rows that are tokens already */
+    pf_class_row made;      /* rows whose target is a class */
+    size_t n_first;         /* bytes of the first of two texts */
+    int64_t words, n_words; /* in loader.lengths and loader.tags */
 } row;
 
 typedef struct loader {
@@ -31,11 +34,17 @@ typedef struct loader {
     pf_buf rows; /* row[] */
     pf_buf *ids; /* per block, int32_t[] */
     int n_blocks;
+    pf_buf *classes;      /* per block, int32_t[]: rows of words */
+    pf_buf lengths, tags; /* uint32_t[] bytes and int32_t[] classes of their words */
     pf_buf learned; /* rows that are tokens already: one byte per token; their ids are ids[0] */
     pthread_mutex_t lock; /* of the two below */
     int failed;           /* first block with an error; n_blocks: none */
     peft_error error;
 } loader;
+
+static bool has_classes(const loader *l) {
+    return l->opt->classes.columns.label != NULL;
+}
 
 static row *rows_of(const loader *l) {
     return (row *)(void *)l->rows.data;
@@ -43,6 +52,20 @@ static row *rows_of(const loader *l) {
 
 static int64_t count_rows(const loader *l) {
     return (int64_t)(l->rows.len / sizeof(row));
+}
+
+static peft_status add_row(loader *l, row *one, const pf_record *r, peft_error *err) {
+    one->n_text = l->text.len - one->text;
+    if (one->n_text > MAX_ROW)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s:%lld: row %lld has %zu bytes of text, at most %d fit", r->path,
+                       (long long)r->line, (long long)r->row, one->n_text, MAX_ROW);
+    pf_buf_add(&l->rows, one, sizeof *one);
+    if (!pf_buf_ok(&l->rows) || !pf_buf_ok(&l->text) || !pf_buf_ok(&l->lengths) ||
+        !pf_buf_ok(&l->tags))
+        return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
+                       (long long)r->row);
+    return PEFT_OK;
 }
 
 static peft_status render(loader *l, pf_template *first, pf_template *second, const pf_record *r,
@@ -53,16 +76,7 @@ static peft_status render(loader *l, pf_template *first, pf_template *second, co
         one.n_prompt_text = l->text.len - one.text;
         PF_TRY(pf_template_render(second, r, &l->text, err));
     }
-    one.n_text = l->text.len - one.text;
-    if (one.n_text > MAX_ROW)
-        return PF_FAIL(err, PEFT_E_FORMAT,
-                       "%s:%lld: row %lld has %zu bytes of text, at most %d fit", r->path,
-                       (long long)r->line, (long long)r->row, one.n_text, MAX_ROW);
-    pf_buf_add(&l->rows, &one, sizeof one);
-    if (!pf_buf_ok(&l->rows) || !pf_buf_ok(&l->text))
-        return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
-                       (long long)r->row);
-    return PEFT_OK;
+    return add_row(l, &one, r, err);
 }
 
 static peft_status take_tokens(loader *l, const char *labels, const pf_record *r, peft_error *err) {
@@ -74,6 +88,56 @@ static peft_status take_tokens(loader *l, const char *labels, const pf_record *r
         return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
                        (long long)r->row);
     return PEFT_OK;
+}
+
+/* A text, or two, and its class. */
+static peft_status take_class(loader *l, pf_template *first, pf_template *second,
+                              const pf_record *r, peft_error *err) {
+    const pf_class_rules *c = &l->opt->classes;
+    row one = {.row = r->row, .line = r->line, .text = l->text.len};
+    pf_str label;
+    PF_TRY(pf_template_render(first, r, &l->text, err));
+    one.n_first = l->text.len - one.text;
+    if (second != NULL) PF_TRY(pf_template_render(second, r, &l->text, err));
+    one.n_prompt_text = l->text.len - one.text;
+    PF_TRY(pf_record_label(r, c->columns.label, &label, err));
+    PF_TRY(pf_label_id(c->labels, label, r, c->columns.label, &one.made.label, err));
+    pf_buf_adds(&l->text, c->labels->items[one.made.label]);
+    return add_row(l, &one, r, err);
+}
+
+/* Words and their classes; shown as words, then as classes, with blanks between them. */
+static peft_status take_words(loader *l, pf_arena *a, const pf_record *r, peft_error *err) {
+    const pf_class_rules *c = &l->opt->classes;
+    row one = {.row = r->row, .line = r->line, .text = l->text.len};
+    const pf_str *words, *tags;
+    int n, n_tags;
+    PF_TRY(pf_record_words(r, c->columns.words, "data.words", a, &words, &n, err));
+    PF_TRY(pf_record_words(r, c->columns.label, "data.label", a, &tags, &n_tags, err));
+    if (n != n_tags)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s:%lld: row %lld has %d %s and %d %s; each word needs its class", r->path,
+                       (long long)r->line, (long long)r->row, n, c->columns.words, n_tags,
+                       c->columns.label);
+    one.words = (int64_t)(l->tags.len / sizeof(int32_t));
+    one.n_words = n;
+    for (int i = 0; i < n; i++) {
+        int32_t id;
+        const uint32_t length = (uint32_t)words[i].n;
+        if (words[i].n > MAX_ROW)
+            return PF_FAIL(err, PEFT_E_FORMAT, "%s:%lld: row %lld: word %d is too long", r->path,
+                           (long long)r->line, (long long)r->row, i);
+        PF_TRY(pf_label_id(c->labels, tags[i], r, c->columns.label, &id, err));
+        pf_buf_add(&l->text, words[i].p, words[i].n);
+        if (i + 1 < n) pf_buf_addc(&l->text, ' ');
+        pf_buf_add(&l->lengths, &length, sizeof length);
+        pf_buf_add(&l->tags, &id, sizeof id);
+    }
+    one.n_first = one.n_prompt_text = l->text.len - one.text;
+    for (int i = 0; i < n; i++)
+        pf_buf_addf(&l->text, "%s%s", i == 0 ? "" : " ",
+                    c->labels->items[((const int32_t *)(const void *)l->tags.data)[one.words + i]]);
+    return add_row(l, &one, r, err);
 }
 
 /* {name?} is empty where a row lacks the column; where all rows do, somebody should know. */
@@ -89,12 +153,19 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
     pf_dataset *ds = l->ds;
     pf_template first = {0}, second = {0};
     const char *labels = NULL;
-    ds->plain_text = opt->text != NULL;
+    const bool words = opt->classes.columns.words != NULL;
+    ds->plain_text = opt->text != NULL && !has_classes(l);
+    ds->labels = has_classes(l) ? opt->classes.labels : NULL;
     ds->from_tokens = opt->tokens.ids != NULL;
     if (ds->from_tokens) {
         l->n_blocks = 1;
         l->ids = pf_calloc(1, sizeof *l->ids);
         PF_CHECK_ALLOC(l->ids, err);
+    } else if (has_classes(l)) {
+        if (!words) PF_TRY(pf_template_compile(&first, &ds->arena, "data.text", opt->text, err));
+        if (opt->classes.pair != NULL)
+            PF_TRY(
+                pf_template_compile(&second, &ds->arena, "data.text_pair", opt->classes.pair, err));
     } else if (ds->plain_text) {
         PF_TRY(pf_template_compile(&first, &ds->arena, "data.text", opt->text, err));
     } else {
@@ -104,7 +175,9 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
                                    opt->target == NULL ? "" : opt->target, err));
     }
     pf_data_file f;
-    PF_TRY(pf_data_file_open(&f, path, &opt->reader, err));
+    pf_reader_options reader = opt->reader;
+    reader.lists = words;
+    PF_TRY(pf_data_file_open(&f, path, &reader, err));
     peft_status status = PEFT_OK;
     for (;;) {
         pf_record r;
@@ -113,8 +186,11 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
         status = pf_data_file_next(&f, &r, &more, err);
         if (status != PEFT_OK || !more) break;
         if (ds->from_tokens && f.rows == 1) labels = pf_token_labels_column(&opt->tokens, &r);
-        status = ds->from_tokens ? take_tokens(l, labels, &r, err)
-                                 : render(l, &first, ds->plain_text ? NULL : &second, &r, err);
+        pf_template *then = second.source != NULL ? &second : NULL;
+        status = ds->from_tokens  ? take_tokens(l, labels, &r, err)
+                 : words          ? take_words(l, &f.row, &r, err)
+                 : has_classes(l) ? take_class(l, &first, then, &r, err)
+                                  : render(l, &first, ds->plain_text ? NULL : &second, &r, err);
         if (status != PEFT_OK) break;
     }
     ds->counts.rows = f.rows;
@@ -128,8 +204,26 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
     pf_data_file_close(&f);
     if (status == PEFT_OK) {
         warn_unseen(&first, path);
-        warn_unseen(ds->plain_text ? NULL : &second, path);
+        warn_unseen(second.source == NULL ? NULL : &second, path);
     }
+    return status;
+}
+
+static peft_status encode_class(loader *l, row *r, int block, pf_encoding *scratch,
+                                peft_error *err) {
+    const pf_class_rules *c = &l->opt->classes;
+    const pf_tokenizer *t = l->opt->encode.tokenizer;
+    const char *text = pf_buf_str(&l->text) + r->text;
+    peft_status status;
+    if (c->columns.words == NULL)
+        status = pf_class_encode_text(c, t, text, r->n_first, r->n_prompt_text - r->n_first,
+                                      c->pair != NULL, scratch, &l->ids[block], &r->made, err);
+    else
+        status = pf_class_encode_words(
+            c, t, text, (const uint32_t *)(const void *)pf_buf_str(&l->lengths) + r->words,
+            (const int32_t *)(const void *)pf_buf_str(&l->tags) + r->words, r->n_words, scratch,
+            &l->ids[block], &l->classes[block], &r->made, err);
+    r->encoded.n_tokens = pf_class_row_tokens(&r->made);
     return status;
 }
 
@@ -144,8 +238,10 @@ static void encode_block(void *ctx, int block, int worker) {
     for (int64_t i = begin; i < end; i++) {
         row *r = &rows[i];
         peft_status status =
-            pf_example_encode(&l->opt->encode, pf_buf_str(&l->text) + r->text, r->n_text,
-                              r->n_prompt_text, &scratch, &l->ids[block], &r->encoded, &err);
+            has_classes(l)
+                ? encode_class(l, r, block, &scratch, &err)
+                : pf_example_encode(&l->opt->encode, pf_buf_str(&l->text) + r->text, r->n_text,
+                                    r->n_prompt_text, &scratch, &l->ids[block], &r->encoded, &err);
         if (status == PEFT_OK) continue;
         pf_fail_prefix(&err, status, "%s:%lld: row %lld", l->ds->path, (long long)r->line,
                        (long long)r->row);
@@ -165,6 +261,10 @@ static peft_status encode_rows(loader *l, peft_error *err) {
     l->n_blocks = (int)((count_rows(l) + BLOCK - 1) / BLOCK);
     l->ids = pf_calloc((size_t)l->n_blocks, sizeof *l->ids);
     PF_CHECK_ALLOC(l->ids, err);
+    if (l->opt->classes.columns.words != NULL) {
+        l->classes = pf_calloc((size_t)l->n_blocks, sizeof *l->classes);
+        PF_CHECK_ALLOC(l->classes, err);
+    }
     l->failed = l->n_blocks;
     pf_pool_run(l->opt->pool, l->n_blocks, encode_block, l);
     if (l->failed < l->n_blocks) {
@@ -228,6 +328,35 @@ static void take_labels(pf_example *e, pf_token_row given, const unsigned char *
         for (int32_t i = 0; i < e->n_tokens; i++) weights[i] = (float)learned[i];
 }
 
+/* A row with classes, at the end of the data set. */
+static void keep_class(loader *l, const row *r, const int32_t *ids, const int32_t *classes,
+                       bool truncate) {
+    pf_dataset *ds = l->ds;
+    pf_data_counts *c = &ds->counts;
+    pf_example e = {.first = ds->n_tokens,
+                    .row = r->row,
+                    .line = r->line,
+                    .text = r->text,
+                    .n_text = r->n_text,
+                    .n_prompt_text = r->n_prompt_text,
+                    .flags = PF_EXAMPLE_CLASSES | (truncate ? PF_EXAMPLE_TRUNCATED : 0)};
+    int32_t *out = ds->classes + ds->n_tokens;
+    e.n_tokens = pf_class_row_put(&l->opt->classes, &r->made, truncate ? (int32_t)c->limit : 0, ids,
+                                  classes, ds->tokens + ds->n_tokens, out, &e.second_from);
+    for (int32_t i = 0; i < e.n_tokens; i++) e.n_learned += out[i] >= 0;
+    if (e.n_learned == 0) {
+        c->without_labels++;
+        return;
+    }
+    e.n_prompt = e.n_tokens;
+    ds->examples[ds->n++] = e;
+    ds->n_tokens += e.n_tokens;
+    c->truncated += truncate;
+    c->tokens += e.n_tokens;
+    c->supervised += e.n_learned;
+    if (e.n_tokens > c->max_tokens) c->max_tokens = e.n_tokens;
+}
+
 static void keep(loader *l, const row *r, const int32_t *ids, const unsigned char *learned,
                  bool truncate) {
     pf_dataset *ds = l->ds;
@@ -282,22 +411,29 @@ static peft_status join(loader *l, peft_error *err) {
     ds->tokens = pf_malloc(bytes > 0 ? bytes : 1);
     ds->examples = pf_calloc((size_t)c->rows, sizeof *ds->examples);
     if (gaps) ds->weights = pf_malloc(l->learned.len * sizeof *ds->weights);
-    if (ds->tokens == NULL || ds->examples == NULL || (gaps && ds->weights == NULL))
+    if (has_classes(l)) ds->classes = pf_malloc(bytes > 0 ? bytes : 1);
+    if (ds->tokens == NULL || ds->examples == NULL || (gaps && ds->weights == NULL) ||
+        (has_classes(l) && ds->classes == NULL))
         return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory for %zu tokens", ds->path,
                        bytes / sizeof *ds->tokens);
-    const int32_t *ids = NULL;
+    const int32_t *ids = NULL, *classes = NULL;
     const unsigned char *learned =
         ds->from_tokens ? (const unsigned char *)pf_buf_str(&l->learned) : NULL;
     for (int64_t i = 0; i < c->rows; i++) {
         if (i % BLOCK == 0 && i / BLOCK < l->n_blocks)
             ids = (const int32_t *)(const void *)l->ids[i / BLOCK].data;
+        if (l->classes != NULL && i % BLOCK == 0)
+            classes = (const int32_t *)(const void *)l->classes[i / BLOCK].data;
         const row *r = &rows[i];
         bool over = c->limit > 0 && r->encoded.n_tokens > c->limit;
         if (over && l->opt->overlength == PF_OVERLENGTH_DROP)
             c->dropped++;
+        else if (has_classes(l))
+            keep_class(l, r, ids, classes, over);
         else
             keep(l, r, ids, learned, over);
         ids += r->encoded.n_tokens;
+        if (classes != NULL) classes += r->encoded.n_tokens;
         if (learned != NULL) learned += r->encoded.n_tokens;
     }
     if (ds->n > 0) return PEFT_OK;
@@ -343,6 +479,15 @@ static peft_status fingerprint(loader *l, peft_error *err) {
         add_text(h, "labels", opt->tokens.labels);
     }
     add_text(h, "tokenizer", pf_tokenizer_fingerprint(opt->encode.tokenizer));
+    if (opt->classes.columns.label != NULL) { /* likewise */
+        const pf_class_rules *c = &opt->classes;
+        add_text(h, "label", c->columns.label);
+        add_text(h, "words", c->columns.words);
+        add_text(h, "pair", c->pair);
+        for (int i = 0; i < c->labels->n; i++) add_text(h, "class", c->labels->items[i]);
+        const int rules[] = {c->all_tokens, c->on_first, c->blank_before_words, c->pad};
+        pf_sha256_add(h, rules, sizeof rules);
+    }
     char line[160];
     snprintf(line, sizeof line, "%d %d bos %d eos %d limit %lld %d rows %lld",
              opt->reader.delimiter, opt->reader.no_quotes, (int)opt->encode.add_bos,
@@ -369,7 +514,11 @@ peft_status pf_dataset_load(pf_dataset *ds, const char *path, const pf_dataset_o
     if (status == PEFT_OK) status = join(&l, err);
     if (status == PEFT_OK) status = fingerprint(&l, err);
     for (int b = 0; b < l.n_blocks && l.ids != NULL; b++) pf_buf_free(&l.ids[b]);
+    for (int b = 0; b < l.n_blocks && l.classes != NULL; b++) pf_buf_free(&l.classes[b]);
     pf_free(l.ids);
+    pf_free(l.classes);
+    pf_buf_free(&l.lengths);
+    pf_buf_free(&l.tags);
     pf_buf_free(&l.learned);
     pf_buf_free(&l.rows);
     pthread_mutex_destroy(&l.lock);

@@ -27,6 +27,25 @@ static peft_status add_value(pf_buf *text, const json_t *v, peft_error *err) {
     return pf_json_dump(text, v, 0, 0, err);
 }
 
+/* The members of a list of texts, each by itself. */
+static peft_status keep_items(pf_data_file *f, const json_t *v, pf_buf *text, pf_items *out,
+                              peft_error *err) {
+    const size_t n = json_is_array(v) ? json_array_size(v) : 0;
+    if (!json_is_array(v)) return PEFT_OK;
+    pf_str *items = PF_NEW_ARRAY(&f->row, pf_str, n + 1);
+    PF_CHECK_ALLOC(items, err);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(v, i);
+        if (!is_text(item)) return PEFT_OK;
+        pf_buf_clear(text);
+        PF_TRY(add_value(text, item, err));
+        items[i] = (pf_str){pf_arena_strndup(&f->row, pf_buf_str(text), text->len), text->len};
+        PF_CHECK_ALLOC(items[i].p, err);
+    }
+    *out = (pf_items){items, (int)n};
+    return PEFT_OK;
+}
+
 peft_status pf_json_to_record(pf_data_file *f, const json_t *row, int64_t line, pf_record *out,
                               peft_error *err) {
     if (!json_is_object(row))
@@ -34,7 +53,9 @@ peft_status pf_json_to_record(pf_data_file *f, const json_t *row, int64_t line, 
                        "%s:%lld: row %lld is %s; it should be an object with one member per column",
                        f->path, (long long)line, (long long)out->row, pf_json_kind(row));
     pf_field *fields = PF_NEW_ARRAY(&f->row, pf_field, json_object_size(row));
+    pf_items *lists = f->opt.lists ? PF_NEW_ARRAY(&f->row, pf_items, json_object_size(row)) : NULL;
     PF_CHECK_ALLOC(fields, err);
+    if (f->opt.lists) PF_CHECK_ALLOC(lists, err);
     pf_buf text = {0};
     peft_status status = PEFT_OK;
     const char *key;
@@ -51,12 +72,16 @@ peft_status pf_json_to_record(pf_data_file *f, const json_t *row, int64_t line, 
             status = PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory", f->path);
             break;
         }
-        fields[n++] = (pf_field){.name = pf_str_of(name), .value = {p, text.len}};
+        fields[n] = (pf_field){.name = pf_str_of(name), .value = {p, text.len}};
+        if (lists != NULL) status = keep_items(f, value, &text, &lists[n], err);
+        n++;
+        if (status != PEFT_OK) break;
     }
     pf_buf_free(&text);
     out->line = line;
     out->fields = fields;
     out->n = n;
+    out->lists = lists;
     return status;
 }
 

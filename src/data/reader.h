@@ -18,11 +18,17 @@ typedef struct pf_field {
     pf_str name, value; /* value.p is NULL where the file has null */
 } pf_field;
 
+typedef struct pf_items {
+    const pf_str *v; /* NULL: the value is no list of texts */
+    int n;
+} pf_items;
+
 typedef struct pf_record {
     const char *path;
     int64_t row, line;
     const pf_field *fields;
     int n;
+    const pf_items *lists; /* (n) where pf_reader_options.lists asks for them; else NULL */
 } pf_record;
 
 typedef struct pf_reader_options {
@@ -31,6 +37,7 @@ typedef struct pf_reader_options {
     const pf_strlist *columns; /* CSV and TSV without a header row; NULL: the first row has them */
     char delimiter;            /* CSV; 0: by the name, else guessed from the header */
     bool no_quotes;            /* CSV: a quote is a character as any other */
+    bool lists;                /* JSON: keep lists of texts as lists, too */
 } pf_reader_options;
 
 typedef struct pf_data_file pf_data_file;

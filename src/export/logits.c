@@ -1,6 +1,7 @@
 /* logits.c - see logits.h. */
 #include "export/logits.h"
 
+#include "nn/class_head.h"
 #include "ops/op_table.h"
 
 #include <string.h>
@@ -19,6 +20,7 @@ static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adap
     pf_build b = {.graph = l->graph, .mode = PF_BUILD_EVAL, .adapters = adapters};
     pf_value *hidden;
     PF_TRY(model->family->build(model, &b, &hidden, err));
+    PF_TRY(pf_model_pool(model, &b, &hidden, err));
     PF_TRY(pf_site_head_logits(&b, model->head, hidden, &l->out, err));
     l->out->result = true;
     PF_TRY(pf_fusion_run(l->graph, pf_fusion_table, NULL, err));

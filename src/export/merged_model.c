@@ -9,6 +9,7 @@
 #include "formats/hf_folder.h"
 #include "formats/tensor_source.h"
 #include "formats/zip_pt.h"
+#include "nn/class_head.h"
 #include "text/json.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@
 
 /* Where the numbers of an output tensor come from. */
 typedef struct origin {
-    const pf_stored_tensor *stored; /* the base's tensor */
+    const pf_stored_tensor *stored; /* the base's tensor; NULL: the base has none, a site does */
     const pf_site *weight_of;       /* NULL: copied */
     const pf_site *bias_of;
 } origin;
@@ -79,13 +80,56 @@ static bool must_untie(const job *j) {
            pf_adapter_touches(j->ad, m->embedding, false);
 }
 
+/* The name of a base's tensor in a model for another task: files of a bare model lack a prefix. */
+static const char *full_name(const pf_model *m, const pf_stored_tensor *t) {
+    for (int i = 0; i < m->n_sites; i++) {
+        const pf_weight *const both[] = {m->sites[i]->weight, m->sites[i]->bias};
+        for (int k = 0; k < 2; k++)
+            if (both[k] != NULL && both[k]->data == t->data &&
+                both[k]->rows * both[k]->cols == pf_stored_tensor_count(t))
+                return both[k]->name;
+    }
+    return t->name;
+}
+
+/* A tensor that was made with the model, as its site has it now. */
+static peft_status add_made(job *j, const pf_site *site, bool bias, peft_error *err) {
+    const pf_model *m = j->ad->model;
+    const pf_weight *w = bias ? site->bias : site->weight;
+    if (w == NULL || !pf_strlist_has(&m->made, w->name)) return PEFT_OK;
+    const int64_t shape[] = {w->rows, w->cols};
+    const bool is_vector = bias || site->kind == PF_SITE_NORM;
+    PF_TRY(pf_stored_tensor_set(&j->tensors[j->n], w->name,
+                                j->opt->dtype != PF_DTYPE_NONE ? j->opt->dtype : m->dtype,
+                                is_vector ? 1 : 2, is_vector ? shape + 1 : shape, NULL, err));
+    j->origins[j->n++] = (origin){.weight_of = bias ? NULL : site, .bias_of = bias ? site : NULL};
+    j->result.n_changed++;
+    return PEFT_OK;
+}
+
+/* Classes: what the task uses of the base, and its head. Nothing is tied. */
+static peft_status list_for_classes(job *j, peft_error *err) {
+    const pf_model *m = j->ad->model;
+    for (int i = 0; i < m->files->n_tensors; i++) {
+        const pf_stored_tensor *t = &m->files->tensors[i];
+        if (m->tensor_used[i])
+            PF_TRY(add_tensor(j, full_name(m, t), find_origin(j, t, false), err));
+    }
+    for (int i = 0; i < m->n_sites; i++)
+        for (int k = 0; k < 2; k++) PF_TRY(add_made(j, m->sites[i], k == 1, err));
+    j->result.n_tensors = j->n;
+    return PEFT_OK;
+}
+
 static peft_status list_tensors(job *j, peft_error *err) {
     const pf_model *m = j->ad->model;
     const pf_tensor_source *src = m->files;
-    j->tensors = PF_NEW_ARRAY(&j->arena, pf_stored_tensor, src->n_tensors + 1);
-    j->origins = PF_NEW_ARRAY(&j->arena, origin, src->n_tensors + 1);
+    const int most = src->n_tensors + 1 + m->made.n;
+    j->tensors = PF_NEW_ARRAY(&j->arena, pf_stored_tensor, most);
+    j->origins = PF_NEW_ARRAY(&j->arena, origin, most);
     if (j->tensors == NULL || j->origins == NULL)
         return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (pf_task_is_classes(m->task)) return list_for_classes(j, err);
     bool untie = j->result.untied = must_untie(j);
     const char *embedding = pf_arena_printf(&j->arena, "%s.weight", m->embedding->name);
     const char *head = pf_arena_printf(&j->arena, "%s.weight", m->head->name);
@@ -180,10 +224,26 @@ static peft_status fill_converted(const origin *o, pf_tensor_sink *sink, peft_er
     return PEFT_OK;
 }
 
+static peft_status fill_made(const job *j, const origin *o, pf_tensor_sink *sink, peft_error *err) {
+    const bool bias = o->bias_of != NULL;
+    const pf_site *site = bias ? o->bias_of : o->weight_of;
+    const pf_weight *w = bias ? site->bias : site->weight;
+    float *row = pf_malloc((size_t)w->cols * sizeof *row);
+    PF_CHECK_ALLOC(row, err);
+    peft_status status = PEFT_OK;
+    for (int64_t r = 0; r < w->rows && status == PEFT_OK; r++) {
+        status = pf_adapter_merged_rows(j->ad, site, bias, r, 1, row, err);
+        if (status == PEFT_OK) status = pf_tensor_sink_add_f32(sink, row, (size_t)w->cols, err);
+    }
+    pf_free(row);
+    return status;
+}
+
 static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
                         peft_error *err) {
     const job *j = ctx;
     const origin *o = &j->origins[index];
+    if (o->stored == NULL) return fill_made(j, o, sink, err);
     if (o->weight_of != NULL) return fill_weight(j, o, sink, err);
     if (o->bias_of != NULL) return fill_bias(j, o, sink, err);
     if (t->dtype != o->stored->dtype) return fill_converted(o, sink, err);
@@ -197,6 +257,11 @@ static peft_status write_config(const job *j, const char *from, const char *to, 
     json_t *config;
     PF_TRY(pf_json_load(&config, from, MAX_CONFIG, err));
     if (j->result.untied) json_object_set_new(config, "tie_word_embeddings", json_false());
+    const peft_status written = pf_model_write_task(j->ad->model, config, err);
+    if (written != PEFT_OK) {
+        json_decref(config);
+        return written;
+    }
     if (j->opt->dtype != PF_DTYPE_NONE) {
         const char *key = json_object_get(config, "dtype") != NULL ? "dtype" : "torch_dtype";
         json_object_set_new(config, key, json_string(pf_dtype_info(j->opt->dtype)->torch_name));

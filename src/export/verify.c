@@ -74,14 +74,14 @@ peft_status pf_verify_models(pf_model *reference, pf_model *made, pf_backend *be
                              const pf_verify_text *texts, int n, pf_verify_report *out,
                              peft_error *err) {
     memset(out, 0, sizeof *out);
-    if (reference->vocab != made->vocab) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "the models have vocabularies of %lld and %lld tokens",
-                       (long long)reference->vocab, (long long)made->vocab);
+    if (reference->head->out_dim != made->head->out_dim || reference->task != made->task) {
+        return PF_FAIL(err, PEFT_E_SHAPE, "the models have heads of %lld and %lld outputs",
+                       (long long)reference->head->out_dim, (long long)made->head->out_dim);
     }
     pf_logits a, b;
     PF_TRY(pf_logits_init(&a, reference, be, true, TEXT_TOKENS, err));
     peft_status status = pf_logits_init(&b, made, be, false, TEXT_TOKENS, err);
-    if (status == PEFT_OK) status = compare(&a, &b, reference->vocab, texts, n, out, err);
+    if (status == PEFT_OK) status = compare(&a, &b, reference->head->out_dim, texts, n, out, err);
     pf_logits_release(&a);
     pf_logits_release(&b);
     return status;

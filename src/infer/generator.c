@@ -94,6 +94,10 @@ static peft_status build(pf_generator *g, const pf_generator_options *opt, peft_
 peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be,
                              const pf_generator_options *opt, peft_error *err) {
     *out = NULL;
+    if (pf_task_is_classes(model->task))
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s is open for %s: it tells classes and writes no text; use classify",
+                       model->name, pf_task_name(model->task));
     pf_generator *g = pf_calloc(1, sizeof *g);
     PF_CHECK_ALLOC(g, err);
     pf_arena_init(&g->arena, "generator");

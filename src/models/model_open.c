@@ -5,17 +5,56 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "formats/hf_folder.h"
+#include "nn/class_head.h"
 #include "text/json.h"
 
 /* ---- which family ---------------------------------------------------------------------------- */
 
-static const pf_model_family *by_architecture(const char *name) {
-    for (int f = 0; pf_model_families[f] != NULL; f++) {
-        for (int i = 0; pf_model_families[f]->architectures[i] != NULL; i++) {
-            if (pf_streq(pf_model_families[f]->architectures[i], name)) return pf_model_families[f];
+/* Also by another head of the same model: *known is then the name that the family has for it. */
+static const pf_model_family *by_architecture(const char *name, const char **known) {
+    for (int same_name = 1; name != NULL && same_name >= 0; same_name--) {
+        for (int f = 0; pf_model_families[f] != NULL; f++) {
+            for (int i = 0; pf_model_families[f]->architectures[i] != NULL; i++) {
+                *known = pf_model_families[f]->architectures[i];
+                if (same_name ? pf_streq(*known, name) : pf_task_same_stem(*known, name))
+                    return pf_model_families[f];
+            }
         }
     }
     return NULL;
+}
+
+static bool can_do(const pf_model_family *f, pf_task task) {
+    const unsigned decoder =
+        1u << PF_TASK_CAUSAL_LM | 1u << PF_TASK_SEQ_CLS | 1u << PF_TASK_TOKEN_CLS;
+    return ((f->tasks != 0 ? f->tasks : decoder) >> task & 1) != 0;
+}
+
+/* The task that is asked for, else that of the files. A bare model is one for what it is usually
+ * used for. */
+static peft_status settle_task(pf_model *m, const char *architecture, pf_task wanted,
+                               peft_error *err) {
+    pf_task own;
+    pf_task_split(architecture, &own);
+    m->task = wanted != PF_TASK_AUTO ? wanted : own;
+    if (m->task == PF_TASK_AUTO && can_do(m->family, PF_TASK_CAUSAL_LM))
+        m->task = PF_TASK_CAUSAL_LM;
+    m->other_task = own != m->task;
+    if (m->task == PF_TASK_AUTO)
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "%s: %s has no head; say what it is trained for with peft.task_type, "
+                       "SEQ_CLS or TOKEN_CLS",
+                       m->config_path, architecture);
+    if (can_do(m->family, m->task)) return PEFT_OK;
+    pf_buf tasks = {0};
+    for (int t = PF_TASK_CAUSAL_LM; t <= PF_TASK_TOKEN_CLS; t++)
+        if (can_do(m->family, (pf_task)t))
+            pf_buf_addf(&tasks, "%s%s", tasks.len == 0 ? "" : ", ", pf_task_name((pf_task)t));
+    const peft_status status =
+        PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: the task is %s, and %s cannot do that; it can do %s",
+                m->config_path, pf_task_name(m->task), architecture, pf_buf_str(&tasks));
+    pf_buf_free(&tasks);
+    return status;
 }
 
 /* The architecture of a model_type: what AutoModelForCausalLM would make of a config without
@@ -46,9 +85,9 @@ static peft_status fail_unknown(const pf_model *m, const char *what, peft_error 
     return status;
 }
 
-static peft_status find_family(pf_model *m, peft_error *err) {
+static peft_status find_family(pf_model *m, pf_task task, peft_error *err) {
     const json_t *list;
-    const char *type, *name;
+    const char *type, *name, *known;
     PF_TRY(pf_json_opt_array(m->config, m->config_path, "architectures", &list, err));
     PF_TRY(pf_json_opt_str(m->config, m->config_path, "model_type", NULL, &type, err));
     name = json_string_value(json_array_get(list, 0));
@@ -58,11 +97,11 @@ static peft_status find_family(pf_model *m, peft_error *err) {
                        "%s: it names no architecture, so this is no model's config.json",
                        m->config_path);
     }
-    m->family = by_architecture(name);
+    m->family = by_architecture(name, &known);
     if (m->family == NULL) return fail_unknown(m, name != NULL ? name : type, err);
-    m->architecture = pf_arena_strdup(&m->arena, name);
-    PF_CHECK_ALLOC(m->architecture, err);
-    return PEFT_OK;
+    m->architecture = known;
+    PF_TRY(settle_task(m, name, task, err));
+    return pf_model_settle_labels(m, err);
 }
 
 /* ---- config.json ----------------------------------------------------------------------------- */
@@ -78,7 +117,7 @@ static peft_status read_dtype(pf_model *m, peft_error *err) {
 }
 
 /* What config.json says before a family looks at it. */
-static peft_status read_config(pf_model *m, peft_error *err) {
+static peft_status read_config(pf_model *m, pf_task task, peft_error *err) {
     const json_t *quantized = json_object_get(m->config, "quantization_config");
     if (json_is_object(quantized)) {
         const char *how = json_string_value(json_object_get(quantized, "quant_method"));
@@ -87,7 +126,7 @@ static peft_status read_config(pf_model *m, peft_error *err) {
                        "folder of the model before quantization",
                        m->config_path, how == NULL ? "quantization_config" : how);
     }
-    PF_TRY(find_family(m, err));
+    PF_TRY(find_family(m, task, err));
     m->usual = m->family->usual;
     return read_dtype(m, err);
 }
@@ -111,14 +150,14 @@ static peft_status open_files(pf_model *m, peft_error *err) {
 
 static void tell_conversion(const pf_model *m) {
     char size[32];
-    if (m->converted_bytes == 0 || m->shapes_only) return;
+    if (m->convert_to == PF_DTYPE_NONE || m->converted_bytes == 0 || m->shapes_only) return;
     PF_INFO("weights converted to %s while loading: %s in memory, not mapped (torch_dtype: auto "
             "keeps the file's type)",
             pf_dtype_info(m->convert_to)->torch_name,
             pf_format_bytes((double)m->converted_bytes, size, sizeof size));
 }
 
-static peft_status open_model(pf_model *m, const char *path, const char *revision,
+static peft_status open_model(pf_model *m, const char *path, const char *revision, pf_task task,
                               peft_error *err) {
     m->folder = PF_NEW(&m->arena, pf_hf_folder);
     PF_CHECK_ALLOC(m->folder, err);
@@ -127,7 +166,7 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     m->path = m->folder->path;
     PF_TRY(pf_hf_folder_read_config(m->folder, &m->config, err));
     m->config_path = m->folder->config;
-    PF_TRY(read_config(m, err));
+    PF_TRY(read_config(m, task, err));
     PF_TRY(open_files(m, err));
     PF_TRY(m->family->open(m, err));
     PF_TRY(pf_model_check_weights(m, err));
@@ -147,7 +186,7 @@ static peft_status open_config(pf_model *m, const char *name, peft_error *err) {
     if (!json_is_object(m->config)) {
         return PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", name);
     }
-    PF_TRY(read_config(m, err));
+    PF_TRY(read_config(m, PF_TASK_AUTO, err));
     return m->family->open(m, err);
 }
 
@@ -174,7 +213,11 @@ peft_status pf_model_open(pf_model **out, const char *path, const pf_model_optio
     PF_CHECK_ALLOC(m, err);
     m->shapes_only = opt != NULL && opt->shapes_only;
     m->convert_to = opt != NULL ? opt->dtype : PF_DTYPE_NONE;
-    return give(out, m, open_model(m, path, opt != NULL ? opt->revision : NULL, err));
+    if (opt != NULL) m->classes = opt->classes;
+    const peft_status status = open_model(m, path, opt != NULL ? opt->revision : NULL,
+                                          opt != NULL ? opt->task : PF_TASK_AUTO, err);
+    m->classes = (pf_class_options){.seed = m->classes.seed}; /* lists were the caller's */
+    return give(out, m, status);
 }
 
 peft_status pf_model_open_config(pf_model **out, struct json_t *config, const char *name,

@@ -3,12 +3,15 @@
  * A weight that has the wanted type is a view into the mapped file. Another one is converted once,
  * into the model's arena. What is wrong with the files as a whole (missing, left over) is collected
  * and told at once. */
-#include "nn/model.h"
+#include "nn/class_head.h"
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "formats/tensor_source.h"
+#include "text/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +24,7 @@ typedef struct wanted {
     const char *name;
     int64_t rows, cols;
     bool is_vector;
+    bool make; /* where no file has it */
 } wanted;
 
 static const char *wanted_shape(const wanted *w, char *out, size_t n) {
@@ -42,8 +46,22 @@ static const pf_stored_tensor *find_exact(const pf_model *m, const char *name) {
     return i < 0 ? NULL : &m->files->tensors[i];
 }
 
+/* "LayerNorm.gamma" for "LayerNorm.weight": what TensorFlow called it, in the first BERT files. */
+static const pf_stored_tensor *find_old_norm(const pf_model *m, const char *name) {
+    static const char *const renamed[][2] = {{"LayerNorm.weight", "gamma"},
+                                             {"LayerNorm.bias", "beta"}};
+    char old[512];
+    for (size_t i = 0; i < PF_COUNT(renamed); i++) {
+        const char *dot = strrchr(name, '.');
+        if (!pf_ends_with(name, renamed[i][0])) continue;
+        snprintf(old, sizeof old, "%.*s.%s", (int)(dot - name), name, renamed[i][1]);
+        return find_exact(m, old);
+    }
+    return NULL;
+}
+
 /* Under our name, or under one that older files have. */
-static const pf_stored_tensor *find_stored(const pf_model *m, const char *name) {
+static const pf_stored_tensor *find_named(const pf_model *m, const char *name) {
     const pf_stored_tensor *t = find_exact(m, name);
     const char *const *pair = m->family->old_names;
     for (; t == NULL && pair != NULL && *pair != NULL; pair += 2) {
@@ -52,7 +70,17 @@ static const pf_stored_tensor *find_stored(const pf_model *m, const char *name) 
         snprintf(old, sizeof old, "%s%s", pair[1], name + strlen(pair[0]));
         t = find_exact(m, old);
     }
-    return t;
+    return t != NULL ? t : find_old_norm(m, name);
+}
+
+static const pf_stored_tensor *find_stored(const pf_model *m, const char *name) {
+    const pf_stored_tensor *t = find_named(m, name);
+    /* the files of a bare model (LlamaModel, BertModel) have no "model." or "bert." before them */
+    const char *dot = strchr(name, '.');
+    if (t != NULL || dot == NULL) return t;
+    for (int i = 0; i < m->files->n_tensors; i++)
+        if (strncmp(m->files->tensors[i].name, name, (size_t)(dot + 1 - name)) == 0) return NULL;
+    return find_named(m, dot + 1);
 }
 
 /* The tensor of this name, or the one that the files' metadata names in its place: safetensors
@@ -116,6 +144,25 @@ static peft_status settle(pf_model *m, pf_weight *w, peft_error *err) {
     return PEFT_OK;
 }
 
+/* Random numbers in place of a tensor that no file has: a function of seed and name. */
+static peft_status make(pf_model *m, const wanted *want, pf_weight *w, peft_error *err) {
+    double std;
+    PF_TRY(pf_json_opt_real(m->config, m->config_path, "initializer_range", 0.02, &std, err));
+    PF_TRY(pf_strlist_add(&m->made, &m->arena, want->name, err));
+    *w = pf_weight_of(want->name, PF_DTYPE_F32, NULL, want->rows, want->cols);
+    if (m->shapes_only) return PEFT_OK;
+    const int64_t count = want->rows * want->cols;
+    float *data = pf_arena_aligned(&m->arena, (size_t)count * sizeof *data, 64);
+    PF_CHECK_ALLOC(data, err);
+    const pf_rng_key key =
+        pf_rng_make_key(m->classes.seed, PF_RNG_INIT, pf_hash64(want->name, strlen(want->name), 0));
+    for (int64_t i = 0; i < count; i++)
+        data[i] = want->is_vector ? 0 : (float)(std * pf_rng_normal_at(key, (uint64_t)i));
+    w->data = data;
+    m->converted_bytes += count * (int64_t)sizeof *data;
+    return PEFT_OK;
+}
+
 /* The tensor as a weight of this model. NULL in *out when no file has it, which is noted. */
 static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, peft_error *err) {
     *out = NULL;
@@ -128,6 +175,7 @@ static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, 
         return settle(m, w, err);
     }
     const pf_stored_tensor *t = find_tensor(m, want->name);
+    if (t == NULL && want->make) return make(m, want, w, err);
     if (t == NULL) {
         *out = NULL;
         return pf_strlist_add(&m->missing, &m->arena, want->name, err);
@@ -148,12 +196,12 @@ static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, 
     return settle(m, w, err);
 }
 
-static peft_status take_member(pf_model *m, const char *site, const char *member, int64_t rows,
+static peft_status take_member(pf_model *m, const pf_site *site, const char *member, int64_t rows,
                                int64_t cols, bool is_vector, const pf_weight **out,
                                peft_error *err) {
-    const char *name = pf_arena_printf(&m->arena, "%s.%s", site, member);
+    const char *name = pf_arena_printf(&m->arena, "%s.%s", site->name, member);
     PF_CHECK_ALLOC(name, err);
-    return take(m, &(wanted){name, rows, cols, is_vector}, out, err);
+    return take(m, &(wanted){name, rows, cols, is_vector, site->always_trained}, out, err);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -182,6 +230,13 @@ static peft_status new_site(pf_model *m, pf_site_kind kind, int layer, const cha
     return PEFT_OK;
 }
 
+static peft_status take_site(pf_model *m, pf_site *s, bool with_bias, peft_error *err) {
+    const bool is_norm = s->kind == PF_SITE_NORM;
+    PF_TRY(take_member(m, s, "weight", is_norm ? 1 : s->out_dim, is_norm ? s->out_dim : s->in_dim,
+                       is_norm, &s->weight, err));
+    return with_bias ? take_member(m, s, "bias", 1, s->out_dim, true, &s->bias, err) : PEFT_OK;
+}
+
 peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const char *name,
                               int64_t out_dim, int64_t in_dim, bool with_bias, pf_site **out,
                               peft_error *err) {
@@ -189,11 +244,15 @@ peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const c
     PF_TRY(new_site(m, kind, layer, name, out_dim, in_dim, &s, err));
     *out = s;
     if (kind >= PF_SITE_ATTENTION_PREFIX) return PEFT_OK; /* no weights of its own */
-    bool is_norm = kind == PF_SITE_NORM;
-    PF_TRY(take_member(m, s->name, "weight", is_norm ? 1 : out_dim, is_norm ? out_dim : in_dim,
-                       is_norm, &s->weight, err));
-    if (with_bias) PF_TRY(take_member(m, s->name, "bias", 1, out_dim, true, &s->bias, err));
-    return PEFT_OK;
+    return take_site(m, s, with_bias, err);
+}
+
+peft_status pf_model_add_trained_site(pf_model *m, pf_site_kind kind, const char *name,
+                                      int64_t out_dim, int64_t in_dim, bool with_bias,
+                                      pf_site **out, peft_error *err) {
+    PF_TRY(new_site(m, kind, -1, name, out_dim, in_dim, out, err));
+    (*out)->always_trained = true;
+    return take_site(m, *out, with_bias, err);
 }
 
 peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error *err) {
@@ -259,15 +318,20 @@ peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, 
     pf_site *e, *h;
     PF_TRY(resolve_tie(m, embedding, head, &tied, &stored, err));
     PF_TRY(new_site(m, PF_SITE_EMBEDDING, -1, embedding, m->vocab, m->hidden, &e, err));
+    if (pf_task_is_classes(m->task)) {
+        m->embedding = e;
+        PF_TRY(take(m, &(wanted){stored, m->vocab, m->hidden, false, false}, &e->weight, err));
+        return pf_model_add_class_head(m, err);
+    }
     PF_TRY(new_site(m, PF_SITE_HEAD, -1, head, m->vocab, m->hidden, &h, err));
-    PF_TRY(take(m, &(wanted){stored, m->vocab, m->hidden, false}, &w, err));
+    PF_TRY(take(m, &(wanted){stored, m->vocab, m->hidden, false, false}, &w, err));
     e->weight = h->weight = w;
     if (tied) {
         h->tied_to = e;
     } else {
-        PF_TRY(take_member(m, h->name, "weight", m->vocab, m->hidden, false, &h->weight, err));
+        PF_TRY(take_member(m, h, "weight", m->vocab, m->hidden, false, &h->weight, err));
     }
-    if (head_bias) PF_TRY(take_member(m, h->name, "bias", 1, m->vocab, true, &h->bias, err));
+    if (head_bias) PF_TRY(take_member(m, h, "bias", 1, m->vocab, true, &h->bias, err));
     m->embedding = e;
     m->head = h;
     return PEFT_OK;
@@ -310,8 +374,19 @@ static bool is_known_leftover(const pf_model *m, const char *name) {
     for (; part != NULL && *part != NULL; part++) {
         if (strstr(name, *part) != NULL) return true;
     }
-    return pf_ends_with(name, ".rotary_emb.inv_freq") || pf_ends_with(name, ".masked_bias") ||
-           pf_ends_with(name, ".attn.bias") || pf_ends_with(name, ".attention.bias");
+    return pf_ends_with(name, ".rotary_emb.inv_freq") || pf_ends_with(name, ".position_ids") ||
+           pf_ends_with(name, ".masked_bias") || pf_ends_with(name, ".attn.bias") ||
+           pf_ends_with(name, ".attention.bias");
+}
+
+/* What another task has above the hidden rows: left behind, as transformers does. */
+static bool is_other_head(const pf_model *m, const char *name) {
+    static const char *const heads[] = {"lm_head.",    "embed_out.",  "cls.",
+                                        "qa_outputs.", "classifier.", "score."};
+    if (!pf_task_is_classes(m->task)) return false;
+    for (size_t i = 0; i < PF_COUNT(heads); i++)
+        if (pf_starts_with(name, heads[i])) return true;
+    return strstr(name, "pooler.dense.") != NULL;
 }
 
 static void warn_unused(const pf_model *m) {
@@ -319,7 +394,7 @@ static void warn_unused(const pf_model *m) {
     int n = 0;
     for (int i = 0; i < m->files->n_tensors; i++) {
         const char *name = m->files->tensors[i].name;
-        if (m->tensor_used[i] || is_known_leftover(m, name)) continue;
+        if (m->tensor_used[i] || is_known_leftover(m, name) || is_other_head(m, name)) continue;
         char shown[PF_NAME_TEXT];
         if (n < MAX_TOLD)
             pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", pf_name_text(name, shown, sizeof shown));
@@ -353,6 +428,7 @@ peft_status pf_model_check_weights(pf_model *m, peft_error *err) {
     if (m->files == NULL) return PEFT_OK;
     if (m->missing.n > 0) return fail_missing(m, err);
     warn_unused(m);
+    pf_model_say_made(m);
     m->dtype = main_dtype(m);
     return PEFT_OK;
 }

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "nn/rope_types.h"
 #include "nn/site.h"
+#include "nn/task.h"
 
 struct json_t;           /* jansson: text/json.h */
 struct pf_tensor_source; /* formats/tensor_source.h */
@@ -45,12 +46,34 @@ typedef struct pf_model_family {
     /* Hidden rows (T, C) after the final norm. Marks blocks; uses the build's KV states in GENERATE
      * mode. */
     peft_status (*build)(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err);
+    /* --- classes (nn/class_head.h); zero is a decoder with transformers' generic heads */
+    unsigned tasks; /* 1 << PF_TASK_SEQ_CLS and the like; 0: CAUSAL_LM, SEQ_CLS, TOKEN_CLS */
+    const char *token_head; /* name of the head of TOKEN_CLS; NULL: "score" */
+    bool bidirectional;     /* rows see what comes after them: the first row stands for a text */
+    /* Lists the sites of SEQ_CLS above the hidden rows, m->head the last; NULL: "score" */
+    peft_status (*open_pooled)(pf_model *m, peft_error *err);
+    /* SEQ_CLS: what lies between the rows of the texts (E, C) and m->head; NULL: nothing */
+    peft_status (*pool)(pf_model *m, pf_build *b, pf_value **rows, peft_error *err);
 } pf_model_family;
+
+/* What is wanted of a model that tells classes apart; zero is the usual. */
+typedef struct pf_class_options {
+    const pf_strlist *labels; /* names by id, as configured; NULL or empty: not said */
+    int64_t n_labels;         /* as configured; 0: not said */
+    const pf_strlist *seen;   /* names in the data: where neither base nor adapter has any */
+    uint64_t seed;            /* of a head that is made new */
+    bool brought;             /* an adapter brings the head: what is made here is never used */
+} pf_class_options;
 
 struct pf_model {
     pf_arena arena;
     const pf_model_family *family;
-    const char *architecture; /* "LlamaForCausalLM" */
+    const char *architecture; /* "LlamaForCausalLM": the family's name of it, whatever the task */
+    pf_task task;             /* never AUTO once open */
+    bool other_task;          /* the files were made for another task, or for none */
+    pf_class_options classes; /* as asked for, while opening */
+    pf_strlist labels;        /* names of the classes by id; empty where targets are tokens */
+    pf_strlist made;          /* tensors that no file has: random numbers, to be trained */
     void *family_cfg;
     pf_usual_targets usual;
     const char *name;            /* as asked for: a path or a hub name */
@@ -67,7 +90,7 @@ struct pf_model {
     pf_rope_spec rope;        /* default for layers; a family may keep several of its own */
     pf_site **sites;
     int n_sites, cap_sites;
-    pf_site *embedding, *head; /* also in sites */
+    pf_site *embedding, *head; /* also in sites; the head's out_dim: vocabulary or classes */
     int64_t n_params;          /* base parameters, a tied matrix counted once */
     pf_dtype dtype;            /* of most weights, as they are in memory */
     pf_dtype convert_to;     /* weights of another type are converted while loading; NONE: mapped as
@@ -87,8 +110,14 @@ struct pf_model {
 peft_status pf_model_add_site(pf_model *m, pf_site_kind kind, int layer, const char *name,
                               int64_t out_dim, int64_t in_dim, bool with_bias, pf_site **out,
                               peft_error *err);
+/* The same for what is trained in any case: a tensor that no file has is made, weights normal with
+ * the config's initializer_range, biases 0, as transformers does. */
+peft_status pf_model_add_trained_site(pf_model *m, pf_site_kind kind, const char *name,
+                                      int64_t out_dim, int64_t in_dim, bool with_bias,
+                                      pf_site **out, peft_error *err);
 /* Embedding and head, with the rules of ties: a tie that the config asks for holds if the files
- * have one of the two, or both with the same numbers. */
+ * have one of the two, or both with the same numbers. For classes the embedding and the head of the
+ * task. */
 peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, const char *head,
                                             bool head_bias, peft_error *err);
 /* The place behind the embeddings - positions added, scaled, normed, as the family does - where its

@@ -208,11 +208,19 @@ peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_
     return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
 }
 
+/* Rows of the label entries; they may have been gathered before (a pooler). */
+static peft_status label_rows(pf_build *b, pf_site *site, pf_value *hidden, pf_value **h,
+                              peft_error *err) {
+    *h = hidden;
+    if (hidden->space == PF_SPACE_LABELS) return PEFT_OK;
+    return pf_gather_labels(b->graph, site->name, hidden, h, err);
+}
+
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
                               pf_value **correct, peft_error *err) {
     pf_value *h, *w, *bias, *low_a = NULL, *low_b = NULL;
     pf_head_ce_args args = {.mask_key = (uint32_t)site->index, .softcap = site->softcap};
-    PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
+    PF_TRY(label_rows(b, site, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
     PF_ASSERT(site->bias == NULL || site->scale == 0); /* logits are scaled by way of their row */
     PF_TRY(scaled(b, site, h, &h, err));
@@ -228,7 +236,7 @@ peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_v
 peft_status pf_site_head_logits(pf_build *b, pf_site *site, pf_value *hidden, pf_value **logits,
                                 peft_error *err) {
     pf_value *h;
-    PF_TRY(pf_gather_labels(b->graph, site->name, hidden, &h, err));
+    PF_TRY(label_rows(b, site, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
     PF_TRY(base_product(b, site, h, (uint32_t)site->index, logits, err));
     PF_TRY(run_output_hooks(b, site, h, (uint32_t)site->index, logits, err));

@@ -76,6 +76,7 @@ struct pf_site {
     double softcap;          /* head: logits become softcap tanh(logit / softcap); 0: they stay */
     pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
     bool parallel;           /* MLP output: its branch started where attention's did */
+    bool always_trained;     /* the head of a task: every method trains it whole and saves it */
     pf_param *trained_weight,
         *trained_bias; /* stand for weight and bias when a method trains them whole */
     pf_attachment *attached;
@@ -118,7 +119,8 @@ peft_status pf_site_join(pf_build *b, pf_site *site, pf_value *stream, pf_value 
  */
 peft_status pf_site_embedding_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 peft_status pf_site_block_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
-/* nll and correct per label entry (E, 1) from the hidden rows of all tokens (T, C) */
+/* nll and correct per label entry (E, 1) from the hidden rows of all tokens (T, C), or of the label
+ * entries (E, C) */
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
                               pf_value **correct, peft_error *err);
 /* logits (E, V) of the label rows; generation and verification */

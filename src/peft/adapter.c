@@ -2,7 +2,7 @@
  * adapter_file.c. */
 #include "base/buf.h"
 #include "base/mem.h"
-#include "peft/method.h"
+#include "peft/targets.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +87,16 @@ static void fill_trained(pf_adapter *ad) {
     }
 }
 
+/* What every method trains whole: the head of a task, unless the method has done so. */
+static peft_status attach_heads(pf_adapter *ad, peft_error *err) {
+    for (int i = 0; i < ad->model->n_sites; i++) {
+        pf_site *site = ad->model->sites[i];
+        if (site->always_trained && site->trained_weight == NULL)
+            PF_TRY(pf_attach_whole(ad, site, err));
+    }
+    return PEFT_OK;
+}
+
 /* A new adapter with its method attached and its parameters counted; not yet sealed. */
 static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
                                bool strict, peft_error *err) {
@@ -101,6 +111,7 @@ static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_
     ad->base_name = model->name;
     peft_status status = find_method(ad, err);
     if (status == PEFT_OK) status = ad->method->attach(ad, err);
+    if (status == PEFT_OK) status = attach_heads(ad, err);
     if (status != PEFT_OK) {
         pf_adapter_close(ad);
         return status;

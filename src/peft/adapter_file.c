@@ -7,6 +7,8 @@
 
 #include "base/file.h"
 #include "formats/hf_folder.h"
+#include "formats/safetensors.h"
+#include "nn/class_head.h"
 #include "text/json.h"
 
 #include <string.h>
@@ -97,13 +99,27 @@ static peft_status find_peft_type(const json_t *c, const char *where, const pf_m
                    where, type);
 }
 
-/* Sequence classification and the like add modules that a causal language model does not have. */
-static peft_status check_task(const json_t *c, const char *where, peft_error *err) {
+static peft_status read_task(const json_t *c, const char *where, pf_task *out, peft_error *err) {
     const char *task;
-    PF_TRY(pf_json_opt_str(c, where, "task_type", "CAUSAL_LM", &task, err));
-    if (pf_streq(task, "CAUSAL_LM")) return PEFT_OK;
+    PF_TRY(pf_json_opt_str(c, where, "task_type", NULL, &task, err));
+    *out = pf_task_find(task);
+    if (task == NULL || *out != PF_TASK_AUTO) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                   "%s: task_type is %s; only adapters for CAUSAL_LM are supported", where, task);
+                   "%s: task_type is %s; adapters for CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS and "
+                   "TOKEN_CLS are supported",
+                   where, task);
+}
+
+/* An adapter that tells classes apart has a head which other models lack, and the other way. */
+static peft_status check_task(const json_t *c, const char *where, const pf_model *m,
+                              peft_error *err) {
+    pf_task task;
+    PF_TRY(read_task(c, where, &task, err));
+    if (task == PF_TASK_AUTO || task == m->task) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                   "%s: task_type is %s, but the base is open for %s; give peft.task_type=%s, or "
+                   "leave it away",
+                   where, pf_task_name(task), pf_task_name(m->task), pf_task_name(task));
 }
 
 static peft_status check_weight_file(pf_arena *a, const char *dir, const char *name,
@@ -145,7 +161,7 @@ static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir,
     const pf_method *method;
     pf_peft_cfg cfg = {.given = true};
     PF_TRY(find_peft_type(c, where, &method, err));
-    PF_TRY(check_task(c, where, err));
+    PF_TRY(check_task(c, where, model, err));
     PF_TRY(check_weight_file(a, dir, "adapter_model.safetensors", err));
     PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
     cfg.method = method->name;
@@ -246,6 +262,56 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
     return status;
 }
 
+/* The rows of the head that the adapter brings. */
+static peft_status count_head(pf_adapter_task *out, const char *path, peft_error *err) {
+    static const char *const heads[] = {".score.weight", ".classifier.weight",
+                                        ".classifier.out_proj.weight"};
+    pf_safetensors file = {0};
+    if (!pf_path_exists(path)) return PEFT_OK;
+    PF_TRY(pf_safetensors_open(&file, path, err));
+    for (int i = 0; i < file.n_tensors; i++)
+        for (size_t k = 0; k < PF_COUNT(heads); k++)
+            if (file.tensors[i].n_dims == 2 && pf_ends_with(file.tensors[i].name, heads[k]))
+                out->n_labels = file.tensors[i].shape[0];
+    pf_safetensors_close(&file);
+    return PEFT_OK;
+}
+
+static peft_status task_of_config(pf_adapter_task *out, pf_arena *a, const json_t *c,
+                                  const char *where, peft_error *err) {
+    const json_t *list;
+    PF_TRY(read_task(c, where, &out->task, err));
+    PF_TRY(pf_json_opt_array(c, where, "architectures", &list, err));
+    const char *architecture = json_string_value(json_array_get(list, 0));
+    if (architecture != NULL) pf_task_split(architecture, &out->task);
+    PF_TRY(pf_labels_read(c, where, a, &out->labels, err));
+    out->n_labels = out->labels.n;
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *path,
+                               peft_error *err) {
+    const char *dir;
+    json_t *c;
+    memset(out, 0, sizeof *out);
+    PF_TRY(find_folder(&dir, a, path, err));
+    const char *where = pf_path_join(a, dir, "adapter_config.json");
+    PF_CHECK_ALLOC(where, err);
+    if (!pf_path_exists(where)) where = pf_path_join(a, dir, "config.json"); /* method full */
+    const char *tensors = pf_path_join(a, dir, "adapter_model.safetensors");
+    PF_CHECK_ALLOC(where, err);
+    PF_CHECK_ALLOC(tensors, err);
+    if (!pf_path_exists(where)) return PEFT_OK; /* opening it will say so */
+    PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
+    peft_status status = json_is_object(c)
+                             ? task_of_config(out, a, c, where, err)
+                             : PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
+    json_decref(c);
+    if (status == PEFT_OK && pf_task_is_classes(out->task) && out->n_labels == 0)
+        status = count_head(out, tensors, err);
+    return status;
+}
+
 /* ---- saving ---------------------------------------------------------------------------------- */
 
 static peft_status write_json(const char *path, const json_t *v, peft_error *err) {
@@ -258,17 +324,47 @@ static peft_status write_json(const char *path, const json_t *v, peft_error *err
     return status;
 }
 
+static int add_name(json_t *list, const char *name) {
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (pf_streq(json_string_value(json_array_get(list, i)), name)) return 0;
+    return json_array_append_new(list, json_string(name));
+}
+
+/* modules_to_save as peft has it for classes: both usual names, and what else was trained whole. */
+static peft_status add_heads(const pf_adapter *ad, json_t *c, peft_error *err) {
+    json_t *list = json_object_get(c, "modules_to_save");
+    int bad = 0;
+    if (!json_is_array(list)) {
+        list = json_array();
+        bad |= json_object_set_new(c, "modules_to_save", list);
+    }
+    bad |= add_name(list, "classifier");
+    bad |= add_name(list, "score");
+    for (int i = 0; i < ad->model->n_sites && !bad; i++) {
+        const char *name = ad->model->sites[i]->name;
+        if (!ad->model->sites[i]->always_trained || pf_ends_with(name, "score") ||
+            pf_ends_with(name, "classifier") || pf_starts_with(name, "classifier."))
+            continue;
+        bad |= add_name(list, name);
+    }
+    return bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+}
+
 static peft_status write_config(const pf_adapter *ad, const char *path, peft_error *err) {
     json_t *c = json_object();
     if (c == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     int bad = json_object_set_new(c, "peft_type", json_string(ad->method->peft_type));
-    bad |= json_object_set_new(c, "task_type", json_string("CAUSAL_LM"));
+    bad |= json_object_set_new(c, "task_type", json_string(pf_task_name(ad->model->task)));
     bad |= json_object_set_new(c, "inference_mode", json_true());
     bad |= json_object_set_new(c, "base_model_name_or_path",
                                ad->base_name == NULL ? json_null() : json_string(ad->base_name));
     peft_status status =
         bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing %s", path);
     if (status == PEFT_OK) status = ad->method->write_config(ad, c, err);
+    if (status == PEFT_OK && pf_task_is_classes(ad->model->task)) {
+        status = add_heads(ad, c, err);
+        if (status == PEFT_OK) status = pf_labels_write(&ad->model->labels, c, err);
+    }
     if (status == PEFT_OK) status = write_json(path, c, err);
     json_decref(c);
     return status;
@@ -282,6 +378,7 @@ static peft_status write_model_config(const pf_adapter *ad, const char *path, pe
     peft_status status = PEFT_OK;
     if (json_object_set_new(c, key, json_string("float32")) != 0)
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = pf_model_write_task(ad->model, c, err);
     if (status == PEFT_OK) status = write_json(path, c, err);
     json_decref(c);
     return status;

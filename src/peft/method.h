@@ -77,6 +77,15 @@ void pf_adapter_close(pf_adapter *ad); /* NULL is fine */
  * if it names none. */
 peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, peft_error *err);
 
+/* What a folder of pf_adapter_open was made for, before there is a model to open it on. */
+typedef struct pf_adapter_task {
+    pf_task task;      /* AUTO: it does not say */
+    pf_strlist labels; /* names of the classes; empty: it has none */
+    int64_t n_labels;  /* 0: not known */
+} pf_adapter_task;
+peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *path,
+                               peft_error *err);
+
 /* "trainable params: 4,194,304 || all params: 6,742,609,920 || trainable%: 0.0622" */
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
 

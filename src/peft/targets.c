@@ -167,9 +167,10 @@ static bool list_matches(const pf_strlist *l, const char *path, bool *hit) {
 
 /* peft trains a module whole when its path ends in the entry (without a dot before it: "norm" means
  * every norm); all that is inside goes with it. */
-static bool is_saved_whole(rules *r, const char *path) {
+static bool is_saved_whole(rules *r, const pf_site *site) {
     const pf_strlist *l = &r->cfg->modules_to_save.list;
-    bool any = false;
+    const char *path = site->name;
+    bool any = site->always_trained;
     for (int i = 0; i < l->n; i++) {
         size_t k = strlen(l->items[i]);
         for (size_t end = k; k > 0 && end <= strlen(path); end++) {
@@ -238,8 +239,9 @@ static peft_status from_pattern(const pf_cfg_map *map, pf_pattern *const *list, 
 static peft_status judge(rules *r, const pf_site *site, pf_target *t, peft_error *err) {
     bool excluded, target;
     double rank;
-    t->whole = site->weight != NULL && is_saved_whole(r, site->name);
+    t->whole = site->weight != NULL && is_saved_whole(r, site);
     PF_TRY(is_excluded(r, site->name, &excluded, err));
+    excluded = excluded || site->always_trained; /* modules_to_save, as peft adds it */
     PF_TRY(is_target(r, site, &target, err));
     if (target && excluded) r->any_excluded = true;
     t->hit = target && !excluded;

@@ -34,28 +34,14 @@ static peft_status choose_adapter(const peft_eval_options *opt, const char **ada
 }
 
 static void add_evaluation(const pf_evaluation *e, pf_buf *out) {
-    const struct {
-        const char *key;
-        double value;
-        bool generated;
-    } rows[] = {
-        {"eval_loss", e->loss, false},
-        {"eval_perplexity", e->perplexity, false},
-        {"eval_token_accuracy", e->token_accuracy, false},
-        {"eval_exact_match", e->exact_match, true},
-        {"eval_f1", e->f1, true},
-        {"eval_bleu", e->bleu, true},
-        {"eval_samples", (double)e->n_samples, false},
-        {"eval_tokens", (double)e->n_tokens, false},
-        {"eval_runtime", e->seconds, false},
-    };
-    bool first = true;
-    pf_buf_addc(out, '{');
-    for (size_t i = 0; i < PF_COUNT(rows); i++) {
-        if (rows[i].generated && !e->generated) continue;
-        pf_buf_addf(out, "%s\"%s\": ", first ? "" : ", ", rows[i].key);
+    pf_metric rows[PF_MAX_FIGURES + 3];
+    int n = pf_evaluation_figures(e, rows);
+    rows[n++] = (pf_metric){"eval_samples", (double)e->n_samples, false};
+    rows[n++] = (pf_metric){"eval_tokens", (double)e->n_tokens, false};
+    rows[n++] = (pf_metric){"eval_runtime", e->seconds, false};
+    for (int i = 0; i < n; i++) {
+        pf_buf_addf(out, "%s\"%s\": ", i == 0 ? "{" : ", ", rows[i].name);
         pf_json_add_real(out, rows[i].value);
-        first = false;
     }
     pf_buf_addc(out, '}');
 }

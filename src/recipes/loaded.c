@@ -6,6 +6,7 @@
 #include "base/side_job.h"
 #include "formats/hf_folder.h"
 #include "models/model_open.h"
+#include "nn/class_head.h"
 #include "text/json.h"
 
 #include <string.h>
@@ -97,6 +98,22 @@ static bool has_tokenizer(const pf_hf_folder *f) {
     return f->tokenizer != NULL || f->tokenizer_model != NULL || f->vocab != NULL;
 }
 
+/* What the adapter was trained for, where it says so and nobody else does. */
+static peft_status take_task(pf_model_options *mo, pf_adapter_task *own, pf_arena *a,
+                             const char *adapter, peft_error *err) {
+    if (adapter == NULL) return PEFT_OK;
+    PF_TRY(pf_adapter_task_of(own, a, adapter, err));
+    if (mo->task == PF_TASK_AUTO) mo->task = own->task;
+    pf_class_options *c = &mo->classes;
+    if (!pf_task_is_classes(mo->task) || mo->task != own->task) return PEFT_OK;
+    c->brought = true;
+    const bool said = c->n_labels > 0 || (c->labels != NULL && c->labels->n > 0);
+    if (!said && own->labels.n > 0 && !pf_labels_are_default(&own->labels))
+        c->labels = &own->labels;
+    if (!said && c->labels == NULL) c->n_labels = own->n_labels;
+    return PEFT_OK;
+}
+
 static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *err) {
     const char *path = opt->model;
     if (path == NULL && opt->adapter != NULL) {
@@ -115,7 +132,10 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
     /* a plan is made for this machine's CPU, whatever the device will be */
     PF_TRY(
         pf_open_device(&l->backend, opt->shapes_only ? NULL : opt->device_map, opt->threads, err));
-    pf_model_options mo = {.shapes_only = opt->shapes_only};
+    pf_model_options mo = {
+        .shapes_only = opt->shapes_only, .task = opt->task, .classes = opt->classes};
+    pf_adapter_task own;
+    PF_TRY(take_task(&mo, &own, &l->arena, opt->adapter, err));
     if (opt->torch_dtype != NULL && !pf_streq(opt->torch_dtype, "auto")) {
         mo.dtype = pf_dtype_by_torch_name(opt->torch_dtype);
     }

@@ -27,9 +27,11 @@ typedef struct pf_load_options { /* zero is the usual */
     const char *device_map;      /* NULL: auto */
     int threads;                 /* 0: one per core */
     bool tokenizer_only;
-    bool shapes_only;     /* plans: weights and tokenizer are looked at where they are there */
-    bool tokenizer_later; /* it is opened beside what follows, until pf_load_tokenizer */
-    bool train_adapter;   /* gradients and moments for the adapter that is opened */
+    bool shapes_only;         /* plans: weights and tokenizer are looked at where they are there */
+    bool tokenizer_later;     /* it is opened beside what follows, until pf_load_tokenizer */
+    bool train_adapter;       /* gradients and moments for the adapter that is opened */
+    pf_task task;             /* AUTO: the adapter's, else the model's */
+    pf_class_options classes; /* likewise */
 } pf_load_options;
 
 peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err);

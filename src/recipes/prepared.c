@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/data_assume.h"
+#include "nn/class_head.h"
+#include "text/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,11 +36,50 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
     return PEFT_OK;
 }
 
+/* As run_ner has it: these tell a word after a blank from one without. */
+static bool tells_blanks(const pf_model *m) {
+    static const char *const types[] = {"gpt2", "bloom", "roberta", "xlm", NULL};
+    const char *type = json_string_value(json_object_get(m->config, "model_type"));
+    for (int i = 0; i < 3; i++)
+        if (pf_streq(type, types[i])) return true;
+    return false;
+}
+
+/* How rows with classes are read for this model. */
+static peft_status settle_classes(pf_prepared *p, peft_error *err) {
+    const pf_model *m = p->loaded.model;
+    const pf_data_cfg *d = &p->run.data;
+    if (d->label == NULL) return PEFT_OK;
+    if (!pf_task_is_classes(m->task))
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "data.label is given, but %s is open for %s; set peft.task_type to %s",
+                       m->name, pf_task_name(m->task), d->words != NULL ? "TOKEN_CLS" : "SEQ_CLS");
+    const json_t *pad = json_object_get(m->config, "pad_token_id");
+    p->classes = (pf_class_rules){
+        .columns = {.label = d->label, .words = d->words},
+        .pair = d->text_pair,
+        .labels = &m->labels,
+        .all_tokens = d->label_all_tokens,
+        .on_first = m->family->bidirectional,
+        .blank_before_words = tells_blanks(m),
+        .pad = json_is_integer(pad) ? (int32_t)json_integer_value(pad) : -1,
+    };
+    return PEFT_OK;
+}
+
 static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     const pf_run_cfg *run = &p->run;
     const char *adapter = opt->adapter != NULL ? opt->adapter : run->model.adapter_name_or_path;
     if (adapter != NULL && adapter[0] == '\0') adapter = NULL;
+    pf_strlist seen = {0};
+    if (run->data.label != NULL && run->model.labels.list.n == 0)
+        PF_TRY(pf_data_scan_labels(&run->data, &p->arena, &seen, err));
     const pf_load_options load = {.model = run->model.name_or_path,
+                                  .task = pf_task_find(run->peft.task_type),
+                                  .classes = {.labels = &run->model.labels.list,
+                                              .n_labels = run->model.num_labels,
+                                              .seen = &seen,
+                                              .seed = (uint64_t)run->training.seed},
                                   .adapter = adapter,
                                   .tokenizer = run->model.tokenizer_name_or_path,
                                   .torch_dtype = run->model.torch_dtype,
@@ -48,6 +89,7 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .tokenizer_later = true,
                                   .train_adapter = opt->with_training};
     PF_TRY(pf_load(&p->loaded, &load, err));
+    PF_TRY(settle_classes(p, err));
     if (adapter != NULL)
         p->loaded.adapter->params.seed = (uint64_t)run->training.seed;
     else if (opt->with_training)
@@ -62,6 +104,7 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .tokenizer = p->loaded.tokenizer,
                                   .max_positions = p->loaded.model->max_positions,
                                   .vocab = p->loaded.model->vocab,
+                                  .classes = p->run.data.label != NULL ? &p->classes : NULL,
                                   .pool = p->loaded.backend->pool};
 }
 
@@ -138,13 +181,17 @@ static peft_status plan_steps(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+pf_share pf_prepared_share(const pf_prepared *p) {
+    return p->loaded.model->family->bidirectional ? PF_SHARE_NEVER : pf_data_share(&p->run.data);
+}
+
 pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
     const pf_model *m = p->loaded.model;
     return (pf_batch_builder_options){
         .max_tokens = (int32_t)p->memory.max_tokens,
         .max_labels = (int32_t)p->memory.max_labels,
         .max_samples = pf_step_plan_max_samples(p->steps),
-        .share = p->assumed[0] != '\0' ? PF_SHARE_NEVER : pf_data_share(&p->run.data),
+        .share = p->assumed[0] != '\0' ? PF_SHARE_NEVER : pf_prepared_share(p),
         .dropout = p->dropout,
         .rope_original = pf_rope_original(&m->rope),
     };
@@ -187,6 +234,9 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         p->assumed[0] != '\0'
             ? 0
             : (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
+                  (p->data.train_set.classes != NULL
+                       ? (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4
+                       : 0) +
                   (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
                   (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
     if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
@@ -228,7 +278,7 @@ pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters)
         .adapters = adapters,
         .fuse = p->run.training.fuse,
         .max_tokens = tokens,
-        .share = pf_data_share(&p->run.data),
+        .share = pf_prepared_share(p),
         .generate = pf_streq(e->generate, "true"),
         .batch_size = (int)p->run.training.per_device_eval_batch_size,
         .sampling = {.do_sample = e->gen.do_sample,

@@ -29,8 +29,9 @@ typedef struct pf_prepared {
     pf_run_cfg run;
     pf_cfg cfg;
     pf_loaded loaded;
-    pf_data data;      /* data.test.n is 0 without test data */
-    char assumed[256]; /* what stands for data that are not there; "" where they are */
+    pf_class_rules classes; /* where data.label is given: how rows are read */
+    pf_data data;           /* data.test.n is 0 without test data */
+    char assumed[256];      /* what stands for data that are not there; "" where they are */
     pf_step_plan *steps;
     int64_t total_steps, steps_per_epoch;
     pf_compute_choice compute; /* of training; evaluation is in f32 */
@@ -52,6 +53,8 @@ peft_status pf_prepared_speed(pf_prepared *p, double budget, peft_error *err);
 
 /* How the data of this configuration are read. */
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p);
+/* Beginnings that samples may share; none where rows see what comes after them. */
+pf_share pf_prepared_share(const pf_prepared *p);
 /* How the steps are cut; max_tokens and max_labels are the memory plan's. */
 pf_batch_builder_options pf_prepared_builder(const pf_prepared *p);
 /* Everything of the evaluation on p->data.test but who is evaluated. */

@@ -105,27 +105,16 @@ peft_status pf_sft_log_step(pf_sft *s, const pf_step *step, const peft_step_repo
     return log_row(s, r->epoch, row, (int)PF_COUNT(row), 3, err);
 }
 
-static double metric_value(const pf_evaluation *e, const char *name) {
-    const struct {
-        const char *name;
-        double value;
-    } known[] = {
-        {"eval_loss", e->loss},
-        {"eval_perplexity", e->perplexity},
-        {"eval_token_accuracy", e->token_accuracy},
-        {"eval_exact_match", e->exact_match},
-        {"eval_f1", e->f1},
-        {"eval_bleu", e->bleu},
-    };
-    for (size_t i = 0; i < PF_COUNT(known); i++) {
-        if (pf_streq(name, known[i].name)) return known[i].value;
-    }
-    return NAN;
-}
-
 static void say_evaluation(const pf_sft *s) {
     const pf_evaluation *e = &s->evaluation;
     char generated[128] = "";
+    if (e->classes) {
+        PF_INFO("step %lld: eval loss %.4f, accuracy %.2f%%, %s %.4f (%lld rows, %.1f s)",
+                (long long)s->step, e->loss, 100 * e->scores.accuracy,
+                e->scores.entities ? "entity F1" : "F1", e->scores.f1, (long long)e->n_samples,
+                e->seconds);
+        return;
+    }
     if (e->generated) {
         snprintf(generated, sizeof generated, ", exact match %.2f%%, F1 %.2f, BLEU %.2f",
                  e->exact_match, e->f1, e->bleu);
@@ -150,16 +139,8 @@ peft_status pf_sft_evaluate(pf_sft *s, peft_error *err) {
     watch_memory(s);
     const pf_evaluation *e = &s->evaluation;
     const double epoch = pf_sft_epoch(s);
-    pf_metric row[12];
-    int n = 0;
-    row[n++] = (pf_metric){"eval_loss", e->loss, false};
-    row[n++] = (pf_metric){"eval_perplexity", e->perplexity, false};
-    row[n++] = (pf_metric){"eval_token_accuracy", e->token_accuracy, false};
-    if (e->generated) {
-        row[n++] = (pf_metric){"eval_exact_match", e->exact_match, false};
-        row[n++] = (pf_metric){"eval_f1", e->f1, false};
-        row[n++] = (pf_metric){"eval_bleu", e->bleu, false};
-    }
+    pf_metric row[PF_MAX_FIGURES + 2];
+    int n = pf_evaluation_figures(e, row);
     row[n++] = (pf_metric){"eval_runtime", e->seconds, false};
     row[n++] = (pf_metric){"eval_samples_per_second",
                            (double)e->n_samples / (e->seconds > 0 ? e->seconds : 1e-9), false};
@@ -169,12 +150,13 @@ peft_status pf_sft_evaluate(pf_sft *s, peft_error *err) {
     s->evaluation_pending = false;
 
     /* a run that keeps its best needs a checkpoint of it; sft.c makes one when new_best is set */
-    if (pf_best_update(&s->best, metric_value(e, s->best.metric), s->step) && s->step > 0) {
+    if (pf_best_update(&s->best, pf_evaluation_figure(e, s->best.metric), s->step) && s->step > 0) {
         s->new_best = s->p.run.training.load_best_model_at_end;
     }
-    pf_schedule_metric(&s->schedule, metric_value(e, s->best.metric));
+    pf_schedule_metric(&s->schedule, pf_evaluation_figure(e, s->best.metric));
     if (s->stops_early &&
-        pf_early_stopping_update(&s->stopping, metric_value(e, s->stopping.best.metric), s->step)) {
+        pf_early_stopping_update(&s->stopping, pf_evaluation_figure(e, s->stopping.best.metric),
+                                 s->step)) {
         char why[256];
         pf_early_stopping_reason(&s->stopping, why, sizeof why);
         PF_INFO("early stopping: %s", why);

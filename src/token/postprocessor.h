@@ -1,7 +1,7 @@
 /* postprocessor.h - what is put around the tokens of a text, and how their offsets are reported.
  *
- * Only single texts are processed, so whatever the file says comes down to a list of ids before and
- * one behind. Each kind is one row of tokenizers.def. */
+ * Whatever the file says comes down to lists of ids: before a text and behind it; for two texts
+ * before, between and behind. Each kind is one row of tokenizers.def. */
 #ifndef PF_POSTPROCESSOR_H
 #define PF_POSTPROCESSOR_H
 
@@ -14,6 +14,8 @@ enum { PF_POST_MAX = 16, PF_POST_BOS = -2 /* in before[]: the bos token, found o
 typedef struct pf_postprocessor {
     int32_t before[PF_POST_MAX], after[PF_POST_MAX];
     int n_before, n_after;
+    int32_t pair[3][PF_POST_MAX]; /* two texts: before, between, behind */
+    int n_pair[3];
     bool trim;       /* offsets leave out the white space at a token's ends ... */
     bool keep_first; /* ... but not one space at the start of the text, which was added */
 } pf_postprocessor;

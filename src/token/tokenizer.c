@@ -196,6 +196,17 @@ static peft_status run_model(const pf_tokenizer *t, pf_encode_scratch *s, const 
     return PEFT_OK;
 }
 
+const int32_t *pf_tokenizer_pair(const pf_tokenizer *t, int part, int *n) {
+    const pf_postprocessor *z = &t->post;
+    const bool has_pair = z->n_pair[0] + z->n_pair[1] + z->n_pair[2] > 0;
+    if (has_pair) {
+        *n = z->n_pair[part];
+        return z->pair[part];
+    }
+    *n = part == 0 ? z->n_before : part == 2 ? z->n_after : 0;
+    return part == 0 ? z->before : z->after;
+}
+
 static peft_status encode(const pf_tokenizer *t, pf_encode_scratch *s, const char *text, size_t n,
                           unsigned flags, pf_encoding *e, peft_error *err) {
     bool special = (flags & PF_ENCODE_SPECIAL) != 0;

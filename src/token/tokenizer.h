@@ -65,6 +65,9 @@ enum {
 /* Zeroed or used encodings are fine; what was in `out` is replaced, its memory reused. */
 peft_status pf_tokenizer_encode(const pf_tokenizer *t, const char *text, size_t n, unsigned flags,
                                 pf_encoding *out, peft_error *err);
+/* What the tokenizer puts around two texts: before the first (part 0), between them (1), behind the
+ * second (2). */
+const int32_t *pf_tokenizer_pair(const pf_tokenizer *t, int part, int *n);
 /* Appends the text of the ids. Ids that are no token are left out. */
 peft_status pf_tokenizer_decode(const pf_tokenizer *t, const int32_t *ids, size_t n,
                                 bool skip_special, pf_buf *out, peft_error *err);

@@ -29,6 +29,9 @@ static peft_status roberta_ends(pf_tokenizer *t, const char *file, peft_error *e
         return PF_FAIL(err, PEFT_E_FORMAT, "%s: a RoBERTa vocabulary without <s> or </s>", file);
     t->post.before[t->post.n_before++] = cls;
     t->post.after[t->post.n_after++] = sep;
+    t->post.pair[0][t->post.n_pair[0]++] = cls;
+    for (int i = 0; i < 2; i++) t->post.pair[1][t->post.n_pair[1]++] = sep;
+    t->post.pair[2][t->post.n_pair[2]++] = sep;
     return PEFT_OK;
 }
 

@@ -21,16 +21,43 @@ struct pf_evaluator {
     pf_generator *generator;
     pf_generation *items;
     pf_buf answer; /* decoded text of one continuation */
+    pf_class_metrics classes;
+    int32_t *told, *truth; /* classes of the entries of some samples, those of one together */
+    double *sure;          /* how likely the class that is told is */
+    int32_t *first;        /* (batch_size + 1) entries of each sample */
 };
 
 static const pf_example *example_at(const pf_evaluator *ev, int64_t i) {
     return &ev->opt.view->set->examples[ev->opt.view->index[i]];
 }
 
+static const pf_dataset *set_of(const pf_evaluator *ev) {
+    return ev->opt.view->set;
+}
+
+/* Room for the entries of a whole batch of samples, which may take several passes. */
+static peft_status make_classes(pf_evaluator *ev, peft_error *err) {
+    const pf_evaluator_options *o = &ev->opt;
+    const bool words = o->model->task == PF_TASK_TOKEN_CLS;
+    int64_t most = 1;
+    for (int64_t i = 0; i < ev->n; i++)
+        if (example_at(ev, i)->n_learned > most) most = example_at(ev, i)->n_learned;
+    most *= o->batch_size;
+    ev->told = PF_NEW_ARRAY(&ev->arena, int32_t, most);
+    ev->truth = PF_NEW_ARRAY(&ev->arena, int32_t, most);
+    ev->sure = PF_NEW_ARRAY(&ev->arena, double, most);
+    ev->first = PF_NEW_ARRAY(&ev->arena, int32_t, o->batch_size + 1);
+    if (ev->told == NULL || ev->truth == NULL || ev->sure == NULL || ev->first == NULL)
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    return pf_class_metrics_init(&ev->classes, &ev->arena, (int)o->model->head->out_dim,
+                                 words ? &o->model->labels : NULL, err);
+}
+
 static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     const pf_evaluator_options *o = &ev->opt;
     const pf_loss_graph_options lg = {.adapters = o->adapters,
                                       .fuse = o->fuse,
+                                      .logits = set_of(ev)->classes != NULL,
                                       .max_tokens = o->max_tokens,
                                       .max_labels = o->max_tokens,
                                       .lender = o->lender};
@@ -43,7 +70,7 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     ev->samples = PF_NEW_ARRAY(&ev->arena, pf_sample, o->batch_size);
     ev->sums = PF_NEW_ARRAY(&ev->arena, pf_loss_sums, o->batch_size);
     if (ev->samples == NULL || ev->sums == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    return PEFT_OK;
+    return set_of(ev)->classes != NULL ? make_classes(ev, err) : PEFT_OK;
 }
 
 static peft_status make_generator(pf_evaluator *ev, peft_error *err) {
@@ -129,8 +156,61 @@ static void add_entries(pf_evaluator *ev, const pf_batch *b) {
     }
 }
 
-static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *err) {
+/* The entries of the last pass of logits, each to its place among those of its sample. */
+static void add_classes(pf_evaluator *ev, const pf_batch *b) {
+    const int64_t V = ev->classes.n;
+    for (int32_t e = 0; e < b->n_labels; e++) {
+        const pf_real *z = pf_exec_data(ev->loss.exec, ev->loss.logits) + e * V;
+        pf_loss_sums *s = &ev->sums[b->label_sample[e]];
+        const int32_t at = ev->first[b->label_sample[e]] + (int32_t)s->weight;
+        int32_t best = 0;
+        double sum = 0;
+        for (int32_t k = 1; k < V; k++)
+            if (z[k] > z[best]) best = k;
+        for (int32_t k = 0; k < V; k++) sum += exp((double)z[k] - (double)z[best]);
+        s->nll += log(sum) - ((double)z[b->label_target[e]] - (double)z[best]);
+        s->weight += 1;
+        ev->told[at] = best;
+        ev->truth[at] = b->label_target[e];
+        ev->sure[at] = 1 / sum;
+    }
+}
+
+static void add_class_prediction(const pf_evaluator *ev, int64_t i, int32_t k, pf_buf *out) {
+    const pf_strlist *names = &ev->opt.model->labels;
+    const pf_str prompt = pf_dataset_prompt(set_of(ev), ev->opt.view->index[i]),
+                 target = pf_dataset_target(set_of(ev), ev->opt.view->index[i]);
+    pf_buf_adds(out, "{\"prompt\": ");
+    pf_json_add_str(out, prompt.p, prompt.n, 0);
+    pf_buf_adds(out, ", \"target\": ");
+    pf_json_add_str(out, target.p, target.n, 0);
+    pf_buf_adds(out, ", \"prediction\": ");
+    pf_buf told = {0};
+    for (int32_t e = ev->first[k]; e < ev->first[k + 1]; e++)
+        pf_buf_addf(&told, "%s%s", e > ev->first[k] ? " " : "", names->items[ev->told[e]]);
+    pf_json_add_str(out, pf_buf_str(&told), told.len, 0);
+    pf_buf_free(&told);
+    pf_buf_adds(out, ", \"probability\": [");
+    for (int32_t e = ev->first[k]; e < ev->first[k + 1]; e++)
+        pf_buf_addf(out, "%s%.6f", e > ev->first[k] ? ", " : "", ev->sure[e]);
+    pf_buf_adds(out, "]}\n");
+}
+
+/* The samples from `first` on have been computed. */
+static void take_classes(pf_evaluator *ev, int64_t first, int32_t n, pf_buf *predictions) {
+    for (int32_t k = 0; k < n; k++) {
+        const int32_t from = ev->first[k];
+        pf_class_metrics_add(&ev->classes, ev->truth + from, ev->told + from,
+                             ev->first[k + 1] - from);
+        if (predictions != NULL) add_class_prediction(ev, first + k, k, predictions);
+    }
+}
+
+static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
+                            peft_error *err) {
+    const bool classes = set_of(ev)->classes != NULL;
     pf_loss_sums sums = {0}, unused = {0};
+    if (classes) pf_class_metrics_clear(&ev->classes);
     for (int64_t first = 0; first < ev->n; first += ev->opt.batch_size) {
         int32_t n =
             (int32_t)(ev->n - first < ev->opt.batch_size ? ev->n - first : ev->opt.batch_size);
@@ -138,6 +218,7 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *er
             ev->samples[i] =
                 pf_dataset_sample(ev->opt.view->set, ev->opt.view->index[first + i], i);
             ev->sums[i] = (pf_loss_sums){0};
+            if (classes) ev->first[i + 1] = ev->first[i] + example_at(ev, first + i)->n_learned;
         }
         PF_TRY(check_stop(ev, err));
         int32_t n_micro;
@@ -146,8 +227,9 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *er
             pf_batch batch;
             pf_batch_builder_get(ev->builder, m, &batch);
             PF_TRY(pf_loss_graph_forward(&ev->loss, &batch, &unused, err));
-            add_entries(ev, &batch);
+            (classes ? add_classes : add_entries)(ev, &batch);
         }
+        if (classes) take_classes(ev, first, n, predictions);
         for (int32_t i = 0; i < n; i++) {
             sums.nll += ev->sums[i].nll;
             sums.correct += ev->sums[i].correct;
@@ -158,6 +240,8 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, peft_error *er
     out->loss = sums.nll / sums.weight;
     out->perplexity = exp(out->loss);
     out->token_accuracy = sums.correct / sums.weight;
+    out->classes = classes;
+    if (classes) out->scores = pf_class_metrics_result(&ev->classes);
     return PEFT_OK;
 }
 
@@ -237,8 +321,48 @@ peft_status pf_evaluator_run(pf_evaluator *ev, pf_evaluation *out, pf_buf *predi
                              peft_error *err) {
     double start = pf_now();
     *out = (pf_evaluation){.n_samples = ev->n};
-    PF_TRY(run_loss(ev, out, err));
+    PF_TRY(run_loss(ev, out, predictions, err));
     if (ev->generator != NULL) PF_TRY(run_generation(ev, out, predictions, err));
     out->seconds = pf_now() - start;
     return PEFT_OK;
+}
+
+int pf_evaluation_figures(const pf_evaluation *e, pf_metric out[PF_MAX_FIGURES]) {
+    const pf_class_scores *s = &e->scores;
+    enum { ALWAYS, TEXT, GENERATED, CLASSES, TEXTS_CLASS };
+    const struct {
+        int of;
+        pf_metric figure;
+    } all[] = {
+        {ALWAYS, {"eval_loss", e->loss, false}},
+        {TEXT, {"eval_perplexity", e->perplexity, false}},
+        {TEXT, {"eval_token_accuracy", e->token_accuracy, false}},
+        {GENERATED, {"eval_exact_match", e->exact_match, false}},
+        {GENERATED, {"eval_f1", e->f1, false}},
+        {GENERATED, {"eval_bleu", e->bleu, false}},
+        {CLASSES, {"eval_accuracy", s->accuracy, false}},
+        {CLASSES, {"eval_f1", s->f1, false}},
+        {CLASSES, {"eval_precision", s->precision, false}},
+        {CLASSES, {"eval_recall", s->recall, false}},
+        {TEXTS_CLASS, {"eval_f1_macro", s->f1_macro, false}},
+        {TEXTS_CLASS, {"eval_f1_micro", s->f1_micro, false}},
+        {TEXTS_CLASS, {"eval_f1_weighted", s->f1_weighted, false}},
+        {TEXTS_CLASS, {"eval_mcc", s->mcc, false}},
+    };
+    int n = 0;
+    for (size_t i = 0; i < PF_COUNT(all); i++) {
+        const int of = all[i].of;
+        if (of == ALWAYS || (of == TEXT && !e->classes) || (of == GENERATED && e->generated) ||
+            (of == CLASSES && e->classes) || (of == TEXTS_CLASS && e->classes && !s->entities))
+            out[n++] = all[i].figure;
+    }
+    return n;
+}
+
+double pf_evaluation_figure(const pf_evaluation *e, const char *name) {
+    pf_metric all[PF_MAX_FIGURES];
+    const int n = pf_evaluation_figures(e, all);
+    for (int i = 0; i < n; i++)
+        if (pf_streq(all[i].name, name)) return all[i].value;
+    return NAN;
 }

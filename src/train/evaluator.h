@@ -1,5 +1,6 @@
 /* evaluator.h - how good a model is on held-out examples: loss and token accuracy over their
- * supervised tokens, and, by continuing each prompt, exact match, F1 and BLEU.
+ * supervised tokens, and, by continuing each prompt, exact match, F1 and BLEU; of classes loss,
+ * accuracy and F1 (class_metrics.h).
  *
  * Everything is allocated by new. A run depends on the weights alone, to the last bit: losses are
  * added per sample, then over the samples, so neither the batch size nor the token budget, shared
@@ -13,6 +14,8 @@
 #include "data/dataset.h"
 #include "infer/generator.h"
 #include "token/tokenizer.h"
+#include "track/tracker.h"
+#include "train/class_metrics.h"
 
 #include <signal.h>
 
@@ -45,6 +48,8 @@ typedef struct pf_evaluation {
     double loss, perplexity, token_accuracy; /* accuracy 0..1 */
     bool generated;
     double exact_match, f1, bleu; /* percent */
+    bool classes; /* tokens are those that have one; only loss is meant of the above */
+    pf_class_scores scores;
     double seconds;
 } pf_evaluation;
 
@@ -59,6 +64,12 @@ typedef struct pf_evaluator_bytes {
     int64_t other;                      /* graphs and batches */
 } pf_evaluator_bytes;
 pf_evaluator_bytes pf_evaluator_memory(const pf_evaluator *ev);
+
+/* eval_loss and what else there is; at most PF_MAX_FIGURES. Names are literals. */
+enum { PF_MAX_FIGURES = 12 };
+int pf_evaluation_figures(const pf_evaluation *e, pf_metric out[PF_MAX_FIGURES]);
+/* One of them by its name, or NaN. */
+double pf_evaluation_figure(const pf_evaluation *e, const char *name);
 
 /* The answer's end: the length of text before the first stop text. */
 size_t pf_cut_at_stop(const char *text, size_t n, const char *const *stop, int n_stop);

@@ -1,6 +1,7 @@
 /* loss_graph.c - see loss_graph.h. */
 #include "train/loss_graph.h"
 
+#include "nn/class_head.h"
 #include "ops/matmul/linear.h"
 #include "ops/op_table.h"
 
@@ -17,8 +18,14 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
                   .adapters = opt->adapters};
     pf_value *hidden;
     PF_TRY(model->family->build(model, &b, &hidden, err));
-    PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
-    lg->nll->result = lg->correct->result = true;
+    PF_TRY(pf_model_pool(model, &b, &hidden, err));
+    if (opt->logits) {
+        PF_TRY(pf_site_head_logits(&b, model->head, hidden, &lg->logits, err));
+        lg->logits->result = true;
+    } else {
+        PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
+        lg->nll->result = lg->correct->result = true;
+    }
     if (opt->fuse) PF_TRY(pf_fusion_run(lg->graph, pf_fusion_table, &lg->n_fused, err));
     if (opt->training) {
         PF_TRY(be->alloc(be, &lg->coef_buffer, (size_t)opt->max_labels * sizeof(pf_real),
@@ -60,6 +67,7 @@ peft_status pf_loss_graph_forward(pf_loss_graph *lg, const pf_batch *batch, pf_l
                                   peft_error *err) {
     PF_TRY(pf_exec_bind(lg->exec, batch, err));
     PF_TRY(pf_exec_forward(lg->exec, err));
+    if (lg->logits != NULL) return PEFT_OK;
     const pf_real *nll = pf_exec_data(lg->exec, lg->nll);
     const pf_real *correct = pf_exec_data(lg->exec, lg->correct);
     for (int32_t e = 0; e < batch->n_labels; e++) {

@@ -17,6 +17,7 @@ typedef struct pf_loss_graph_options {
     pf_save_policy policy;     /* what is saved for the backward pass */
     const pf_saved_set *saved; /* for PF_SAVE_SELECTED */
     bool fuse;
+    bool logits; /* of the head, in place of the loss: classes, without training */
     int64_t max_tokens, max_labels;
     pf_compute compute;    /* of products with frozen weights */
     bool save_bf16;        /* activations wait for the backward pass in bf16 */
@@ -27,6 +28,7 @@ typedef struct pf_loss_graph {
     pf_graph *graph;
     pf_exec *exec;
     pf_value *nll, *correct; /* (E, 1) */
+    pf_value *logits;        /* (E, V), in place of both */
     pf_value *coef;          /* (E, 1), the seed of the backward pass; NULL without training */
     pf_buffer coef_buffer;
     int n_fused;
@@ -42,7 +44,7 @@ typedef struct pf_loss_sums {
     double correct; /* sum of weights of entries predicted right */
 } pf_loss_sums;
 
-/* Forward over one batch; adds to *sums. */
+/* Forward over one batch; adds to *sums (with logits: nothing). */
 peft_status pf_loss_graph_forward(pf_loss_graph *lg, const pf_batch *batch, pf_loss_sums *sums,
                                   peft_error *err);
 /* Backward of sum(weight * nll) / denominator over the batch of the last forward. */

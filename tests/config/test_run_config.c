@@ -153,6 +153,9 @@ static void test_every_key(void **state) {
         /* exclude each other in one file, or are fixed by others; each has a test of its own */
         static const char *const elsewhere[] = {"data.text",      "data.input_ids",
                                                 "data.labels",    "data.test_size",
+                                                "data.label",     "data.words",
+                                                "data.text_pair", "data.label_all_tokens",
+                                                "peft.task_type",
                                                 "training.fp16",  "training.warmup_ratio",
                                                 "training.optim", "evaluation.do_sample",
                                                 "peft.method",    "seed"};

@@ -49,6 +49,15 @@ static inline bool is_real(const fixture *f) {
     return json_object_get(f->info, "model") != NULL;
 }
 
+/* One for each token; NULL: the targets are tokens. */
+static inline const int32_t *read_classes(fixture *f, const json_t *list) {
+    if (list == NULL) return NULL;
+    int32_t *classes = PF_NEW_ARRAY(&f->arena, int32_t, json_array_size(list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        classes[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    return classes;
+}
+
 /* Token ids stand in case.json, or for the real rows one after the other in ids.safetensors. */
 static inline void read_batches(fixture *f) {
     const json_t *steps = json_object_get(f->info, "batches"), *step, *s;
@@ -75,10 +84,13 @@ static inline void read_batches(fixture *f) {
                                 ? stored[at++]
                                 : (int32_t)json_integer_value(json_array_get(ids, (size_t)t));
             }
-            f->steps[i][k] = (pf_sample){.tokens = tokens,
-                                         .n_tokens = n,
-                                         .first_label = (int32_t)number_of(s, "prompt"),
-                                         .index = (int32_t)k};
+            const int32_t *classes = read_classes(f, json_object_get(s, "classes"));
+            f->steps[i][k] =
+                (pf_sample){.tokens = tokens,
+                            .n_tokens = n,
+                            .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
+                            .classes = classes,
+                            .index = (int32_t)k};
         }
     }
     if (stored != NULL)
@@ -91,7 +103,13 @@ static inline void open_model(fixture *f) {
     const char *dir = is_real(f) ? pf_arena_printf(&f->arena, TEST_SHARED_DIR "/data/models/%s",
                                                    text_of(f->info, "model"))
                                  : fixture_path(f, "");
-    OK(pf_model_open(&f->model, dir, NULL, &err));
+    pf_model_options mo = {0};
+    pf_adapter_task task = {0};
+    if (text_of(f->info, "task") != NULL) /* the adapter says how many classes there are */
+        OK(pf_adapter_task_of(&task, &f->arena, fixture_path(f, "adapter"), &err));
+    mo.task = task.task;
+    mo.classes.n_labels = task.n_labels;
+    OK(pf_model_open(&f->model, dir, &mo, &err));
     if (pf_streq(text_of(f->info, "method"), "full")) {
         const pf_peft_cfg cfg = {.method = "full", .given = true};
         OK(pf_adapter_attach(&f->adapter, f->model, &cfg, 1, true, &err));

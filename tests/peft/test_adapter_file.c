@@ -370,7 +370,11 @@ static void refuses_configs(void **state) {
          "are "
          "read"},
         {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}",
-         "%a/adapter_config.json: task_type is SEQ_CLS; only adapters for CAUSAL_LM are supported"},
+         "%a/adapter_config.json: task_type is SEQ_CLS, but the base is open for CAUSAL_LM; give "
+         "peft.task_type=SEQ_CLS, or leave it away"},
+        {"{\"peft_type\": \"LORA\", \"task_type\": \"QUESTION_ANS\"}",
+         "%a/adapter_config.json: task_type is QUESTION_ANS; adapters for CAUSAL_LM, "
+         "SEQ_2_SEQ_LM, SEQ_CLS and TOKEN_CLS are supported"},
         {"{\"peft_type\": \"LORA\", \"use_qalora\": true}",
          "%a/adapter_config.json: use_qalora is set: QALoRA is not supported yet; plain LoRA is"},
         {"{\"peft_type\": \"LORA\", \"trainable_token_indices\": [1]}",

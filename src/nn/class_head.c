@@ -1,0 +1,182 @@
+/* class_head.c - see class_head.h. */
+#include "nn/class_head.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "data/class_labels.h"
+#include "ops/loss/head_ce.h"
+#include "text/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_LABELS 100000
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+bool pf_labels_are_default(const pf_strlist *labels) {
+    char name[32];
+    for (int i = 0; i < labels->n; i++) {
+        snprintf(name, sizeof name, "LABEL_%d", i);
+        if (!pf_streq(labels->items[i], name)) return false;
+    }
+    return true;
+}
+
+static peft_status copy_labels(const pf_strlist *from, pf_arena *a, pf_strlist *out,
+                               peft_error *err) {
+    *out = (pf_strlist){0};
+    for (int i = 0; i < from->n; i++) PF_TRY(pf_strlist_add(out, a, from->items[i], err));
+    return PEFT_OK;
+}
+
+peft_status pf_labels_read(const struct json_t *config, const char *where, pf_arena *a,
+                           pf_strlist *out, peft_error *err) {
+    const json_t *names;
+    *out = (pf_strlist){0};
+    PF_TRY(pf_json_opt_object(config, where, "id2label", &names, err));
+    const size_t n = names == NULL ? 0 : json_object_size(names);
+    if (n > MAX_LABELS)
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s: id2label has %zu classes, at most %d fit", where, n,
+                       MAX_LABELS);
+    for (size_t i = 0; i < n; i++) {
+        char id[24];
+        snprintf(id, sizeof id, "%zu", i);
+        const char *name = json_string_value(json_object_get(names, id));
+        if (name == NULL)
+            return PF_FAIL(err, PEFT_E_FORMAT,
+                           "%s: id2label has %zu classes and no name for \"%s\"; ids count from 0",
+                           where, n, id);
+        PF_TRY(pf_strlist_add(out, a, name, err));
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_labels_write(const pf_strlist *labels, struct json_t *config, peft_error *err) {
+    json_t *names = json_object(), *ids = json_object();
+    int bad = names == NULL || ids == NULL;
+    for (int i = 0; i < labels->n && !bad; i++) {
+        char id[24];
+        snprintf(id, sizeof id, "%d", i);
+        bad |= json_object_set_new(names, id, json_string(labels->items[i]));
+        bad |= json_object_set_new(ids, labels->items[i], json_integer(i));
+    }
+    bad |= json_object_set_new(config, "id2label", names);
+    bad |= json_object_set_new(config, "label2id", ids);
+    return bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+}
+
+peft_status pf_model_write_task(const pf_model *m, struct json_t *config, peft_error *err) {
+    char name[160];
+    pf_task unused;
+    if (!pf_task_is_classes(m->task)) return PEFT_OK;
+    const int n = (int)pf_task_split(m->architecture, &unused);
+    snprintf(name, sizeof name, "%.*s%s", n, m->architecture, pf_task_suffix(m->task));
+    json_t *list = json_array();
+    int bad = json_array_append_new(list, json_string(name));
+    bad |= json_object_set_new(config, "architectures", list);
+    if (m->task == PF_TASK_SEQ_CLS)
+        bad |=
+            json_object_set_new(config, "problem_type", json_string("single_label_classification"));
+    json_object_del(config, "num_labels"); /* old: it would contradict */
+    PF_TRY(pf_labels_write(&m->labels, config, err));
+    return bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+}
+
+/* ---- which, while a model opens -------------------------------------------------------------- */
+
+static peft_status default_labels(pf_arena *a, int64_t n, pf_strlist *out, peft_error *err) {
+    *out = (pf_strlist){0};
+    for (int64_t i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "LABEL_%lld", (long long)i);
+        PF_TRY(pf_strlist_add(out, a, name, err));
+    }
+    return PEFT_OK;
+}
+
+static peft_status check_kind(const pf_model *m, peft_error *err) {
+    const char *kind;
+    PF_TRY(pf_json_opt_str(m->config, m->config_path, "problem_type", NULL, &kind, err));
+    if (kind == NULL || m->other_task || pf_streq(kind, "single_label_classification"))
+        return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                   "%s: problem_type is %s; only single_label_classification is supported",
+                   m->config_path, kind);
+}
+
+static peft_status check_count(const pf_model *m, int64_t wanted, const char *who,
+                               peft_error *err) {
+    char names[200];
+    if (m->other_task || wanted == m->labels.n) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_CONFIG,
+                   "%s has a head for %d classes (%s), but %s %lld; leave that away to go on with "
+                   "this head, or begin from a base without one",
+                   m->name, m->labels.n, pf_labels_text(&m->labels, names, sizeof names), who,
+                   (long long)wanted);
+}
+
+peft_status pf_model_settle_labels(pf_model *m, peft_error *err) {
+    const pf_class_options *o = &m->classes;
+    const pf_strlist none = {0}, *given = o->labels != NULL ? o->labels : &none,
+                     *seen = o->seen != NULL ? o->seen : &none;
+    if (!pf_task_is_classes(m->task)) return PEFT_OK;
+    PF_TRY(check_kind(m, err));
+    if (!m->other_task) { /* the base's own head */
+        PF_TRY(pf_labels_read(m->config, m->config_path, &m->arena, &m->labels, err));
+        if (m->labels.n == 0) PF_TRY(default_labels(&m->arena, 2, &m->labels, err));
+    }
+    if (given->n > 0 && o->n_labels > 0 && given->n != o->n_labels)
+        return PF_FAIL(err, PEFT_E_CONFIG, "model.num_labels is %lld, but model.labels has %d",
+                       (long long)o->n_labels, given->n);
+    if (given->n > 0) {
+        PF_TRY(check_count(m, given->n, "model.labels has", err));
+        PF_TRY(copy_labels(given, &m->arena, &m->labels, err));
+    } else if (o->n_labels > 0) {
+        PF_TRY(check_count(m, o->n_labels, "model.num_labels is", err));
+        if (seen->n == o->n_labels && (m->other_task || pf_labels_are_default(&m->labels)))
+            PF_TRY(copy_labels(seen, &m->arena, &m->labels, err));
+        else if (m->other_task)
+            PF_TRY(default_labels(&m->arena, o->n_labels, &m->labels, err));
+    } else if (seen->n > 0 &&
+               (m->other_task || (pf_labels_are_default(&m->labels) && seen->n == m->labels.n))) {
+        PF_TRY(copy_labels(seen, &m->arena, &m->labels, err));
+    } else if (m->other_task) {
+        PF_TRY(default_labels(&m->arena, 2, &m->labels, err));
+    }
+    if (m->labels.n < 2)
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: %d class; at least two are needed (a head with one number is "
+                       "regression, which is not supported)",
+                       m->name, m->labels.n);
+    return PEFT_OK;
+}
+
+peft_status pf_model_add_class_head(pf_model *m, peft_error *err) {
+    const pf_model_family *f = m->family;
+    const bool tokens = m->task == PF_TASK_TOKEN_CLS;
+    if (!tokens && f->open_pooled != NULL) return f->open_pooled(m, err);
+    const char *name = tokens && f->token_head != NULL ? f->token_head : "score";
+    return pf_model_add_trained_site(m, PF_SITE_HEAD, name, m->labels.n, m->hidden, tokens,
+                                     &m->head, err);
+}
+
+void pf_model_say_made(const pf_model *m) {
+    pf_buf names = {0};
+    char labels[160];
+    for (int i = 0; i < m->made.n; i++)
+        pf_buf_addf(&names, "%s%s", i == 0 ? "" : ", ", m->made.items[i]);
+    if (m->made.n > 0 && !m->classes.brought)
+        PF_INFO("%s has no head for %s: %s made new, for %d classes (%s)", m->name,
+                pf_task_name(m->task), pf_buf_str(&names), m->labels.n,
+                pf_labels_text(&m->labels, labels, sizeof labels));
+    pf_buf_free(&names);
+}
+
+/* ---- in a build ------------------------------------------------------------------------------ */
+
+peft_status pf_model_pool(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err) {
+    if (m->task != PF_TASK_SEQ_CLS || m->family->pool == NULL) return PEFT_OK;
+    PF_TRY(pf_gather_labels(b->graph, m->head->name, *hidden, hidden, err));
+    return m->family->pool(m, b, hidden, err);
+}
