@@ -238,7 +238,7 @@ def make_case(c, out):
 def all_cases():
     folder = os.path.join(ROOT, "tools/method_cases")
     for f in sorted(os.listdir(folder)):
-        if f.endswith(".py") and f not in ("common.py", "__init__.py"):
+        if f.endswith(".py") and f not in ("common.py", "common_prompt.py", "__init__.py"):
             yield f[:-3], importlib.import_module("method_cases." + f[:-3]).CASES
 
 

@@ -35,6 +35,7 @@ struct pf_batch_builder {
     /* scratch of get */
     int32_t *path_row;             /* row of each depth on the path to the current sample */
     int32_t *chunk_row, *chunk_at; /* stack: first row and first depth of the tails on that path */
+    pf_ext_run prefix;             /* what every row sees of a learned prefix */
     unsigned char *starts;         /* (max_tokens + 1) INSIDE or TAIL where a segment starts */
     int32_t *parent_row;           /* (max_tokens) for the first row of a tail: row before it; -1 */
     int32_t *row_labels;           /* (max_tokens + 1) entries of each row, then where they go */
@@ -42,6 +43,11 @@ struct pf_batch_builder {
 
 static int32_t first_label(const pf_sample *s) {
     return s->classes != NULL ? 0 : s->first_label;
+}
+
+/* Positions before the first of a sample. */
+static int32_t lead_of(const pf_batch_builder *bb) {
+    return bb->opt.prompt_rows + bb->opt.prefix_rows;
 }
 
 static int32_t end_label(const pf_sample *s) {
@@ -76,7 +82,7 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
                                  peft_error *err) {
     *out = NULL;
     if (opt->max_tokens < 1 || opt->max_labels < 0 || opt->max_samples < 1 ||
-        opt->rope_original < 0)
+        opt->rope_original < 0 || opt->prompt_rows < 0 || opt->prefix_rows < 0)
         return PF_FAIL(err, PEFT_E_SHAPE,
                        "batch builder: %d rows, %d labels, %d samples; each must be positive",
                        opt->max_tokens, opt->max_labels, opt->max_samples);
@@ -88,7 +94,8 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
     if (bb->opt.max_labels == 0) bb->opt.max_labels = opt->max_tokens;
     size_t T = (size_t)opt->max_tokens, E = (size_t)bb->opt.max_labels,
            N = (size_t)opt->max_samples;
-    size_t S = 2 * N < T ? 2 * N : T; /* a tail is one segment, and cuts at most one other in two */
+    /* a tail is one segment, and cuts at most one other in two; and the prompt */
+    size_t S = (2 * N < T ? 2 * N : T) + 1;
     bb->micro_of = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->micro_shared = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->micro_rows = PF_NEW_ARRAY(&arena, int32_t, N);
@@ -140,7 +147,10 @@ static bool has_room(const pf_batch_builder *bb, int32_t m, int64_t rows, int64_
 
 static void put(pf_batch_builder *bb, int32_t i, int32_t m, int32_t rows, int32_t labels) {
     if (m == bb->n_micro) {
-        bb->micro_rows[m] = bb->micro_labels[m] = bb->micro_shared[m] = 0;
+        bb->micro_rows[m] = bb->opt.prompt_rows;
+        bb->micro_labels[m] = bb->micro_shared[m] = 0;
+        bb->figures.rows += bb->opt.prompt_rows;
+        bb->figures.rows_plain += bb->opt.prompt_rows;
         bb->n_micro++;
     }
     bb->micro_of[i] = m;
@@ -180,7 +190,7 @@ static void cut(pf_batch_builder *bb) {
             rows += pf_sample_rows(s, bb->opt.keep_tail) - t->shared[end];
             labels += sample_labels(s);
         } while (++end < t->n_order && t->shared[end] > 0);
-        if (rows > bb->opt.max_tokens || labels > bb->opt.max_labels) {
+        if (rows > bb->opt.max_tokens - bb->opt.prompt_rows || labels > bb->opt.max_labels) {
             place_by_sample(bb, begin, end);
             continue;
         }
@@ -191,6 +201,12 @@ static void cut(pf_batch_builder *bb) {
             put(bb, i, m, pf_sample_rows(s, bb->opt.keep_tail) - t->shared[i], sample_labels(s));
         }
     }
+}
+
+/* The prefix tree counts the tokens of a sample alone. */
+static int32_t rope_original_of(const pf_batch_builder *bb) {
+    const int32_t original = bb->opt.rope_original;
+    return original == 0 ? 0 : original > lead_of(bb) ? original - lead_of(bb) : 1;
 }
 
 peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *samples, int32_t n,
@@ -211,11 +227,20 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch builder: sample %d has %d tokens and labels from %d to %d",
                            s->index, s->n_tokens, s->first_label, end_label(s));
-        if (rows > bb->opt.max_tokens || labels > bb->opt.max_labels)
+        if (rows > bb->opt.max_tokens - bb->opt.prompt_rows || labels > bb->opt.max_labels)
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch builder: sample %d needs %d rows and %d labels, a micro-batch "
                            "was planned with %d and %d",
-                           s->index, rows, labels, bb->opt.max_tokens, bb->opt.max_labels);
+                           s->index, rows, labels, bb->opt.max_tokens - bb->opt.prompt_rows,
+                           bb->opt.max_labels);
+        if (bb->opt.prompt_rows > 0 && bb->opt.rope_original > 0 &&
+            lead_of(bb) + s->n_tokens > bb->opt.rope_original)
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "sample %d has %d tokens, with the learned prompt %d: beyond %d this "
+                           "model's RoPE turns every sample by its own length (rope_type dynamic), "
+                           "and a prompt that samples share has no one length; lower "
+                           "training.max_length",
+                           s->index, s->n_tokens, lead_of(bb) + s->n_tokens, bb->opt.rope_original);
         bb->figures.rows_plain += rows;
         bb->figures.labels += labels;
         if (s->weights == NULL || s->classes != NULL)
@@ -231,7 +256,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
                              .share = share,
                              .overhead = bb->opt.share == PF_SHARE_ALWAYS ? 1 : PF_SHARE_OVERHEAD,
                              .below = bb->opt.share == PF_SHARE_ALWAYS ? 0 : PF_SHARE_BELOW,
-                             .rope_original = bb->opt.rope_original,
+                             .rope_original = rope_original_of(bb),
                              .keep_tail = bb->opt.keep_tail,
                          });
     cut(bb);
@@ -281,16 +306,31 @@ static bool next_sample(const pf_batch_builder *bb, int32_t m, int32_t *i, int32
     return false;
 }
 
+/* The rows of a learned prompt; their ids mean nothing, and nothing is predicted by them. */
+static void place_prompt(pf_batch_builder *bb) {
+    const int32_t n = bb->opt.prompt_rows;
+    if (n == 0) return;
+    bb->starts[0] = TAIL;
+    bb->parent_row[0] = -1;
+    for (int32_t row = 0; row < n; row++) {
+        bb->ids[row] = bb->sample[row] = bb->row_labels[row] = 0;
+        bb->pos[row] = bb->opt.prefix_rows + row;
+        bb->end[row] = lead_of(bb);
+    }
+}
+
 /* Rows, and the number of entries on each. Marks where segments start: at each tail, and where a
  * later one leaves it. */
 static void place_rows(pf_batch_builder *bb, int32_t m) {
     int32_t depth = 0; /* of the stack of tails on the path to the current sample */
-    for (int32_t i = 0, row = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
+    const int32_t prompt = bb->opt.prompt_rows, lead = lead_of(bb);
+    place_prompt(bb);
+    for (int32_t i = 0, row = prompt, shared = 0; next_sample(bb, m, &i, &shared);) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
         int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
         if (length > shared) {
             while (depth > 0 && bb->chunk_at[depth - 1] >= shared) depth--;
-            bb->parent_row[row] = -1;
+            bb->parent_row[row] = prompt - 1;
             if (depth > 0) {
                 int32_t last = bb->chunk_row[depth - 1] + shared - 1 - bb->chunk_at[depth - 1];
                 bb->parent_row[row] = last;
@@ -303,8 +343,8 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
         place_keys(bb, bb->tree.order[i - 1], shared, length, row);
         for (int32_t d = shared; d < length; d++, row++) {
             bb->ids[row] = s->tokens[d];
-            bb->pos[row] = d;
-            bb->end[row] = s->n_tokens; /* for make_segments */
+            bb->pos[row] = lead + d;
+            bb->end[row] = lead + s->n_tokens; /* for make_segments */
             bb->path_row[d] = row;
             bb->row_labels[row] = 0;
         }
@@ -343,7 +383,7 @@ static int32_t make_segments(pf_batch_builder *bb, int32_t n_rows) {
 /* row_labels says where the entries of a row go: they end up sorted by row, then in the order of
  * the samples. */
 static void place_labels(pf_batch_builder *bb, int32_t m) {
-    for (int32_t i = 0, row = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
+    for (int32_t i = 0, row = bb->opt.prompt_rows, shared = 0; next_sample(bb, m, &i, &shared);) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
         int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
         for (int32_t d = shared; d < length; d++) bb->path_row[d] = row++;
@@ -372,6 +412,7 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
     PF_ASSERT(n_labels == bb->micro_labels[i]);
     int32_t n_segments = make_segments(bb, n_rows);
     place_labels(bb, i);
+    bb->prefix = (pf_ext_run){.length = bb->opt.prefix_rows, .row_end = n_rows};
     *out = (pf_batch){
         .n_tokens = n_rows,
         .ids = bb->ids,
@@ -381,6 +422,9 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
         .sample = bb->sample,
         .segments = bb->segments,
         .n_segments = n_segments,
+        .n_prompt = bb->opt.prompt_rows,
+        .ext_runs = &bb->prefix,
+        .n_ext_runs = bb->opt.prefix_rows > 0,
         .n_labels = n_labels,
         .label_row = bb->label_row,
         .label_target = bb->label_target,

@@ -60,6 +60,9 @@ typedef struct pf_batch_builder_options {
     int32_t rope_original; /* RoPE that looks at the length: samples longer than this share only
                               with samples of their own length; 0: no such RoPE */
     bool keep_tail;
+    int32_t prompt_rows; /* of a learned prompt: the first rows of every micro-batch (batch.h);
+                            max_tokens holds them too */
+    int32_t prefix_rows; /* of a learned prefix: external rows that every row sees */
 } pf_batch_builder_options;
 
 typedef struct pf_batch_builder pf_batch_builder;
@@ -75,7 +78,8 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
 /* Micro-batch i of n_micro; its arrays are valid until the next get or begin. */
 void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out);
 
-typedef struct pf_batch_figures { /* of the step that was begun last */
+typedef struct pf_batch_figures { /* of the step that was begun last; rows of a learned prompt
+                                     count once per micro-batch */
     int64_t rows_plain;           /* rows without sharing */
     int64_t rows;                 /* rows computed */
     int64_t labels;               /* entries */

@@ -100,3 +100,52 @@ peft_status pf_batch_from_segments(pf_batch *out, pf_arena *a, const pf_segment_
                       .label_sample = label_sample};
     return PEFT_OK;
 }
+
+/* n numbers behind `lead` equal ones, each raised by `add` */
+static int32_t *behind(pf_arena *a, const int32_t *in, int32_t n, int32_t lead, int32_t first,
+                       int32_t add) {
+    int32_t *out = PF_NEW_ARRAY(a, int32_t, lead + n);
+    for (int32_t i = 0; out != NULL && i < lead + n; i++)
+        out[i] = i < lead ? first : in[i - lead] + add;
+    return out;
+}
+
+peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t prompt_rows,
+                            int32_t prefix_rows, peft_error *err) {
+    const int32_t P = prompt_rows, lead = P + prefix_rows, T = in->n_tokens, S = in->n_segments;
+    *out = *in;
+    if (lead == 0) return PEFT_OK;
+    int32_t *pos = behind(a, in->pos, T, P, 0, lead);
+    pf_segment *segments = PF_NEW_ARRAY(a, pf_segment, S + 1);
+    pf_ext_run *run = PF_NEW(a, pf_ext_run);
+    const int32_t shift = P > 0 ? 1 : 0;
+    out->n_prompt = P;
+    out->n_tokens = P + T;
+    out->n_segments = S + shift;
+    out->ids = behind(a, in->ids, T, P, 0, 0);
+    out->seg = behind(a, in->seg, T, P, 0, shift);
+    out->end = behind(a, in->end, T, P, P + T, P);
+    out->sample = behind(a, in->sample, T, P, 0, 0);
+    out->label_row = behind(a, in->label_row, in->n_labels, 0, 0, P);
+    out->pos = pos;
+    out->segments = segments;
+    out->ext_runs = run;
+    out->n_ext_runs = prefix_rows > 0;
+    if (pos == NULL || segments == NULL || run == NULL || out->ids == NULL || out->seg == NULL ||
+        out->end == NULL || out->sample == NULL || out->label_row == NULL)
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for a batch of %d rows", P + T);
+    *run = (pf_ext_run){.length = prefix_rows, .row_end = P + T};
+    for (int32_t i = 0; i < P; i++) pos[i] = prefix_rows + i;
+    if (P > 0)
+        segments[0] =
+            (pf_segment){.length = P, .parent = -1, .subtree_end = P + T, .rope_length = lead};
+    for (int32_t i = 0; i < S; i++) {
+        pf_segment s = in->segments[i];
+        s.start += P;
+        s.subtree_end += P;
+        s.rope_length += lead;
+        s.parent = s.parent < 0 ? shift - 1 : s.parent + shift;
+        segments[i + shift] = s;
+    }
+    return PEFT_OK;
+}

@@ -26,4 +26,9 @@ peft_status pf_batch_from_segments(pf_batch *out, pf_arena *a, const pf_segment_
                                    int32_t n_segments, const pf_label_spec *labels,
                                    int32_t n_labels, peft_error *err);
 
+/* The same batch behind a learned prompt of so many rows and a learned prefix of so many (batch.h):
+ * the prompt becomes the root of its roots, positions go on behind both. */
+peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t prompt_rows,
+                            int32_t prefix_rows, peft_error *err);
+
 #endif

@@ -8,8 +8,9 @@
 
 static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adapters,
                         peft_error *err) {
-    size_t n = (size_t)l->max_tokens;
-    int32_t **arrays[] = {&l->ids, &l->pos, &l->zero, &l->end, &l->row};
+    l->lead = pf_model_lead(model, adapters);
+    size_t n = (size_t)(l->max_tokens + l->lead.prompt);
+    int32_t **arrays[] = {&l->ids, &l->pos, &l->zero, &l->seg, &l->end, &l->row};
     for (size_t i = 0; i < PF_COUNT(arrays); i++) {
         *arrays[i] = PF_NEW_ARRAY(&l->arena, int32_t, n);
         PF_CHECK_ALLOC(*arrays[i], err);
@@ -25,7 +26,7 @@ static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adap
     l->out->result = true;
     PF_TRY(pf_fusion_run(l->graph, pf_fusion_table, NULL, err));
     const int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = l->max_tokens, [PF_SPACE_LABELS] = l->max_tokens};
+        [PF_SPACE_TOKENS] = l->max_tokens + l->lead.prompt, [PF_SPACE_LABELS] = l->max_tokens};
     return pf_exec_new(&l->exec, l->graph, be, capacity, err);
 }
 
@@ -49,22 +50,35 @@ void pf_logits_release(pf_logits *l) {
 
 peft_status pf_logits_run(pf_logits *l, const int32_t *ids, int32_t n, const pf_real **logits,
                           peft_error *err) {
-    for (int32_t i = 0; i < n && i < l->max_tokens; i++) {
-        l->ids[i] = ids[i];
-        l->pos[i] = l->row[i] = i;
-        l->end[i] = n;
+    if (n > l->max_tokens) n = l->max_tokens;
+    const int32_t P = l->lead.prompt, X = l->lead.prefix, all = P + n;
+    for (int32_t i = 0; i < all; i++) {
+        l->ids[i] = i < P ? 0 : ids[i - P];
+        l->seg[i] = P > 0 && i >= P;
+        l->pos[i] = X + i;
+        l->end[i] = all;
+        if (i >= P) l->row[i - P] = i;
         l->weight[i] = 1;
     }
-    const pf_segment root = {
-        .start = 0, .length = n, .parent = -1, .subtree_end = n, .rope_length = n};
-    const pf_batch batch = {.n_tokens = n,
+    const pf_segment text = {.start = P,
+                             .length = n,
+                             .parent = P > 0 ? 0 : -1,
+                             .subtree_end = all,
+                             .rope_length = X + all};
+    const pf_segment segments[] = {
+        {.length = P, .parent = -1, .subtree_end = all, .rope_length = X + P}, text};
+    const pf_ext_run prefix = {.length = X, .row_end = all};
+    const pf_batch batch = {.n_tokens = all,
+                            .n_prompt = P,
+                            .ext_runs = &prefix,
+                            .n_ext_runs = X > 0,
                             .ids = l->ids,
                             .pos = l->pos,
-                            .seg = l->zero,
+                            .seg = l->seg,
                             .end = l->end,
                             .sample = l->zero,
-                            .segments = &root,
-                            .n_segments = 1,
+                            .segments = P > 0 ? segments : &text,
+                            .n_segments = P > 0 ? 2 : 1,
                             .n_labels = n,
                             .label_row = l->row,
                             .label_target = l->zero,

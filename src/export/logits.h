@@ -12,7 +12,8 @@ typedef struct pf_logits {
     pf_exec *exec;
     pf_value *out;
     int32_t max_tokens;
-    int32_t *ids, *pos, *zero, *end, *row;
+    pf_lead lead;
+    int32_t *ids, *pos, *zero, *seg, *end, *row;
     float *weight;
 } pf_logits;
 

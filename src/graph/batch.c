@@ -170,6 +170,10 @@ peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_ro
                              b->label_weight == NULL || b->label_sample == NULL)))
         return PF_FAIL(err, PEFT_E_SHAPE, "batch: an array is missing");
     PF_TRY(check_segments(b, err));
+    if (b->n_prompt < 0 || (b->n_prompt > 0 && b->segments[0].length != b->n_prompt))
+        return PF_FAIL(err, PEFT_E_SHAPE,
+                       "batch: a learned prompt of %d rows, and a first segment of %d", b->n_prompt,
+                       b->segments[0].length);
     PF_TRY(check_runs(b, b->ext_runs, b->n_ext_runs, ext_rows, err));
     PF_TRY(check_runs(b, b->source_runs, b->n_source_runs,
                       b->source != NULL ? b->source->n_tokens : ext_rows, err));

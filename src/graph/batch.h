@@ -18,6 +18,11 @@
  * External keys: rows of another buffer (a KV cache, a learned prefix, an encoder) that come before
  * the tree. A run says which external rows are seen, in full, by which token rows.
  *
+ * A learned prompt is a segment like others, the root of all samples: rows [0, n_prompt) take their
+ * hidden states from a parameter, and their ids mean nothing. So it is computed once, whatever the
+ * number of samples. A learned prefix is a run of external rows that every row sees. The samples'
+ * positions go on behind both.
+ *
  * Labels are entries, not one per row: the last row of a shared prefix predicts the first token of
  * every child. The loss of entry e is weight[e] * nll(row[e] -> target[e]); what it is divided by
  * is the step's business (step plan), so that the loss never depends on how a step is cut into
@@ -36,6 +41,7 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The row spaces that every build knows; a graph may add more. Dimension 0 of a value is one of
@@ -73,6 +79,8 @@ struct pf_batch {
         *sample; /* (T) key of the row for random masks: index of its sample in the step */
     const pf_segment *segments;
     int32_t n_segments;
+    int32_t
+        n_prompt; /* rows of a learned prompt: all of segment 0, a root; 0: none in this batch */
 
     int32_t n_labels;
     const int32_t *label_row;    /* (E) token row, ascending */
@@ -85,6 +93,8 @@ struct pf_batch {
     int32_t n_ext_runs;
     const int32_t
         *kv_row; /* (T) where kv_store puts the row's keys and values; NULL outside generation */
+    bool store_prefix;  /* generation: the learned prefix goes into the cache before it is read, */
+    int32_t prefix_row; /* from this row on */
 
     uint64_t step; /* optimizer step, part of the key of random masks */
 

@@ -1,5 +1,8 @@
 /* generator.c - see generator.h. A slot holds one sequence; its cache rows are
- * [slot * max_length, slot * max_length + tokens so far). */
+ * [slot * max_length, slot * max_length + tokens so far). What an adapter puts before every
+ * sequence (a learned prefix, a learned prompt) stands behind all slots, once: rows [n_slots *
+ * max_length,
+ * ... + prefix + prompt). It is written by the first pass of a run. */
 #include "infer/generator.h"
 
 #include "base/mem.h"
@@ -24,6 +27,8 @@ struct pf_generator {
     pf_value *logits;
     int n_slots;
     int64_t max_length, max_tokens;
+    pf_lead lead;
+    bool has_prefix; /* the learned prefix is in the cache */
     pf_buffer cache; /* K and V rows of all layers */
     slot *slots;
     /* arrays of the batch, at capacity */
@@ -35,7 +40,8 @@ struct pf_generator {
 
 static peft_status make_states(pf_generator *g, pf_build *b, peft_error *err) {
     const pf_model *m = g->model;
-    int64_t rows = g->n_slots * g->max_length, cols = m->n_kv_heads * m->head_dim;
+    int64_t rows = g->n_slots * g->max_length + g->lead.prefix + g->lead.prompt;
+    int64_t cols = m->n_kv_heads * m->head_dim;
     size_t bytes = 2 * (size_t)m->n_layers * (size_t)rows * (size_t)cols * sizeof(pf_real);
     PF_TRY(g->backend->alloc(g->backend, &g->cache, bytes, "the KV cache", err));
     b->cache_k = PF_NEW_ARRAY(&g->arena, pf_value *, m->n_layers);
@@ -69,7 +75,7 @@ static peft_status make_arrays(pf_generator *g, peft_error *err) {
     }
     g->label_weight = PF_NEW_ARRAY(&g->arena, float, s);
     g->segments = PF_NEW_ARRAY(&g->arena, pf_segment, s);
-    g->runs = PF_NEW_ARRAY(&g->arena, pf_ext_run, s);
+    g->runs = PF_NEW_ARRAY(&g->arena, pf_ext_run, 2 * s);
     g->slots = PF_NEW_ARRAY(&g->arena, slot, s);
     if (g->label_weight == NULL || g->segments == NULL || g->runs == NULL || g->slots == NULL) {
         return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
@@ -105,11 +111,14 @@ peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be
     g->backend = be;
     g->n_slots = opt->max_sequences > 0 ? opt->max_sequences : 1;
     g->max_length = opt->max_length;
-    if (model->max_positions > 0 && (g->max_length <= 0 || g->max_length > model->max_positions)) {
-        g->max_length = model->max_positions;
+    g->lead = pf_model_lead(model, opt->adapters);
+    const int64_t positions = pf_model_positions(model, opt->adapters);
+    if (positions > 0 && (g->max_length <= 0 || g->max_length > positions)) {
+        g->max_length = positions;
     }
     g->max_tokens = opt->max_tokens > 0 ? opt->max_tokens : 512;
     if (g->max_tokens < g->n_slots) g->max_tokens = g->n_slots;
+    if (g->max_tokens < g->lead.prompt) g->max_tokens = g->lead.prompt; /* in one pass */
     peft_status status = make_arrays(g, err);
     if (status == PEFT_OK) status = build(g, opt, err);
     if (status != PEFT_OK) {
@@ -145,9 +154,45 @@ static int32_t token_at(const pf_generation *it, int64_t i) {
     return i < it->n_prompt ? it->prompt[i] : it->ids[i - it->n_prompt];
 }
 
+/* The pass before the first sequence: the rows of a learned prompt, for their keys and values. */
+static peft_status run_prompt(pf_generator *g, peft_error *err) {
+    const int32_t n = g->lead.prompt, base = (int32_t)(g->n_slots * g->max_length);
+    if (n == 0) return PEFT_OK;
+    for (int32_t i = 0; i < n; i++) {
+        g->ids[i] = g->seg[i] = g->sample[i] = 0;
+        g->pos[i] = g->lead.prefix + i;
+        g->end[i] = n;
+        g->kv_row[i] = base + g->lead.prefix + i;
+    }
+    g->segments[0] = (pf_segment){
+        .length = n, .parent = -1, .subtree_end = n, .rope_length = g->lead.prefix + n};
+    g->runs[0] = (pf_ext_run){.ext = base, .length = g->lead.prefix, .row_end = n};
+    const pf_batch b = {.n_tokens = n,
+                        .ids = g->ids,
+                        .pos = g->pos,
+                        .seg = g->seg,
+                        .end = g->end,
+                        .sample = g->sample,
+                        .segments = g->segments,
+                        .n_segments = 1,
+                        .n_prompt = n,
+                        .label_row = g->label_row,
+                        .label_target = g->label_target,
+                        .label_weight = g->label_weight,
+                        .label_sample = g->label_sample,
+                        .ext_runs = g->runs,
+                        .n_ext_runs = g->lead.prefix > 0,
+                        .kv_row = g->kv_row,
+                        .store_prefix = g->lead.prefix > 0,
+                        .prefix_row = base};
+    PF_TRY(pf_exec_bind(g->exec, &b, err));
+    return pf_exec_forward(g->exec, err);
+}
+
 /* One ragged batch: of every slot as many tokens that are not cached yet as the budget allows. */
 static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b) {
     int32_t rows = 0, n_seg = 0, n_runs = 0, n_labels = 0;
+    const int32_t lead = g->lead.prefix + g->lead.prompt;
     for (int s = 0; s < g->n_slots; s++) {
         slot *sl = &g->slots[s];
         sl->label = -1;
@@ -161,7 +206,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         for (int64_t i = 0; i < n; i++, rows++) {
             int64_t p = sl->n_cached + i;
             g->ids[rows] = token_at(&items[sl->item], p);
-            g->pos[rows] = (int32_t)p;
+            g->pos[rows] = lead + (int32_t)p;
             g->seg[rows] = n_seg;
             g->end[rows] = start + (int32_t)n;
             g->sample[rows] = sl->item;
@@ -171,10 +216,17 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                                             .length = (int32_t)n,
                                             .parent = -1,
                                             .subtree_end = rows,
-                                            .rope_length = (int32_t)(sl->n_cached + n)};
+                                            .rope_length = lead + (int32_t)(sl->n_cached + n)};
+        if (lead > 0) {
+            g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(g->n_slots * g->max_length),
+                                             .length = lead,
+                                             .row_begin = start,
+                                             .row_end = rows};
+        }
         if (sl->n_cached > 0) {
             g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(s * g->max_length),
                                              .length = (int32_t)sl->n_cached,
+                                             .pos = lead,
                                              .row_begin = start,
                                              .row_end = rows};
         }
@@ -200,7 +252,10 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                     .label_sample = g->label_sample,
                     .ext_runs = g->runs,
                     .n_ext_runs = n_runs,
-                    .kv_row = g->kv_row};
+                    .kv_row = g->kv_row,
+                    .store_prefix = g->lead.prefix > 0 && !g->has_prefix,
+                    .prefix_row = (int32_t)(g->n_slots * g->max_length)};
+    g->has_prefix = true;
 }
 
 static bool is_eos(const pf_generate_options *opt, int32_t id) {
@@ -274,7 +329,12 @@ peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf
 
     for (int s = 0; s < g->n_slots; s++) g->slots[s].item = -1;
     int next = 0, active = 0;
-    peft_status status = PEFT_OK;
+    peft_status status = run_prompt(g, err);
+    g->has_prefix = g->lead.prompt > 0; /* that pass has stored it */
+    if (status != PEFT_OK) {
+        pf_arena_rewind(&g->arena, mark);
+        return status;
+    }
     for (;;) {
         for (int s = 0; s < g->n_slots && next < n; s++) {
             if (g->slots[s].item >= 0) continue;

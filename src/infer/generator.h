@@ -22,7 +22,8 @@ typedef struct pf_generator pf_generator;
 
 typedef struct pf_generator_options {
     int max_sequences;
-    int64_t max_length; /* prompt and continuation together; cut to the model's positions */
+    int64_t max_length; /* prompt and continuation together; cut to the model's positions, less
+                           those that an adapter's learned prompt or prefix takes */
     int64_t max_tokens; /* rows of a pass; 0: 512, at least max_sequences */
     bool adapters;      /* false: the bare base */
     bool fuse;

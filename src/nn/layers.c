@@ -44,11 +44,15 @@ peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_va
                             const pf_attention_args *args, pf_value **o, peft_error *err) {
     pf_value *ext_k, *ext_v;
     const char *name;
+    PF_TRY(pf_site_prefix(b, at->prefix, &ext_k, &ext_v, err));
     if (b->mode == PF_BUILD_GENERATE) {
+        pf_value *prefix_k = ext_k, *prefix_v = ext_v;
         ext_k = b->cache_k[at->layer];
         ext_v = b->cache_v[at->layer];
-    } else {
-        PF_TRY(pf_site_prefix(b, at->prefix, &ext_k, &ext_v, err));
+        if (prefix_k != NULL) {
+            PF_TRY(part_name(b, at->name, "prefix", &name, err));
+            PF_TRY(pf_prefix_store(b->graph, name, prefix_k, prefix_v, ext_k, ext_v, err));
+        }
     }
     PF_TRY(part_name(b, at->name, "attention", &name, err));
     PF_TRY(pf_attention(b->graph, name, q, k, v, ext_k, ext_v, args, o, err));

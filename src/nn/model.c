@@ -441,3 +441,12 @@ pf_site *pf_model_find_site(const pf_model *m, const char *name) {
     }
     return NULL;
 }
+
+pf_lead pf_model_lead(const pf_model *m, bool adapters) {
+    return adapters ? m->lead : (pf_lead){0};
+}
+
+int64_t pf_model_positions(const pf_model *m, bool adapters) {
+    const pf_lead lead = pf_model_lead(m, adapters);
+    return m->max_positions > 0 ? m->max_positions - lead.prompt - lead.prefix : 0;
+}

@@ -65,6 +65,12 @@ typedef struct pf_class_options {
     bool brought;             /* an adapter brings the head: what is made here is never used */
 } pf_class_options;
 
+/* What an attached adapter puts before every sample: `prompt` learned rows of the batch (batch.h),
+ * `prefix` learned keys and values of every layer. The positions of samples go on behind both. */
+typedef struct pf_lead {
+    int32_t prompt, prefix;
+} pf_lead;
+
 struct pf_model {
     pf_arena arena;
     const pf_model_family *family;
@@ -99,6 +105,7 @@ struct pf_model {
     int64_t mapped_bytes;    /* used in the file's pages */
     bool *tensor_used;       /* per tensor of the files: which were taken; the rest is reported */
     pf_strlist missing;      /* tensors that no file has, reported together */
+    pf_lead lead;            /* of what is attached; by pf_model_lead */
     pf_params *params;       /* what methods train on this model; NULL: nothing */
 };
 
@@ -137,5 +144,9 @@ peft_status pf_model_check_weights(pf_model *m, peft_error *err);
 
 /* --- for everyone --- */
 pf_site *pf_model_find_site(const pf_model *m, const char *name);
+/* Of a build with this `adapters`: none for the bare base. */
+pf_lead pf_model_lead(const pf_model *m, bool adapters);
+/* Positions that are left for a sample; 0: no limit. */
+int64_t pf_model_positions(const pf_model *m, bool adapters);
 
 #endif

@@ -41,6 +41,7 @@ peft_status pf_site_attach(pf_arena *a, pf_site *site, const pf_site_hooks *hook
         const pf_site_hooks *other = (*end)->hooks;
         if ((other->head != NULL && hooks->head != NULL) ||
             (other->prefix != NULL && hooks->prefix != NULL) ||
+            (other->prompt != NULL && hooks->prompt != NULL) ||
             (other->join != NULL && hooks->join != NULL)) {
             return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                            "%s: two adapters cannot act on this %s at once", site->name,
@@ -179,7 +180,11 @@ peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_embed(b->graph, site->name, w, y, err));
     PF_TRY(run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err));
-    return scaled(b, site, *y, y, err);
+    PF_TRY(scaled(b, site, *y, y, err));
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->prompt != NULL) return at->hooks->prompt(b, at->self, site, y, err);
+    }
+    return PEFT_OK;
 }
 
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v,

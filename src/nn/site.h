@@ -50,6 +50,9 @@ typedef struct pf_site_hooks {
     /* Attention: external key and value rows of the layer. At most one attachment may have it. */
     peft_status (*prefix)(pf_build *b, void *self, pf_site *site, pf_value **k, pf_value **v,
                           peft_error *err);
+    /* Embedding: the rows of a learned prompt, put in place of what the table has for them, behind
+     * all that acts on the table. At most one attachment may have it. */
+    peft_status (*prompt)(pf_build *b, void *self, pf_site *site, pf_value **y, peft_error *err);
     /* Attention or MLP output: emits *sum in place of stream + branch. At most one attachment may
      * have it. */
     peft_status (*join)(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,

@@ -165,6 +165,7 @@ void pf_adapter_close(pf_adapter *ad) {
         pf_site *site = ad->trained[i].site;
         *(ad->trained[i].bias ? &site->trained_bias : &site->trained_weight) = NULL;
     }
+    if (ad->leads) ad->model->lead = (pf_lead){0};
     if (ad->model->params == &ad->params) ad->model->params = NULL;
     pf_params_release(&ad->params);
     pf_arena_release(&ad->arena);

@@ -47,6 +47,7 @@ struct pf_adapter {
     bool strict;           /* names in cfg must match; false for adapters that come from a folder */
     const char *base_name; /* base_model_name_or_path, for the file; the model's path unless set
                               otherwise */
+    bool leads;            /* its virtual tokens are the model's lead */
     int64_t rank;          /* for what is said about the run; 0: the method has none */
     double dropout;        /* likewise */
     int64_t extra_params;  /* trained numbers that the base does not have */
@@ -131,6 +132,8 @@ struct pf_method {
     const char *peft_type; /* "LORA"; NULL: none of PEFT's */
     bool state_dict; /* no type of PEFT's: its tensors have the base's names, a part of a model's
                         state dict */
+    const char *whole_prefix; /* before the names of whole modules (modules_to_save); NULL: peft's
+                                 usual base_model.model. */
     /* Its folder is AdapterHub's: is this `config` of an adapter_config.json one of its own? The
      * first method in the table that says so opens it. NULL: not an AdapterHub method. */
     bool (*is_adapterhub)(const struct json_t *config);

@@ -240,6 +240,7 @@ static peft_status judge(rules *r, const pf_site *site, pf_target *t, peft_error
     bool excluded, target;
     double rank;
     t->whole = site->weight != NULL && is_saved_whole(r, site);
+    if (r->cfg->kinds == 0) return PEFT_OK;
     PF_TRY(is_excluded(r, site->name, &excluded, err));
     excluded = excluded || site->always_trained; /* modules_to_save, as peft adds it */
     PF_TRY(is_target(r, site, &target, err));
@@ -375,6 +376,11 @@ static peft_status check_layers(const rules *r, peft_error *err) {
 static peft_status check_hits(const rules *r, int n_hit, peft_error *err) {
     const pf_target_rules *c = r->cfg;
     const pf_model *m = r->ad->model;
+    if (c->kinds == 0) {
+        return r->ad->strict
+                   ? check_list(r, "modules_to_save", &c->modules_to_save.list, r->saved_hit, err)
+                   : PEFT_OK;
+    }
     if (r->ad->strict) {
         if (r->target == NULL && !r->all_linear) {
             PF_TRY(check_list(r, "target_modules", &r->targets, r->target_hit, err));
@@ -453,11 +459,13 @@ peft_status pf_attach_whole(pf_adapter *ad, pf_site *site, peft_error *err) {
         if (site->bias == NULL) return PEFT_OK;
         return pf_adapter_train_whole(ad, site, true, site->bias->name, false, err);
     }
-    const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.weight", site->name);
+    const char *prefix =
+        ad->method->whole_prefix != NULL ? ad->method->whole_prefix : PF_ADAPTER_PREFIX;
+    const char *name = pf_arena_printf(&ad->arena, "%s%s.weight", prefix, site->name);
     PF_CHECK_ALLOC(name, err);
     PF_TRY(pf_adapter_train_whole(ad, site, false, name, true, err));
     if (site->bias == NULL) return PEFT_OK;
-    name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.bias", site->name);
+    name = pf_arena_printf(&ad->arena, "%s%s.bias", prefix, site->name);
     PF_CHECK_ALLOC(name, err);
     return pf_adapter_train_whole(ad, site, true, name, true, err);
 }

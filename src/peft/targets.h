@@ -9,7 +9,8 @@
 typedef struct pf_target_rules {
     const char *key;     /* "peft.lora", for messages */
     const char *what;    /* "LoRA" */
-    unsigned kinds;      /* where it can act: 1 << PF_SITE_LINEAR and the like */
+    unsigned kinds;      /* where it can act: 1 << PF_SITE_LINEAR and the like; 0: it names no
+                            modules, and only modules_to_save is looked at */
     const char *acts_on; /* the same in words: "linear layers, embeddings and the head" */
     const char *const
         *usual; /* without target_modules, NULL at the end; NULL: the family's for LoRA */

@@ -102,7 +102,7 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
     return (pf_data_load_options){.data = &p->run.data,
                                   .training = &p->run.training,
                                   .tokenizer = p->loaded.tokenizer,
-                                  .max_positions = p->loaded.model->max_positions,
+                                  .max_positions = pf_model_positions(p->loaded.model, true),
                                   .vocab = p->loaded.model->vocab,
                                   .classes = p->run.data.label != NULL ? &p->classes : NULL,
                                   .pool = p->loaded.backend->pool};
@@ -113,7 +113,7 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
 /* For plans: one step of rows as long as allowed, all of them learned. `why`: what is missing. */
 static peft_status assume_data(pf_prepared *p, const char *why, peft_error *err) {
     const pf_run_cfg *run = &p->run;
-    const int64_t context = p->loaded.model->max_positions;
+    const int64_t context = pf_model_positions(p->loaded.model, true);
     int64_t length = run->training.max_length;
     const bool given = length > 0;
     if (!given) length = ASSUMED_LENGTH;
@@ -187,6 +187,7 @@ pf_share pf_prepared_share(const pf_prepared *p) {
 
 pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
     const pf_model *m = p->loaded.model;
+    const pf_lead lead = pf_model_lead(m, true);
     return (pf_batch_builder_options){
         .max_tokens = (int32_t)p->memory.max_tokens,
         .max_labels = (int32_t)p->memory.max_labels,
@@ -194,6 +195,8 @@ pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
         .share = p->assumed[0] != '\0' ? PF_SHARE_NEVER : pf_prepared_share(p),
         .dropout = p->dropout,
         .rope_original = pf_rope_original(&m->rope),
+        .prompt_rows = lead.prompt,
+        .prefix_rows = lead.prefix,
     };
 }
 
@@ -240,6 +243,8 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
                   (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
                   (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
     if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
+    const int32_t prompt = pf_model_lead(p->loaded.model, true).prompt;
+    if (t->tokens_per_batch > step_tokens) step_tokens = t->tokens_per_batch;
     p->request = (pf_memory_request){
         .model = p->loaded.model,
         .n_workers = p->loaded.backend->n_workers,
@@ -253,9 +258,9 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .set = &p->data.train_set,
         .builder = pf_prepared_builder(p),
         .total_steps = p->total_steps,
-        .longest = longest,
+        .longest = longest + prompt,
         .most_labels = most_labels,
-        .step_tokens = t->tokens_per_batch > step_tokens ? t->tokens_per_batch : step_tokens,
+        .step_tokens = step_tokens + prompt,
         .assumed = p->assumed[0] != '\0',
         .evaluation = p->data.test.n > 0 ? &p->evaluation : NULL,
         .trained = p->loaded.adapter->params.block_len,

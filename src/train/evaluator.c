@@ -55,14 +55,18 @@ static peft_status make_classes(pf_evaluator *ev, peft_error *err) {
 
 static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     const pf_evaluator_options *o = &ev->opt;
+    const pf_lead lead = pf_model_lead(o->model, o->adapters);
     const pf_loss_graph_options lg = {.adapters = o->adapters,
                                       .fuse = o->fuse,
                                       .logits = set_of(ev)->classes != NULL,
-                                      .max_tokens = o->max_tokens,
+                                      .max_tokens = o->max_tokens + lead.prompt,
                                       .max_labels = o->max_tokens,
                                       .lender = o->lender};
     PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
-    const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens,
+    const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens + lead.prompt,
+                                         .max_labels = (int32_t)o->max_tokens,
+                                         .prompt_rows = lead.prompt,
+                                         .prefix_rows = lead.prefix,
                                          .max_samples = o->batch_size,
                                          .share = o->share,
                                          .rope_original = pf_rope_original(&o->model->rope)};

@@ -29,7 +29,8 @@ typedef struct pf_evaluator_options {
     int64_t max_samples; /* of the view, from its start; 0: all */
     bool adapters;       /* false: the bare base */
     bool fuse;
-    int64_t max_tokens; /* rows of a batch; at least the longest example */
+    int64_t max_tokens; /* rows of a batch; at least the longest example. Those of a learned prompt
+                           come on top */
     pf_share share;     /* of what the samples of a batch begin with */
     bool generate;
     int batch_size; /* most sequences generated or scored at once */

@@ -245,6 +245,7 @@ static peft_status choose(planner *pl, peft_error *err) {
     pf_memory_plan *p = pl->p;
     const int64_t most = rq->step_tokens > rq->longest ? rq->step_tokens : rq->longest;
     int64_t tokens = rq->tokens_per_batch > 0 ? rq->tokens_per_batch : PF_AUTO_TOKENS;
+    tokens += rq->builder.prompt_rows; /* the samples' share stays what it was */
     if (tokens > most) tokens = most;
     if (tokens < rq->longest) tokens = rq->longest;
     p->policy = rq->checkpointing ? PF_SAVE_CHECKPOINT : PF_SAVE_MINIMAL;

@@ -36,8 +36,8 @@ typedef struct pf_memory_request {
     pf_batch_builder_options builder;
     int64_t total_steps;
     int64_t longest, most_labels; /* rows and labels that a sample has at most */
-    int64_t step_tokens;          /* most tokens of a step */
-    bool assumed;                 /* there are no data: rows of the longest kind stand for them */
+    int64_t step_tokens; /* most tokens of a step; both with the rows of a learned prompt */
+    bool assumed;        /* there are no data: rows of the longest kind stand for them */
     const pf_evaluator_options *evaluation; /* NULL: none */
     int64_t trained;                        /* numbers in one block of the adapter */
     int64_t data_bytes;                     /* token ids and texts */

@@ -1,6 +1,7 @@
 /* test_batch_builder.c - whatever is shared and however the step is cut, the micro-batches describe
  * the samples that went in: every label once, on a row that sees exactly the tokens before it. */
 #include "data/batch_builder.h"
+#include "data/batch_spec.h"
 
 #include "base/arena.h"
 #include "base/mem.h"
@@ -331,6 +332,65 @@ static void test_cost_of_rows_below(void **state) {
     pf_batch_builder_free(bb);
 }
 
+static void same_ints(const int32_t *a, const int32_t *b, int32_t n) {
+    for (int32_t i = 0; i < n; i++) assert_int_equal(a[i], b[i]);
+}
+
+/* Behind a learned prompt and prefix a micro-batch is what it is without, with the prompt as the
+ * root of its roots: two ways to the same arrays. */
+static void test_behind(void **state) {
+    (void)state;
+    static step s;
+    for (uint64_t trial = 0; trial < 200; trial++) {
+        draw d = {pf_rng_make_key(13, PF_RNG_DATA, trial), 0};
+        make_step(&s, &d);
+        const int32_t prompt = below(&d, 6), prefix = below(&d, 4);
+        pf_batch_builder_options opt = {.max_tokens = MAX_LENGTH + below(&d, 100),
+                                        .max_samples = MAX_SAMPLES,
+                                        .share = (pf_share)below(&d, 3)};
+        pf_batch_builder *plain, *with;
+        opt.max_labels = opt.max_tokens;
+        assert_int_equal(pf_batch_builder_new(&plain, &opt, NULL), PEFT_OK);
+        opt.max_tokens += prompt;
+        opt.prompt_rows = prompt;
+        opt.prefix_rows = prefix;
+        assert_int_equal(pf_batch_builder_new(&with, &opt, NULL), PEFT_OK);
+        int32_t n, n_with;
+        assert_int_equal(pf_batch_builder_begin(plain, s.samples, s.n, 7, &n, NULL), PEFT_OK);
+        assert_int_equal(pf_batch_builder_begin(with, s.samples, s.n, 7, &n_with, NULL), PEFT_OK);
+        assert_int_equal(n, n_with);
+        assert_int_equal(pf_batch_builder_figures(with).rows,
+                         pf_batch_builder_figures(plain).rows + n * prompt);
+        for (int32_t m = 0; m < n; m++) {
+            pf_arena a;
+            pf_batch in, want, got;
+            peft_error err = {0};
+            pf_arena_init(&a, "behind");
+            pf_batch_builder_get(plain, m, &in);
+            pf_batch_builder_get(with, m, &got);
+            assert_int_equal(pf_batch_behind(&want, &a, &in, prompt, prefix, &err), PEFT_OK);
+            if (pf_batch_check(&got, VOCAB, prefix, &err) != PEFT_OK) fail_msg("%s", err.message);
+            assert_int_equal(got.n_tokens, want.n_tokens);
+            assert_int_equal(got.n_prompt, prompt);
+            same_ints(got.ids + prompt, want.ids + prompt, in.n_tokens);
+            same_ints(got.pos, want.pos, got.n_tokens);
+            same_ints(got.seg, want.seg, got.n_tokens);
+            same_ints(got.end, want.end, got.n_tokens);
+            same_ints(got.sample + prompt, want.sample + prompt, in.n_tokens);
+            assert_int_equal(got.n_segments, want.n_segments);
+            same_ints((const int32_t *)got.segments, (const int32_t *)want.segments,
+                      5 * got.n_segments);
+            same_ints(got.label_row, want.label_row, got.n_labels);
+            assert_int_equal(got.n_ext_runs, prefix > 0);
+            if (prefix > 0)
+                same_ints((const int32_t *)got.ext_runs, (const int32_t *)want.ext_runs, 5);
+            pf_arena_release(&a);
+        }
+        pf_batch_builder_free(plain);
+        pf_batch_builder_free(with);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const int32_t a[] = {1, 2, 3, 4, 5};
@@ -383,7 +443,7 @@ int main(void) {
         cmocka_unit_test(test_properties),         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_first_fit),          cmocka_unit_test(test_cost_model),
         cmocka_unit_test(test_cost_of_rows_below), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory),      cmocka_unit_test(test_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

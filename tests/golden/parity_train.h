@@ -167,11 +167,14 @@ typedef struct runner {
 
 static inline void open_runner(runner *r, const fixture *f, const how *h, bool training) {
     peft_error err = {0};
-    const int32_t rows = h->max_tokens > 0 ? h->max_tokens : rows_of(f);
+    const pf_lead lead = pf_model_lead(f->model, true);
+    const int32_t rows = (h->max_tokens > 0 ? h->max_tokens : rows_of(f)) + lead.prompt;
     const pf_rope_spec *rope = &f->model->rope;
     const pf_batch_builder_options bo = {
         .max_tokens = rows,
         .max_samples = 16,
+        .prompt_rows = lead.prompt,
+        .prefix_rows = lead.prefix,
         .share = h->share,
         .rope_original = rope->type == PF_ROPE_DYNAMIC ? (int32_t)rope->max_positions : 0};
     const pf_loss_graph_options go = {.training = training,
@@ -202,7 +205,7 @@ static inline double run_step(runner *r, const fixture *f, int step, bool traini
     for (int32_t i = 0; i < n_micro; i++) {
         pf_batch batch;
         pf_batch_builder_get(r->builder, i, &batch);
-        OK(pf_batch_check(&batch, f->model->vocab, 0, &err));
+        OK(pf_batch_check(&batch, f->model->vocab, pf_model_lead(f->model, true).prefix, &err));
         OK(pf_loss_graph_forward(&r->graph, &batch, &sums, &err));
         if (training) OK(pf_loss_graph_backward(&r->graph, denominator, &err));
     }

@@ -3,6 +3,7 @@
 #ifndef PARITY_UTIL_H
 #define PARITY_UTIL_H
 
+#include "data/batch_spec.h"
 #include "base/mem.h"
 #include "formats/safetensors.h"
 #include "models/model_open.h"
@@ -96,6 +97,12 @@ static inline pf_batch whole_samples(pf_arena *a, const int32_t *const *ids, con
 static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *batch, bool adapters,
                                   bool fuse, float *out) {
     peft_error err = {0};
+    const pf_lead lead = pf_model_lead(m, adapters);
+    pf_arena lead_arena;
+    pf_batch behind;
+    pf_arena_init(&lead_arena, "behind the learned rows");
+    OK(pf_batch_behind(&behind, &lead_arena, batch, lead.prompt, lead.prefix, &err));
+    batch = &behind;
     pf_graph *g;
     pf_exec *x;
     pf_value *hidden, *logits;
@@ -114,6 +121,7 @@ static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *b
     for (int64_t i = 0; i < batch->n_labels * m->vocab; i++) out[i] = (float)z[i];
     pf_exec_free(x);
     pf_graph_free(g);
+    pf_arena_release(&lead_arena);
 }
 
 /* Largest difference between the logits of all rows and the expected ones. */

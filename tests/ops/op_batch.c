@@ -18,6 +18,7 @@ static const op_seg tree_segs[] = {
         {1, 7, 0},
         {1, 7, 0},
 };
+static const op_seg prompt_segs[] = {{5, -1, 0}, {9, 0, 0}, {1, 0, 0}, {30, 0, 0}};
 static const op_seg one_segs[] = {{51, -1, 0}, {9, 0, 0}, {40, 0, 0}, {1, 2, 0}};
 static const op_seg ext_segs[] = {{6, -1, 0}, {1, -1, 75}, {30, -1, 20}, {4, 2, 0}, {1, 2, 0}, {50, -1, 0}};
 static const op_ext ext_runs[] = {{0, 75, 0, 1}, {80, 13, 0, 2}, {93, 7, 13, 2}, {0, 5, 0, 5}};
@@ -31,6 +32,8 @@ const op_batch_spec op_batch_plain = {
 const op_batch_spec op_batch_tree = {
     .name = "tree", .segs = tree_segs, .n_segs = PF_COUNT(tree_segs)};
 const op_batch_spec op_batch_one = {.name = "one", .segs = one_segs, .n_segs = PF_COUNT(one_segs)};
+const op_batch_spec op_batch_prompt = {
+    .name = "prompt", .segs = prompt_segs, .n_segs = PF_COUNT(prompt_segs), .n_prompt = 5};
 const op_batch_spec op_batch_ext = {.name = "ext",
                                     .segs = ext_segs,
                                     .n_segs = PF_COUNT(ext_segs),
@@ -180,6 +183,7 @@ op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool revers
                       .sample = sample,
                       .segments = segments,
                       .n_segments = n,
+                      .n_prompt = spec->n_prompt,
                       .n_labels = E,
                       .label_row = label_row,
                       .label_target = target,

@@ -69,5 +69,10 @@ int32_t pf_attention_bucket(const pf_attention_args *args, int64_t distance);
  * of the two states. */
 peft_status pf_kv_store(pf_graph *g, const char *name, pf_value *k, pf_value *v, pf_value *state_k,
                         pf_value *state_v, peft_error *err);
+/* Generation: where the batch asks for it (store_prefix), all rows of a learned prefix k, v (X,
+ * KH·D) go to the states, from row batch->prefix_row on. Stands before the attention that reads
+ * them. */
+peft_status pf_prefix_store(pf_graph *g, const char *name, pf_value *k, pf_value *v,
+                            pf_value *state_k, pf_value *state_v, peft_error *err);
 
 #endif

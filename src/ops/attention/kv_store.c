@@ -49,6 +49,64 @@ static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
+/* ---- prefix_store ---------------------------------------------------------------------------- */
+
+peft_status pf_prefix_store(pf_graph *g, const char *name, pf_value *k, pf_value *v,
+                            pf_value *state_k, pf_value *state_v, peft_error *err) {
+    pf_value *in[4] = {k, v, state_k, state_v};
+    return pf_graph_emit(g, "prefix_store", name, NULL, in, 4, NULL, err);
+}
+
+static peft_status prefix_shape(pf_graph *g, pf_node *n, peft_error *err) {
+    (void)g;
+    for (int i = 0; i < 2; i++) {
+        const pf_value *rows = n->in[i], *state = n->in[2 + i];
+        if (state->kind == PF_VALUE_STATE && rows->space == PF_SPACE_NONE &&
+            rows->cols == state->cols)
+            continue;
+        return PF_FAIL(err, PEFT_E_SHAPE,
+                       "a prefix of %lld columns does not go into a cache of %lld",
+                       (long long)rows->cols, (long long)state->cols);
+    }
+    return PEFT_OK;
+}
+
+static peft_status run_prefix(pf_exec *x, const pf_node *n, peft_error *err) {
+    const pf_batch *b = x->batch;
+    if (!b->store_prefix) return PEFT_OK;
+    for (int i = 0; i < 2; i++) {
+        const pf_value *rows = n->in[i], *state = n->in[2 + i];
+        if (b->prefix_row < 0 || b->prefix_row > state->rows - rows->rows) {
+            return PF_FAIL(err, PEFT_E_STATE,
+                           "a prefix of %lld rows goes to row %d of a cache that has %lld",
+                           (long long)rows->rows, (int)b->prefix_row, (long long)state->rows);
+        }
+        pf_real *to = pf_exec_data(x, state) + b->prefix_row * state->cols;
+        memcpy(to, pf_exec_data(x, rows), (size_t)(rows->rows * rows->cols) * sizeof *to);
+    }
+    return PEFT_OK;
+}
+
+static pf_cost prefix_cost(const pf_node *n, const int64_t *rows) {
+    (void)rows; /* once per run of a generator, not per pass */
+    (void)n;
+    return (pf_cost){0};
+}
+
+static const pf_kernel_row prefix_kernels[] = {
+    {.backend = "cpu", .name = "reference", .run = run_prefix}, {0}};
+
+const pf_op pf_op_prefix_store = {
+    .name = "prefix_store",
+    .what = "cache[prefix_row + i] = k[i], v[i] of a learned prefix, when the batch asks for it",
+    .flags = PF_OP_SIDE_EFFECT,
+    .shape = prefix_shape,
+    .cost = prefix_cost,
+    .kernels = prefix_kernels,
+};
+
+/* ---- kv_store -------------------------------------------------------------------------------- */
+
 static const pf_kernel_row kernels[] = {{.backend = "cpu", .name = "reference", .run = run}, {0}};
 
 static pf_cost cost(const pf_node *n, const int64_t *rows) {

@@ -83,6 +83,7 @@ static bool find(const pf_strlist *names, const char *path, bool whole_suffix, b
 
 static bool is_picked(picker *p, const pf_site *site) {
     const int64_t n = p->cfg->freeze_trainable_layers, layers = p->ad->model->n_layers;
+    if (site->always_trained) return true; /* a head that is made new */
     if (site->layer < 0) return find(&p->extra, site->name, true, p->hit[1]);
     if (n >= 0 ? site->layer < layers - n : site->layer >= -n) return false;
     return find(&p->modules, inside(site), false, p->hit[0]) || p->all;

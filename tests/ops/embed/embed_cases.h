@@ -3,6 +3,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/embed/embed.h"
+#include "ops/embed/prompt_rows.h"
 
 typedef struct embed_case {
     int64_t cols;
@@ -20,6 +21,27 @@ static peft_status build_embed(op_fixture *f, pf_value **root, peft_error *err) 
     PF_TRY(pf_embed(op_graph(f), "embed", op_weight(f, "w", vocab, a->cols, a->frozen, 0, 1), &y,
                     err));
     return pf_mul(op_graph(f), "mul", y, op_rows(f, "x", a->cols, 1, 0), root, err);
+}
+
+/* behind a table that is trained, or frozen */
+static peft_status build_prompt(op_fixture *f, pf_value **root, peft_error *err) {
+    const embed_case *a = op_args(f);
+    const int64_t vocab = op_batch(f)->n_tokens;
+    pf_value *w = a->frozen == PF_DTYPE_NONE ? op_param(f, "w", vocab, a->cols, 0, 1)
+                                             : op_weight(f, "w", vocab, a->cols, a->frozen, 0, 1);
+    pf_value *prompt = op_param(f, "prompt", 5, a->cols, 0, 1), *y;
+    PF_TRY(pf_embed(op_graph(f), "embed", w, &y, err));
+    return pf_prompt_rows(op_graph(f), "prompt", y, prompt, root, err);
+}
+
+static void prompt_oracle(const op_fixture *f, pf_real *root) {
+    const embed_case *a = op_args(f);
+    const pf_real *w = op_numbers(f, "w"), *prompt = op_numbers(f, "prompt");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens; i++) {
+        const pf_real *row =
+            i < op_batch(f)->n_prompt ? prompt + i * a->cols : w + op_batch(f)->ids[i] * a->cols;
+        for (int64_t c = 0; c < a->cols; c++) root[i * a->cols + c] = row[c];
+    }
 }
 
 static void embed_oracle(const op_fixture *f, pf_real *root) {
@@ -42,6 +64,9 @@ static const op_case embed_cases[] = {
     {OP_CASE("embed/bf16", &op_batch_plain, build_embed, &embed_bf16), .oracle = embed_oracle},
     {OP_CASE("embed/f16", &op_batch_plain, build_embed, &embed_f16), .oracle = embed_oracle},
     {OP_CASE("embed/f32", &op_batch_plain, build_embed, &embed_f32), .oracle = embed_oracle},
+    {OP_CASE("prompt_rows/trained", &op_batch_prompt, build_prompt, &embed_odd),
+     .oracle = prompt_oracle},
+    {OP_CASE("prompt_rows/frozen", &op_batch_prompt, build_prompt, &embed_f32)},
     {OP_CASE("embed/bench_bf16_2048x576", &op_batch_2048, build_embed, &embed_576),
      .only_bench = true},
     {OP_CASE("embed/bench_trained_2048x576", &op_batch_2048, build_embed, &embed_576p),

@@ -1,0 +1,17 @@
+"""Loading for prompt learning, which peft loads for inference only: the encoder is made anew and its rows are set."""
+
+import os
+
+import torch
+from peft import PeftConfig, get_peft_model
+from safetensors.torch import load_file
+
+
+def load(c, base, folder):
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = False
+    model = get_peft_model(base, config)
+    model.peft_config["default"].base_model_name_or_path = c["base"]
+    with torch.no_grad():
+        model.prompt_encoder["default"].embedding.weight.copy_(load_file(os.path.join(folder, "adapter_model.safetensors"))["prompt_embeddings"])
+    return model
