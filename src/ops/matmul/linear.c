@@ -239,7 +239,8 @@ const pf_op pf_op_linear_dw = {
 /* All products of one x with frozen weights become one node, where the first of them stands. */
 static peft_status group(pf_graph *g, int i, bool *done, peft_error *err) {
     pf_node *first = g->nodes[i], *old[PF_GEMM_SET];
-    if (first->op != &pf_op_linear || first->n_out > 1) return PEFT_OK;
+    if (first->op != &pf_op_linear || first->n_out > 1 || first->in[1]->kind != PF_VALUE_WEIGHT)
+        return PEFT_OK; /* the new node takes the place of the first */
     pf_value *in[1 + 2 * PF_GEMM_SET] = {first->in[0]}, *out[PF_GEMM_SET];
     int count = 0;
     for (int k = i; k < g->n_nodes && count < PF_GEMM_SET; k++) {

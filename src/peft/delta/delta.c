@@ -3,6 +3,7 @@
 #include "peft/delta/delta.h"
 
 #include "base/mem.h"
+#include "peft/delta/delta_maps.h"
 #include "peft/delta/delta_parts.h"
 
 #include <math.h>
@@ -170,4 +171,21 @@ void pf_delta_add_product(float *rows, int64_t n, int64_t cols, double scale, in
             for (int64_t j = 0; j < width; j++) row[j] = (float)((double)row[j] + scale * sum[j]);
         }
     }
+}
+
+peft_status pf_delta_rotate_rows(const pf_rotate_args *a, const pf_mat *r, int n_maps, float *rows,
+                                 int64_t n, int64_t cols, peft_error *err) {
+    double *x = pf_calloc(2 * (size_t)cols, sizeof *x), *y = x + cols;
+    PF_CHECK_ALLOC(x, err);
+    for (int64_t i = 0; i < n; i++) {
+        float *row = rows + i * cols;
+        for (int64_t c = 0; c < cols; c++) x[c] = (double)row[c];
+        for (int k = 0; k < n_maps; k++) {
+            pf_rotate_back(&a[k], &r[k], cols, x, y);
+            memcpy(x, y, (size_t)cols * sizeof *x);
+        }
+        for (int64_t c = 0; c < cols; c++) row[c] = (float)x[c];
+    }
+    pf_free(x);
+    return PEFT_OK;
 }

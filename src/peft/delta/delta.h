@@ -56,6 +56,9 @@ typedef struct pf_delta_kind {
     const char *const *refused;
 } pf_delta_kind;
 
+/* "bias", "fan_in_fan_out" and the like: what peft has beside these methods and is not done here */
+extern const char *const pf_delta_bias_keys[];
+
 /* --- of a pf_method --- */
 peft_status pf_delta_attach(pf_adapter *ad, const pf_delta_kind *kind, peft_error *err);
 peft_status pf_delta_init(pf_adapter *ad, uint64_t seed, peft_error *err);
@@ -81,6 +84,10 @@ void pf_delta_fill_kaiming(pf_param *p, uint64_t seed);
 peft_status pf_delta_derive(const pf_derive *fn, const void *args, const pf_mat *in, int n_in,
                             pf_mat *out, peft_error *err);
 pf_mat pf_delta_mat(const pf_param *p);
+/* Rows (n, cols) times the transposes of n_maps rotations (rotate.c), in this order; in double. */
+struct pf_rotate_args;
+peft_status pf_delta_rotate_rows(const struct pf_rotate_args *a, const pf_mat *r, int n_maps,
+                                 float *rows, int64_t n, int64_t cols, peft_error *err);
 /* rows (n, cols) += scale left (n, k) right (k, cols), sums in double */
 void pf_delta_add_product(float *rows, int64_t n, int64_t cols, double scale, int64_t k,
                           const pf_real *left, int64_t left_step, const pf_real *right);

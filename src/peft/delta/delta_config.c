@@ -12,6 +12,8 @@
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+const char *const pf_delta_bias_keys[] = {"bias", NULL};
+
 static bool is_off(const json_t *v) {
     if (v == NULL || json_is_null(v) || json_is_false(v)) return true;
     if (json_is_number(v)) return json_number_value(v) == 0;

@@ -1,6 +1,6 @@
 /* khatri_rao.c - see khatri_rao.h. Elements are independent; sums of the gradient go over r or s in
  * ascending order. */
-#include "peft/delta/khatri_rao.h"
+#include "peft/delta/delta_maps.h"
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 

@@ -11,7 +11,7 @@
 #include "ops/activation/activation.h"
 #include "ops/matmul/linear.h"
 #include "peft/delta/delta.h"
-#include "peft/delta/khatri_rao.h"
+#include "peft/delta/delta_maps.h"
 
 typedef struct loha_cfg {
     pf_delta_cfg d;

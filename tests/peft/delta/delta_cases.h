@@ -4,7 +4,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/matmul/linear.h"
-#include "peft/delta/khatri_rao.h"
+#include "peft/delta/delta_maps.h"
 
 typedef struct sizes {
     int64_t in, out, r, s;
@@ -46,6 +46,171 @@ static void khatri_rao_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
+/* A rotation of rows by blocks that a Cayley transform makes; every other block is used twice when
+ * `shared`. */
+typedef struct turned {
+    int64_t in, blocks;
+    pf_cayley_args cayley;
+    pf_rotate_args rotate;
+} turned;
+
+static peft_status build_rotation(op_fixture *f, pf_value **root, peft_error *err) {
+    const turned *a = op_args(f);
+    const int64_t s = a->cayley.size, half = s * (s - 1) / 2;
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *r;
+    pf_value *p = op_param(f, "p", a->cayley.packed ? a->blocks : a->blocks * s,
+                           a->cayley.packed ? half : s, 0, 0.3);
+    PF_TRY(pf_derive_emit(op_graph(f), "r", &pf_cayley, &a->cayley, &p, 1, &r, err));
+    return pf_rowmap_emit(op_graph(f), "rotate", &pf_rotate, &a->rotate, x, &r, 1, root, err);
+}
+
+/* Rows keep their length when the transform is exact. */
+static void rotation_oracle(const op_fixture *f, pf_real *root) {
+    const turned *a = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *p = op_numbers(f, "p");
+    const int64_t s = a->cayley.size, C = a->in;
+    double q[3][3], i3[3][3], y[3];
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t k = 0; k < C / s; k++) { /* z (I + Q) = x (I - Q), s is 3: Cramer's rule */
+            const pf_real *v = p + (a->blocks == 1 ? 0 : k) * 3;
+            const double n[3] = {(double)v[0], (double)v[1], (double)v[2]};
+            const double qs[3][3] = {{0, n[0], n[1]}, {-n[0], 0, n[2]}, {-n[1], -n[2], 0}};
+            for (int i = 0; i < 3; i++) {
+                y[i] = 0;
+                for (int j = 0; j < 3; j++) {
+                    i3[i][j] = (i == j) + qs[i][j];
+                    q[i][j] = (i == j) - qs[i][j];
+                }
+            }
+            for (int c = 0; c < 3; c++)
+                for (int j = 0; j < 3; j++) y[c] += (double)x[t * C + k * 3 + j] * q[j][c];
+            double det = 0, num[3] = {0};
+            for (int j = 0; j < 3; j++) {
+                const int u = (j + 1) % 3, w = (j + 2) % 3;
+                det += i3[0][j] * (i3[1][u] * i3[2][w] - i3[1][w] * i3[2][u]);
+            }
+            for (int r = 0; r < 3; r++) { /* row r of the matrix replaced by y */
+                double m[3][3];
+                for (int i = 0; i < 3; i++)
+                    for (int j = 0; j < 3; j++) m[i][j] = i == r ? y[j] : i3[i][j];
+                for (int j = 0; j < 3; j++) {
+                    const int u = (j + 1) % 3, w = (j + 2) % 3;
+                    num[r] += m[0][j] * (m[1][u] * m[2][w] - m[1][w] * m[2][u]);
+                }
+                root[t * C + k * 3 + r] = (pf_real)(num[r] / det);
+            }
+        }
+    }
+}
+
+static const int32_t to_8[] = {0, 2, 4, 6, 1, 3, 5, 7}, from_8[] = {0, 4, 1, 5, 2, 6, 3, 7};
+static const turned exact_3 = {6, 2, {3, true, 0, 0}, {3, NULL, NULL}};
+static const turned shared_3 = {9, 1, {3, true, 0, 0}, {3, NULL, NULL}};
+static const turned series_4 = {8, 2, {4, true, 5, 0}, {4, NULL, NULL}};
+static const turned short_series = {8, 2, {4, true, 2, 0}, {4, NULL, NULL}};
+static const turned full_shuffled = {8, 4, {2, false, 0, 0}, {2, from_8, to_8}};
+static const turned wide_20 = {40, 2, {20, true, 7, 0}, {20, NULL, NULL}};
+static const turned wide_shared = {34, 1, {17, false, 0, 0}, {17, NULL, NULL}};
+
+static peft_status build_reflection(op_fixture *f, pf_value **root, peft_error *err) {
+    const pf_reflect_args *a = op_args(f);
+    pf_graph *g = op_graph(f);
+    pf_value *x = op_rows(f, "x", 11, 0, 1), *u = op_param(f, "u", 11, 3, 0.2, 1), *m[2], *s;
+    PF_TRY(pf_derive_emit(g, "m", &pf_reflect, a, &u, 1, m, err));
+    PF_TRY(pf_linear(g, "down", x, m[0], NULL, &s, err));
+    PF_TRY(pf_linear(g, "up", s, m[1], NULL, &s, err));
+    return pf_add(g, "sum", x, s, root, err);
+}
+
+/* One plane after the other, the last first. */
+static void reflection_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x"), *u = op_numbers(f, "u");
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        pf_real *y = root + t * 11;
+        for (int c = 0; c < 11; c++) y[c] = x[t * 11 + c];
+        for (int i = 2; i >= 0; i--) {
+            double along = 0, norm = 0;
+            for (int c = 0; c < 11; c++) {
+                along += (double)y[c] * (double)u[c * 3 + i];
+                norm += (double)u[c * 3 + i] * (double)u[c * 3 + i];
+            }
+            for (int c = 0; c < 11; c++)
+                y[c] = (pf_real)((double)y[c] - 2 * along / norm * (double)u[c * 3 + i]);
+        }
+    }
+}
+
+static const pf_reflect_args in_order = {false}, orthogonal = {true};
+
+typedef struct kron_sizes {
+    int64_t l, m, k, n;
+    double scale;
+} kron_sizes;
+
+static peft_status build_kron(op_fixture *f, pf_value **root, peft_error *err) {
+    const kron_sizes *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->m * a->n, 0, 1),
+             *w[2] = {op_param(f, "w1", a->l, a->m, 0, 0.5), op_param(f, "w2", a->k, a->n, 0, 0.5)};
+    return pf_rowmap_emit(op_graph(f), "kron", &pf_kron, &a->scale, x, w, 2, root, err);
+}
+
+static void kron_oracle(const op_fixture *f, pf_real *root) {
+    const kron_sizes *a = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *w1 = op_numbers(f, "w1"), *w2 = op_numbers(f, "w2");
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t o = 0; o < a->l * a->k; o++) {
+            double y = 0;
+            for (int64_t c = 0; c < a->m * a->n; c++)
+                y += (double)w1[o / a->k * a->m + c / a->n] *
+                     (double)w2[o % a->k * a->n + c % a->n] * (double)x[t * a->m * a->n + c];
+            root[t * a->l * a->k + o] = (pf_real)(a->scale * y);
+        }
+    }
+}
+
+static const kron_sizes kron_small = {2, 3, 5, 4, 0.5}, kron_medium = {6, 4, 9, 12, 1.5};
+
+/* Shards of x summed, times tiles. */
+typedef struct shards {
+    int64_t in, out, r, n;
+} shards;
+
+static peft_status build_fold(op_fixture *f, pf_value **root, peft_error *err) {
+    const shards *a = op_args(f);
+    pf_graph *g = op_graph(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *p = op_param(f, "p", a->r, a->n, 0, 0.5), *w, *s;
+    PF_TRY(pf_rowmap_emit(g, "fold", &pf_fold, &a->r, x, NULL, 0, &s, err));
+    PF_TRY(pf_derive_emit(g, "tiles", &pf_tile_turned, &a->out, &p, 1, &w, err));
+    return pf_linear(g, "linear", s, w, NULL, root, err);
+}
+
+static void fold_oracle(const op_fixture *f, pf_real *root) {
+    const shards *a = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *p = op_numbers(f, "p");
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t o = 0; o < a->out; o++) {
+            double y = 0;
+            for (int64_t c = 0; c < a->in; c++)
+                y += (double)x[t * a->in + c] * (double)p[c % a->r * a->n + o % a->n];
+            root[t * a->out + o] = (pf_real)y;
+        }
+    }
+}
+
+static const shards fold_plain = {10, 6, 4, 6}, fold_tiled = {12, 6, 3, 2};
+
+static peft_status build_shards(op_fixture *f, pf_value **root, peft_error *err) {
+    const shards *a = op_args(f);
+    pf_graph *g = op_graph(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *d;
+    pf_value *in[2] = {op_param(f, "p", a->out, a->r, 0, 0.5),
+                       op_weight(f, "w", a->out, a->in, PF_DTYPE_F32, 0, 0.5)};
+    PF_TRY(pf_derive_emit(g, "update", &pf_shard_update, NULL, in, 2, &d, err));
+    return pf_linear(g, "linear", x, d, NULL, root, err);
+}
+
+static const shards shards_small = {6, 4, 2, 0};
+
 static const sizes small = {.in = 7, .out = 5, .r = 3, .s = 2, .scale = 1.5};
 static const sizes medium = {.in = 40, .out = 33, .r = 4, .s = 4, .scale = 0.5};
 
@@ -54,4 +219,20 @@ static const op_case delta_cases[] = {
      .oracle = khatri_rao_oracle},
     {OP_CASE("khatri_rao/medium", &op_batch_tree, build_khatri_rao, &medium),
      .oracle = khatri_rao_oracle},
+    {OP_CASE("cayley/exact", &op_batch_plain, build_rotation, &exact_3), .oracle = rotation_oracle},
+    {OP_CASE("cayley/shared", &op_batch_tree, build_rotation, &shared_3),
+     .oracle = rotation_oracle},
+    {OP_CASE("cayley/series", &op_batch_plain, build_rotation, &series_4)},
+    {OP_CASE("cayley/short", &op_batch_plain, build_rotation, &short_series)},
+    {OP_CASE("rotate/shuffled", &op_batch_plain, build_rotation, &full_shuffled)},
+    {OP_CASE("rotate/wide", &op_batch_tree, build_rotation, &wide_20)},
+    {OP_CASE("rotate/wide shared", &op_batch_one, build_rotation, &wide_shared)},
+    {OP_CASE("reflect/in order", &op_batch_plain, build_reflection, &in_order),
+     .oracle = reflection_oracle},
+    {OP_CASE("reflect/orthogonal", &op_batch_plain, build_reflection, &orthogonal)},
+    {OP_CASE("kron/small", &op_batch_plain, build_kron, &kron_small), .oracle = kron_oracle},
+    {OP_CASE("kron/medium", &op_batch_tree, build_kron, &kron_medium), .oracle = kron_oracle},
+    {OP_CASE("fold/plain", &op_batch_plain, build_fold, &fold_plain), .oracle = fold_oracle},
+    {OP_CASE("fold/tiled", &op_batch_tree, build_fold, &fold_tiled), .oracle = fold_oracle},
+    {OP_CASE("shards", &op_batch_plain, build_shards, &shards_small)},
 };

@@ -1,0 +1,59 @@
+/* delta_maps.h - the arithmetic of the methods of this folder, as tables for ops/derive: matrices
+ * made of parameters (pf_derive) and maps of rows (pf_rowmap). */
+#ifndef PF_DELTA_MAPS_H
+#define PF_DELTA_MAPS_H
+
+#include "ops/derive/derive.h"
+
+/* Kronecker products row by row and column by column (khatri_rao.c):
+ *   rows:  A (m, r), B (m, s) -> Z (m, r s), Z[o, i s + j] = scale A[o, i] B[o, j]
+ *   cols:  A (r, n), B (s, n) -> Z (r s, n), Z[i s + j, c] = A[i, c] B[j, c] */
+extern const pf_derive pf_khatri_rao_rows; /* args: const double *scale */
+extern const pf_derive pf_khatri_rao_cols; /* args: NULL */
+
+/* Orthogonal blocks from skew-symmetric ones (cayley.c). Q is a block's skew-symmetric matrix:
+ * the numbers above its diagonal, row by row, of a row of P (packed), or (P - Pᵀ) / 2 of a square
+ * block of P. P (n, size (size - 1) / 2) or (n size, size) -> R (n size, size):
+ *   terms 0:  R = (I - Q) (I + Q)^-1
+ *   else:     R = I + 2 Q + 2 Q^2 + ... , cut off as peft's num_cayley_neumann_terms does
+ * limit > 0: blocks of P whose matrix is larger (Frobenius norm) are scaled down to it, in place.
+ */
+typedef struct pf_cayley_args {
+    int64_t size;
+    bool packed;
+    int64_t terms;
+    double limit;
+} pf_cayley_args;
+extern const pf_derive pf_cayley;
+
+/* y = x P blockdiag(R_1, R_2, ..) Pᵀ (rotate.c): R (n size, size), fewer blocks than x has are used
+ * again and again (n is 1 or in / size); column j of x P is x[from[j]], column c of y z[to[c]] */
+typedef struct pf_rotate_args {
+    int64_t size;
+    const int32_t *from, *to; /* NULL: as they stand */
+} pf_rotate_args;
+extern const pf_rowmap pf_rotate;
+/* One row of pf_real, y = x blockdiag(R)ᵀ with the same permutations, for merging. */
+void pf_rotate_back(const pf_rotate_args *a, const pf_mat *r, int64_t n, const double *x,
+                    double *y);
+
+/* Reflections (reflect.c): U (n, r) -> A (r, n), B (n, r) so that x + (x Aᵀ) Bᵀ is x reflected at
+ * the planes of u_r, .., u_1 in this order; orthogonal: at the space of all of them, made
+ * orthogonal by Gram and Schmidt. */
+typedef struct pf_reflect_args {
+    bool orthogonal;
+} pf_reflect_args;
+extern const pf_derive pf_reflect;
+
+/* y = scale x (W1 kron W2)ᵀ (kron.c): W1 (l, m), W2 (k, n), x (R, m n) -> y (R, l k) */
+extern const pf_rowmap pf_kron; /* args: const double *scale */
+
+/* s[c] = sum over g of x[g r + c], zeros beyond the end (fold.c) */
+extern const pf_rowmap pf_fold; /* args: const int64_t *r */
+/* P (r, n) -> Z (out, r), Z[o, i] = P[i, o mod n] */
+extern const pf_derive pf_tile_turned; /* args: const int64_t *out */
+/* D = update of W by blocks: W (out, in), P (out, r) as out / r blocks B_o of (r, r); of the block
+ * W_og of W, D_og = W_og B_o + B_o */
+extern const pf_derive pf_shard_update; /* inputs: P, W */
+
+#endif

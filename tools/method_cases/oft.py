@@ -1,0 +1,24 @@
+"""OFT (Qiu et al. 2023, 2025): polynomial and exact Cayley transform, blocks by number, shared, coft."""
+
+from peft import OFTConfig
+
+from .common import LLAMA_ALL, NEOX_ALL, case
+
+
+def config(targets, **more):
+    return lambda: OFTConfig(**{**dict(oft_block_size=8, target_modules=targets, init_weights=False, task_type="CAUSAL_LM"), **more})
+
+
+def start(name, data, r):
+    return 0.15 * r if "oft_R" in name else None
+
+
+CASES = [
+    case("oft", config(LLAMA_ALL), "five terms of the series", start=start),
+    case("oft_cayley", config(["q_proj", "down_proj"], use_cayley_neumann=False, oft_block_size=16), "the inverse", start=start),
+    case("oft_r", config(["k_proj", "up_proj"], r=5, oft_block_size=0, num_cayley_neumann_terms=3), "r, which does not divide; three terms",
+         start=start),
+    case("oft_share", config(["v_proj", "gate_proj"], block_share=True, use_cayley_neumann=False), "block_share", start=start),
+    case("coft", config(["q_proj", "o_proj", "down_proj"], coft=True, eps=0.5), "coft: blocks scaled down to eps", start=start),
+    case("oft_neox", config(NEOX_ALL), "fused query_key_value", base="base_neox", start=start),
+]
