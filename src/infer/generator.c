@@ -15,7 +15,8 @@ typedef struct slot {
     int item;        /* index into the run's items; -1: free */
     int64_t n_total; /* prompt and continuation so far */
     int64_t n_cached;
-    int label; /* row of the logits of this pass; -1: the prompt is not through yet */
+    int64_t length; /* of the sample when its last rows were made */
+    int label;      /* row of the logits of this pass; -1: the prompt is not through yet */
 } slot;
 
 struct pf_generator {
@@ -25,6 +26,7 @@ struct pf_generator {
     pf_graph *graph;
     pf_exec *exec;
     pf_value *logits;
+    int64_t switches_at; /* length beyond which keys have to be made anew; 0: never */
     int n_slots;
     int64_t max_length, max_tokens;
     pf_lead lead;
@@ -109,6 +111,7 @@ peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be
     pf_arena_init(&g->arena, "generator");
     g->model = model;
     g->backend = be;
+    g->switches_at = model->rope.type == PF_ROPE_LONGROPE ? model->rope.original_max_positions : 0;
     g->n_slots = opt->max_sequences > 0 ? opt->max_sequences : 1;
     g->max_length = opt->max_length;
     g->lead = pf_model_lead(model, opt->adapters);
@@ -197,6 +200,11 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         slot *sl = &g->slots[s];
         sl->label = -1;
         if (sl->item < 0) continue;
+        /* LongRoPE turns a sample that has become longer than the original context by other
+         * frequencies: its keys are made anew, once, as in transformers */
+        const int64_t length = lead + sl->n_total;
+        if (g->switches_at > 0 && sl->length <= g->switches_at && length > g->switches_at)
+            sl->n_cached = 0;
         int64_t n = sl->n_total - sl->n_cached;
         /* later slots keep a row each, so that no sequence waits for another's prompt */
         int64_t room = g->max_tokens - rows - (g->n_slots - 1 - s);
@@ -216,7 +224,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                                             .length = (int32_t)n,
                                             .parent = -1,
                                             .subtree_end = rows,
-                                            .rope_length = lead + (int32_t)(sl->n_cached + n)};
+                                            .rope_length = (int32_t)length};
         if (lead > 0) {
             g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(g->n_slots * g->max_length),
                                              .length = lead,
@@ -231,6 +239,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                                              .row_end = rows};
         }
         sl->n_cached += n;
+        sl->length = length;
         if (sl->n_cached == sl->n_total) {
             sl->label = n_labels;
             g->label_row[n_labels] = rows - 1;

@@ -24,6 +24,13 @@ peft_status pf_layer_rope_table(pf_build *b, const pf_rope_spec *spec, pf_value 
         args.base = spec->theta;
         args.original = spec->max_positions;
     }
+    if (spec->type == PF_ROPE_LONGROPE) {
+        float *long_freq = PF_NEW_ARRAY(&b->graph->arena, float, spec->dim / 2);
+        PF_CHECK_ALLOC(long_freq, err);
+        PF_TRY(pf_rope_long_frequencies(spec, long_freq, err));
+        args.long_freq = long_freq;
+        args.original = spec->original_max_positions;
+    }
     return pf_rope_table(b->graph, "rotary_emb", &args, table, err);
 }
 

@@ -15,7 +15,8 @@ static const struct {
     pf_rope_type type;
 } types[] = {
     {"default", PF_ROPE_DEFAULT}, {"linear", PF_ROPE_LINEAR}, {"dynamic", PF_ROPE_DYNAMIC},
-    {"llama3", PF_ROPE_LLAMA3},   {"yarn", PF_ROPE_YARN},
+    {"llama3", PF_ROPE_LLAMA3},   {"yarn", PF_ROPE_YARN},     {"longrope", PF_ROPE_LONGROPE},
+    {"su", PF_ROPE_LONGROPE}, /* what the first Phi-3 called it */
 };
 
 #define TWO_PI 6.283185307179586476925
@@ -52,14 +53,30 @@ static peft_status read_type(pf_rope_spec *s, const json_t *rope, const char *wh
     }
     return PF_FAIL(
         err, PEFT_E_UNSUPPORTED,
-        "%s: rope type '%s' is not supported; default, linear, dynamic, llama3 and yarn are", where,
-        name);
+        "%s: rope type '%s' is not supported; default, linear, dynamic, llama3, yarn and longrope "
+        "are",
+        where, name);
+}
+
+/* One positive number for each pair of columns. */
+static peft_status read_factors(const pf_rope_spec *s, const json_t *rope, const char *where,
+                                const char *key, const json_t **out, peft_error *err) {
+    PF_TRY(pf_json_get_array(rope, where, key, out, err));
+    size_t n = json_array_size(*out), i = 0;
+    while (i < n && json_number_value(json_array_get(*out, i)) > 0) i++;
+    if (n == (size_t)s->dim / 2 && i == n) return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_FORMAT,
+                   "%s: %s should have %lld positive numbers, one for each pair of rotated columns",
+                   where, key, (long long)s->dim / 2);
 }
 
 static peft_status read_scaling(pf_rope_spec *s, const json_t *config, const json_t *rope,
                                 const char *where, peft_error *err) {
     PF_TRY(opt_positive(rope, where, "factor", 0, &s->factor, err));
-    if (s->type == PF_ROPE_LLAMA3 || s->type == PF_ROPE_YARN) {
+    /* once more an early name for longrope */
+    if (s->type == PF_ROPE_YARN && json_object_get(rope, "long_factor") != NULL)
+        s->type = PF_ROPE_LONGROPE;
+    if (s->type == PF_ROPE_LLAMA3 || s->type == PF_ROPE_YARN || s->type == PF_ROPE_LONGROPE) {
         /* a value beside rope_scaling wins over the one inside, as in Phi-3's configs */
         int64_t inside;
         PF_TRY(pf_json_opt_int(rope, where, "original_max_position_embeddings", s->max_positions, 1,
@@ -67,7 +84,7 @@ static peft_status read_scaling(pf_rope_spec *s, const json_t *config, const jso
         PF_TRY(pf_json_opt_int(config, where, "original_max_position_embeddings", inside, 1,
                                INT32_MAX, &s->original_max_positions, err));
     }
-    if (s->type == PF_ROPE_YARN && s->factor == 0) {
+    if ((s->type == PF_ROPE_YARN || s->type == PF_ROPE_LONGROPE) && s->factor == 0) {
         s->factor = (double)s->max_positions / (double)s->original_max_positions;
     }
     if (s->type != PF_ROPE_DEFAULT && s->factor == 0) {
@@ -83,6 +100,11 @@ static peft_status read_scaling(pf_rope_spec *s, const json_t *config, const jso
                 "%s: rope type 'llama3' needs low_freq_factor and a larger high_freq_factor",
                 where);
         }
+    }
+    if (s->type == PF_ROPE_LONGROPE) {
+        PF_TRY(opt_positive(rope, where, "attention_factor", 0, &s->attention_factor, err));
+        PF_TRY(read_factors(s, rope, where, "short_factor", &s->short_factor, err));
+        PF_TRY(read_factors(s, rope, where, "long_factor", &s->long_factor, err));
     }
     if (s->type == PF_ROPE_YARN) {
         PF_TRY(opt_positive(rope, where, "attention_factor", 0, &s->attention_factor, err));
@@ -205,6 +227,35 @@ static void yarn_frequencies(const pf_rope_spec *s, float *inv_freq, double *att
     }
 }
 
+static peft_status check_finite(const pf_rope_spec *s, const float *inv_freq, peft_error *err) {
+    for (int64_t i = 0; i < s->dim / 2; i++) {
+        if (isfinite(inv_freq[i])) continue;
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "config.json: RoPE frequency %lld is not finite (rope_theta %g, factor %g)",
+                       (long long)i, s->theta, s->factor);
+    }
+    return PEFT_OK;
+}
+
+/* (Ding et al. 2024, arXiv 2402.13753) */
+static void longrope_frequencies(const pf_rope_spec *s, const json_t *factors, float *inv_freq) {
+    for (int64_t i = 0; i < s->dim / 2; i++) {
+        float factor = (float)json_number_value(json_array_get(factors, (size_t)i));
+        inv_freq[i] = 1 / (factor * plain_power((float)s->theta, i, s->dim));
+    }
+}
+
+static double longrope_attention_factor(const pf_rope_spec *s) {
+    if (s->attention_factor > 0) return s->attention_factor;
+    if (s->factor <= 1) return 1;
+    return sqrt(1 + log(s->factor) / log((double)s->original_max_positions));
+}
+
+peft_status pf_rope_long_frequencies(const pf_rope_spec *s, float *inv_freq, peft_error *err) {
+    longrope_frequencies(s, s->long_factor, inv_freq);
+    return check_finite(s, inv_freq, err);
+}
+
 double pf_rope_dynamic_theta(const pf_rope_spec *s, int64_t length) {
     double original = (double)s->max_positions, l = fmax((double)length, original),
            d = (double)s->dim;
@@ -216,6 +267,9 @@ peft_status pf_rope_frequencies(const pf_rope_spec *s, float *inv_freq, double *
     *attention_factor = 1;
     if (s->type == PF_ROPE_YARN) {
         yarn_frequencies(s, inv_freq, attention_factor);
+    } else if (s->type == PF_ROPE_LONGROPE) {
+        longrope_frequencies(s, s->short_factor, inv_freq);
+        *attention_factor = longrope_attention_factor(s);
     } else {
         for (int64_t i = 0; i < s->dim / 2; i++) {
             float f = 1 / plain_power((float)s->theta, i, s->dim);
@@ -224,17 +278,11 @@ peft_status pf_rope_frequencies(const pf_rope_spec *s, float *inv_freq, double *
             inv_freq[i] = f;
         }
     }
-    for (int64_t i = 0; i < s->dim / 2; i++) {
-        if (!isfinite(inv_freq[i])) {
-            return PF_FAIL(
-                err, PEFT_E_FORMAT,
-                "config.json: RoPE frequency %lld is not finite (rope_theta %g, factor %g)",
-                (long long)i, s->theta, s->factor);
-        }
-    }
-    return PEFT_OK;
+    return check_finite(s, inv_freq, err);
 }
 
 int32_t pf_rope_original(const pf_rope_spec *spec) {
-    return spec->type == PF_ROPE_DYNAMIC ? (int32_t)spec->original_max_positions : 0;
+    return spec->type == PF_ROPE_DYNAMIC || spec->type == PF_ROPE_LONGROPE
+               ? (int32_t)spec->original_max_positions
+               : 0;
 }

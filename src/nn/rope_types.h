@@ -1,5 +1,5 @@
 /* rope_types.h - frequencies of the RoPE types of Hugging Face's modeling_rope_utils: default,
- * linear, dynamic, llama3, yarn.
+ * linear, dynamic, llama3, yarn, longrope.
  *
  * config.json says it in two dialects: `rope_theta` and `rope_scaling` (transformers before 5), or
  * everything inside `rope_parameters` (transformers 5). Both are read; where both stand, Hugging
@@ -19,7 +19,8 @@ typedef enum pf_rope_type {
     PF_ROPE_LINEAR,
     PF_ROPE_DYNAMIC,
     PF_ROPE_LLAMA3,
-    PF_ROPE_YARN
+    PF_ROPE_YARN,
+    PF_ROPE_LONGROPE
 } pf_rope_type;
 
 typedef struct pf_rope_spec {
@@ -32,6 +33,8 @@ typedef struct pf_rope_spec {
     int64_t original_max_positions, max_positions;
     double beta_fast, beta_slow, mscale, mscale_all_dim; /* yarn */
     double attention_factor;                             /* 0: by the type's rule */
+    const struct json_t *short_factor, *long_factor;     /* longrope: dim / 2 numbers each, borrowed
+                                                            from the config */
     bool truncate; /* yarn: round the correction range; true in most configs */
 } pf_rope_spec;
 
@@ -54,9 +57,11 @@ peft_status pf_rope_spec_read_as(pf_rope_spec *out, const struct json_t *config,
                                  const pf_rope_defaults *def, peft_error *err);
 
 /* inv_freq (dim / 2) and the factor that cos and sin are multiplied by. For `dynamic` those of
- * samples up to the original length; pf_rope_dynamic_theta gives the base of a longer one. */
+ * samples up to the original length; pf_rope_dynamic_theta gives the base of a longer one. For
+ * `longrope` likewise; pf_rope_long_frequencies gives those of longer ones. */
 peft_status pf_rope_frequencies(const pf_rope_spec *spec, float *inv_freq, double *attention_factor,
                                 peft_error *err);
+peft_status pf_rope_long_frequencies(const pf_rope_spec *spec, float *inv_freq, peft_error *err);
 /* The length up to which samples of any length are turned alike: batch_builder.h's rope_original.
  * 0: this type does not look at the length. */
 int32_t pf_rope_original(const pf_rope_spec *spec);

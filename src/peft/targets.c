@@ -124,6 +124,12 @@ static peft_status make_rules(rules *r, peft_error *err) {
     r->targets = c->target_modules.list;
     if (r->targets.n == 0) {
         const char *const *names = usual_targets(r->ad, c);
+        if (names[0] == NULL) {
+            return PF_FAIL(err, PEFT_E_CONFIG,
+                           "%s: %s has no usual modules (peft has none either); name them, or say "
+                           "all-linear",
+                           key_of(r, "target_modules"), r->ad->model->architecture);
+        }
         r->targets.items = (const char **)names;
         while (names[r->targets.n] != NULL) r->targets.n++;
     } else if (is_expression(&c->target_modules) && !r->all_linear) {

@@ -264,10 +264,9 @@ static void refuses_values(void **state) {
          "layers, layer 1 has 'linear_attention'"},
         {"SmolLM3ForCausalLM", "\"no_rope_layers\": [1]",
          "M/config.json: no_rope_layers should have a number (0 or 1) for each of 2 layers"},
-        {"LlamaForCausalLM", "\"rope_scaling\": {\"rope_type\": \"longrope\"}",
-         "M/config.json: rope type 'longrope' is not supported; default, linear, dynamic, llama3 "
-         "and "
-         "yarn are"},
+        {"LlamaForCausalLM", "\"rope_scaling\": {\"rope_type\": \"spiral\"}",
+         "M/config.json: rope type 'spiral' is not supported; default, linear, dynamic, llama3, "
+         "yarn and longrope are"},
     };
     for (size_t i = 0; i < PF_COUNT(cases); i++) {
         const char *config = tiny_config(&arena, cases[i].architecture, cases[i].extra);

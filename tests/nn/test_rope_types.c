@@ -87,9 +87,14 @@ static void check_refused(const char *config, int head_dim, const char *message)
 
 static void refuses(void **state) {
     (void)state;
-    check_refused("{\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 2}}", 64,
-                  "config.json: rope type 'longrope' is not supported; default, linear, dynamic, "
-                  "llama3 and yarn are");
+    check_refused("{\"rope_scaling\": {\"type\": \"spiral\", \"factor\": 2}}", 64,
+                  "config.json: rope type 'spiral' is not supported; default, linear, dynamic, "
+                  "llama3, yarn and longrope are");
+    check_refused("{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1]}}", 4,
+                  "config.json: the key \"long_factor\" is missing");
+    check_refused("{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1]}}", 4,
+                  "config.json: short_factor should have 2 positive numbers, one for each pair of "
+                  "rotated columns");
     check_refused("{\"rope_scaling\": {\"type\": \"linear\"}}", 64,
                   "config.json: rope type 'linear' needs a factor");
     check_refused("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": -1}}", 64,

@@ -18,6 +18,8 @@ typedef struct pf_rope_table_args {
      * base·(factor·L/original - (factor-1))^(D/(D-2)) */
     double dynamic_factor; /* 0: static */
     double base;
+    /* LongRoPE: samples longer than `original` turn by other frequencies */
+    const float *long_freq; /* (D/2) or NULL */
     int64_t original;
 } pf_rope_table_args;
 

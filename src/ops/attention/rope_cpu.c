@@ -90,10 +90,11 @@ static void run_table_task(void *ctx, int task, int worker) {
         pf_real *cosine = j->table + i * a->dim, *sine = cosine + a->dim / 2;
         int64_t length = b->segments[b->seg[i]].rope_length;
         bool dynamic = a->dynamic_factor != 0 && length > a->original;
+        const float *inv_freq =
+            a->long_freq != NULL && length > a->original ? a->long_freq : a->inv_freq;
         float base = dynamic ? (float)dynamic_base(a, length) : 0;
         for (int64_t c = 0; c < a->dim / 2; c++) {
-            float freq =
-                dynamic ? 1.0f / powf(base, (float)(2 * c) / (float)a->dim) : a->inv_freq[c];
+            float freq = dynamic ? 1.0f / powf(base, (float)(2 * c) / (float)a->dim) : inv_freq[c];
             pf_real angle = (pf_real)((float)b->pos[i] * freq);
             cosine[c] = pf_rcos(angle) * (pf_real)a->attention_factor;
             sine[c] = pf_rsin(angle) * (pf_real)a->attention_factor;
