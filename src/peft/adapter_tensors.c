@@ -262,11 +262,24 @@ peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+typedef struct writer {
+    const pf_adapter *ad;
+    const pf_param **items; /* those that the file has */
+    float *row;             /* room for one in another form */
+} writer;
+
 static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
                         peft_error *err) {
-    (void)t;
+    const writer *w = ctx;
+    const pf_param *p = w->items[index];
     float narrow[CHUNK];
-    const pf_param *p = ((const pf_adapter *)ctx)->params.items[index];
+    if (w->row != NULL && t->n_dims == 2) {
+        for (int64_t i = 0; i < t->shape[0]; i++) {
+            w->ad->method->file_row(w->ad, p, i, w->row);
+            PF_TRY(pf_tensor_sink_add_f32(sink, w->row, (size_t)t->shape[1], err));
+        }
+        return PEFT_OK;
+    }
     const int64_t count = p->rows * p->cols;
     for (int64_t i = 0; i < count; i += CHUNK) {
         int64_t n = count - i < CHUNK ? count - i : CHUNK;
@@ -276,21 +289,43 @@ static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tens
     return PEFT_OK;
 }
 
-peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err) {
-    const pf_params *ps = &ad->params;
-    pf_stored_tensor *list = pf_calloc((size_t)ps->n + 1, sizeof *list);
-    PF_CHECK_ALLOC(list, err);
-    peft_status status = PEFT_OK;
-    for (int i = 0; i < ps->n && status == PEFT_OK; i++) {
-        const pf_param *p = ps->items[i];
+/* Fills items and list; *widest is the longest row of a matrix. */
+static peft_status list_tensors(const pf_adapter *ad, const pf_param **items,
+                                pf_stored_tensor *list, int *n, int64_t *widest, peft_error *err) {
+    *n = 0;
+    *widest = 1;
+    for (int i = 0; i < ad->params.n; i++) {
+        const pf_param *p = ad->params.items[i];
         int64_t shape[4];
         const int n_dims = file_shape(p, shape);
-        status = pf_stored_tensor_set(&list[i], p->name, PF_DTYPE_F32, n_dims, shape, NULL, err);
+        if (p->unsaved) continue;
+        if (n_dims == 2 && ad->method->file_size != NULL)
+            ad->method->file_size(ad, p, &shape[0], &shape[1]);
+        if (n_dims == 2 && shape[1] > *widest) *widest = shape[1];
+        items[*n] = p;
+        PF_TRY(
+            pf_stored_tensor_set(&list[(*n)++], p->name, PF_DTYPE_F32, n_dims, shape, NULL, err));
     }
-    if (status == PEFT_OK) {
-        status =
-            pf_safetensors_write(path, list, ps->n, &pf_safetensors_pt, 1, fill, (void *)ad, err);
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err) {
+    const size_t most = (size_t)ad->params.n + 1;
+    pf_stored_tensor *list = pf_calloc(most, sizeof *list);
+    writer w = {.ad = ad, .items = pf_calloc(most, sizeof *w.items)};
+    int n = 0;
+    int64_t widest = 1;
+    peft_status status = PEFT_OK;
+    if (list == NULL || w.items == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = list_tensors(ad, w.items, list, &n, &widest, err);
+    if (status == PEFT_OK && ad->method->file_row != NULL) {
+        w.row = pf_calloc((size_t)widest, sizeof *w.row);
+        if (w.row == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     }
+    if (status == PEFT_OK)
+        status = pf_safetensors_write(path, list, n, &pf_safetensors_pt, 1, fill, &w, err);
+    pf_free(w.row);
+    pf_free(w.items);
     pf_free(list);
     return status;
 }

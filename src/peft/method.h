@@ -158,6 +158,10 @@ struct pf_method {
     void (*merge_bias)(const pf_adapter *ad, const pf_site *site, float *bias);
     /* Does training draw random masks (dropout)? NULL: no. */
     bool (*has_dropout)(const pf_adapter *ad);
+    /* Files have a parameter in another form: its sizes (two dimensions) and its rows there. Both
+     * or neither; NULL: as it is. */
+    void (*file_size)(const pf_adapter *ad, const pf_param *p, int64_t *rows, int64_t *cols);
+    void (*file_row)(const pf_adapter *ad, const pf_param *p, int64_t row, float *out);
     /* Should a tensor of a file be passed over, because it only repeats another? NULL: never. */
     bool (*repeats)(const pf_adapter *ad, const char *tensor);
     /* adapter_config.json: into a fresh method_cfg, and the method's keys out. NULL for whole

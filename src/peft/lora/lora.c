@@ -120,6 +120,8 @@ static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_
         PF_TRY(add_param(ad, site, ".lora_A.weight", t->r, site->in_dim, &l->a, err));
         PF_TRY(add_param(ad, site, ".lora_B.weight", site->out_dim, t->r, &l->b, err));
     }
+    if (ad->strict) /* else the factors come from a file */
+        PF_TRY(pf_lora_init_attach(ad, l, pf_lora_init_of(cfg->init_lora_weights), err));
     if (cfg->lora_bias) PF_TRY(attach_lora_bias(ad, l, err));
     if (cfg->use_dora) {
         if (site->kind == PF_SITE_LINEAR) hooks = &dora_hooks;
@@ -154,6 +156,12 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
     if (pf_lora_init_of(cfg->init_lora_weights) == PF_LORA_INIT_UNKNOWN) {
         return PF_FAIL(err, PEFT_E_CONFIG, "peft.lora.init_lora_weights is '%s'; it should be %s",
                        cfg->init_lora_weights, pf_lora_init_names);
+    }
+    st->converted = ad->strict && pf_lora_init_on_base(pf_lora_init_of(cfg->init_lora_weights));
+    if (st->converted) {
+        PF_INFO("init_lora_weights is %s: the base stays as it is, and the adapter is saved as "
+                "plain LoRA of twice the rank, which needs no other base",
+                cfg->init_lora_weights);
     }
     const pf_target_rules rules = pf_lora_rules(cfg);
     PF_TRY(pf_find_targets(ad, &rules, &targets, err));
@@ -225,6 +233,8 @@ const pf_method pf_method_lora = {
     .merge_weight = pf_lora_merge,
     .touches_bias = touches_bias,
     .merge_bias = merge_bias,
+    .file_size = pf_lora_file_size,
+    .file_row = pf_lora_file_row,
     .has_dropout = lora_has_dropout,
     .read_config = pf_lora_read_config,
     .write_config = pf_lora_write_config,

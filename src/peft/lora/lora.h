@@ -39,6 +39,9 @@ typedef struct pf_lora_site {
 
 typedef struct pf_lora {
     pf_lora_site **at; /* by site->index; NULL where LoRA does not act */
+    /* The first factors are part of the base: files have them beside the trained ones, as plain
+     * LoRA of twice the rank */
+    bool converted;
     bool squares_done;
 } pf_lora;
 
@@ -57,11 +60,21 @@ typedef enum pf_lora_init_kind {
     PF_LORA_INIT_KAIMING, /* true */
     PF_LORA_INIT_RANDOM,  /* false */
     PF_LORA_INIT_GAUSSIAN,
+    PF_LORA_INIT_ORTHOGONAL,
+    PF_LORA_INIT_PISSA, /* pissa and pissa_niter_<n> */
+    PF_LORA_INIT_OLORA,
     PF_LORA_INIT_UNKNOWN
 } pf_lora_init_kind;
 extern const char *const pf_lora_init_names; /* "true, false, ..." for messages */
 /* "true", "gaussian", ... as peft spells them. */
 pf_lora_init_kind pf_lora_init_of(const char *text);
+/* Are the first factors a part of the base's weight (which stays as it is: a0 and b0)? */
+static inline bool pf_lora_init_on_base(pf_lora_init_kind k) {
+    return k == PF_LORA_INIT_PISSA || k == PF_LORA_INIT_OLORA;
+}
+/* Can this module begin so? And room for its first factors. */
+peft_status pf_lora_init_attach(pf_adapter *ad, pf_lora_site *l, pf_lora_init_kind kind,
+                                peft_error *err);
 peft_status pf_lora_init(pf_adapter *ad, uint64_t seed, peft_error *err);
 
 /* ---- lora_dora.c: DoRA (see ops/matmul/dora.h) ----------------------------------------------- */
@@ -82,6 +95,9 @@ peft_status pf_lora_dora_merge(pf_lora_site *l, int64_t row0, int64_t n, float *
 bool pf_lora_touches(const pf_adapter *ad, const pf_site *site);
 peft_status pf_lora_merge(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                           float *rows, peft_error *err);
+/* What files have of a parameter: it, or where st->converted both pairs side by side. */
+void pf_lora_file_size(const pf_adapter *ad, const pf_param *p, int64_t *rows, int64_t *cols);
+void pf_lora_file_row(const pf_adapter *ad, const pf_param *p, int64_t row, float *out);
 /* rows (n, width of the site's matrix) += s (BA - B0 A0), without magnitudes */
 void pf_lora_add_update(const pf_lora_site *l, int64_t row0, int64_t n, float *rows);
 

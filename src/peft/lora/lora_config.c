@@ -6,6 +6,7 @@
  * Writing: keys that differ from the default, and those that readers expect in any case. */
 #include "peft/lora/lora.h"
 
+#include "base/mem.h"
 #include "peft/peft_json.h"
 #include "text/json.h"
 
@@ -30,8 +31,9 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_BOOL(pf_lora_cfg, lora_bias, false, "a bias on B"),
     PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
     PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
-    PF_CFG_ENUM(pf_lora_cfg, init_lora_weights, "true", "true=yes=on=default false=no=off gaussian",
-                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests", .aliases = "init"),
+    PF_CFG_STR(pf_lora_cfg, init_lora_weights, "true",
+               "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests; orthogonal; pissa, "
+               "pissa_niter_<n>, olora: parts of the base's weight, saved as plain LoRA of twice the rank", .aliases = "init"),
     PF_CFG_END};
 /* clang-format on */
 
@@ -40,11 +42,14 @@ void pf_lora_check_config(pf_cfg *c, const void *section) {
     if (lora->layers_pattern.list.n > 0 && lora->layers_to_transform.n == 0)
         pf_cfg_complain(c, "peft.lora.layers_pattern",
                         "is given without layers_to_transform; it says where those are counted");
+    const pf_lora_init_kind init = pf_lora_init_of(lora->init_lora_weights);
+    if (init == PF_LORA_INIT_UNKNOWN)
+        pf_cfg_complain(c, "peft.lora.init_lora_weights", "is '%s'; it should be %s",
+                        lora->init_lora_weights, pf_lora_init_names);
     if (lora->lora_bias && lora->use_dora)
         pf_cfg_complain(c, "peft.lora.lora_bias",
                         "does not go with use_dora; leave one of them out");
-    if (lora->lora_bias && !pf_streq(lora->init_lora_weights, "true") &&
-        !pf_streq(lora->init_lora_weights, "false"))
+    if (lora->lora_bias && init != PF_LORA_INIT_KAIMING && init != PF_LORA_INIT_RANDOM)
         pf_cfg_complain(c, "peft.lora.lora_bias",
                         "goes with init_lora_weights true or false only, not with %s",
                         lora->init_lora_weights);
@@ -108,7 +113,10 @@ static peft_status read_init(const json_t *c, const char *where, const char **ou
     static const char *const on_base[] = {"pissa", "olora", "corda", "loftq", "lora_ga", "mica"};
     const json_t *v = json_object_get(c, "init_lora_weights");
     const char *s = json_string_value(v);
-    *out = json_is_false(v) ? "false" : pf_streq(s, "gaussian") ? "gaussian" : "true";
+    *out = json_is_false(v)            ? "false"
+           : pf_streq(s, "gaussian")   ? "gaussian"
+           : pf_streq(s, "orthogonal") ? "orthogonal"
+                                       : "true";
     for (size_t i = 0; s != NULL && i < PF_COUNT(on_base); i++) {
         if (!pf_starts_with(s, on_base[i])) continue;
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
@@ -161,22 +169,56 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+/* Ranks twice as large, and alphas so that the scale is the same. */
+static void convert_map(pf_cfg_map *m, pf_cfg_pair *room, double by) {
+    for (int i = 0; i < m->n; i++) {
+        room[i] = m->items[i];
+        room[i].number *= by;
+    }
+    m->items = room;
+}
+
+static peft_status write_rules(const pf_adapter *ad, const pf_lora_cfg *l, bool converted,
+                               struct json_t *c, peft_error *err) {
+    pf_target_rules rules = pf_lora_rules(l);
+    pf_cfg_pair *room = NULL;
+    if (converted) {
+        const int n = rules.rank_pattern.n + rules.alpha_pattern.n;
+        room = pf_calloc((size_t)n + 1, sizeof *room);
+        PF_CHECK_ALLOC(room, err);
+        convert_map(&rules.rank_pattern, room, 2);
+        convert_map(&rules.alpha_pattern, room + rules.rank_pattern.n, l->use_rslora ? sqrt(2) : 2);
+    }
+    const peft_status status = pf_targets_to_json(ad, &rules, c, err);
+    pf_free(room);
+    return status;
+}
+
 peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_error *err) {
     const pf_lora_cfg *l = ad->cfg.method_cfg;
-    const pf_target_rules rules = pf_lora_rules(l);
+    const bool converted = ((const pf_lora *)ad->state)->converted;
+    const double twice = !converted ? 1 : l->use_rslora ? sqrt(2) : 2;
     int bad = 0;
-    PF_TRY(pf_targets_to_json(ad, &rules, c, err));
-    bad |= json_object_set_new(c, "r", json_integer(l->r));
-    bad |= json_object_set_new(c, "lora_alpha", pf_peft_number(l->alpha));
+    PF_TRY(write_rules(ad, l, converted, c, err));
+    bad |= json_object_set_new(c, "r", json_integer(converted ? 2 * l->r : l->r));
+    bad |= json_object_set_new(c, "lora_alpha", pf_peft_number(twice * l->alpha));
     bad |= json_object_set_new(c, "lora_dropout", json_real(l->dropout));
     bad |= json_object_set_new(c, "bias", json_string(l->bias));
     if (l->use_rslora) bad |= json_object_set_new(c, "use_rslora", json_true());
     if (l->use_dora) bad |= json_object_set_new(c, "use_dora", json_true());
     if (l->lora_bias) bad |= json_object_set_new(c, "lora_bias", json_true());
-    if (pf_streq(l->init_lora_weights, "false"))
+    switch (pf_lora_init_of(l->init_lora_weights)) {
+    case PF_LORA_INIT_RANDOM:
         bad |= json_object_set_new(c, "init_lora_weights", json_false());
-    if (pf_streq(l->init_lora_weights, "gaussian")) {
+        break;
+    case PF_LORA_INIT_GAUSSIAN:
         bad |= json_object_set_new(c, "init_lora_weights", json_string("gaussian"));
+        break;
+    case PF_LORA_INIT_ORTHOGONAL:
+        bad |= json_object_set_new(c, "init_lora_weights", json_string("orthogonal"));
+        break;
+    default:
+        break;
     }
     return bad == 0 ? PEFT_OK
                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");

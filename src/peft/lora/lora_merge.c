@@ -1,4 +1,9 @@
-/* lora_merge.c - W + s BA row by row, in double; with DoRA times m / |W + s BA|. */
+/* lora_merge.c - W + s BA row by row, in double; with DoRA times m / |W + s BA|. And files of
+ * adapters whose first factors are part of the base:
+ *
+ *   W + s (BA - B0 A0) = W + s [B | -B0] [A; A0]
+ *
+ * which is plain LoRA of rank 2r with the same scale (peft's subtract_mutated_init). */
 #include "peft/lora/lora.h"
 
 #include <string.h>
@@ -60,4 +65,36 @@ peft_status pf_lora_merge(const pf_adapter *ad, const pf_site *site, int64_t row
     }
     pf_lora_add_update(l, row0, n, rows);
     return l->magnitude != NULL ? pf_lora_dora_merge(l, row0, n, rows, err) : PEFT_OK;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static const pf_lora_site *site_of(const pf_adapter *ad, const pf_param *p) {
+    const pf_lora *st = ad->state;
+    for (int i = 0; i < ad->model->n_sites; i++) {
+        const pf_lora_site *l = st->at[i];
+        if (l != NULL && (l->a == p || l->b == p)) return l;
+    }
+    return NULL;
+}
+
+void pf_lora_file_size(const pf_adapter *ad, const pf_param *p, int64_t *rows, int64_t *cols) {
+    const pf_lora *st = ad->state;
+    const pf_lora_site *l = st->converted ? site_of(ad, p) : NULL;
+    *rows = p->rows * (l != NULL && l->a == p ? 2 : 1);
+    *cols = p->cols * (l != NULL && l->b == p ? 2 : 1);
+}
+
+/* Modules that began otherwise (embeddings) get zeros, for the rank and so the scale of a file are
+ * the same everywhere. */
+void pf_lora_file_row(const pf_adapter *ad, const pf_param *p, int64_t row, float *out) {
+    const pf_lora *st = ad->state;
+    const pf_lora_site *l = st->converted ? site_of(ad, p) : NULL;
+    const bool first = row >= p->rows; /* of A0, below A */
+    const pf_param *from = first ? l->a0 : p;
+    const int64_t n = p->cols, at = (first ? row - p->rows : row) * n;
+    for (int64_t j = 0; j < n; j++) out[j] = from != NULL ? (float)from->data[at + j] : 0;
+    if (l == NULL || l->b != p) return;
+    for (int64_t j = 0; j < n; j++)
+        out[n + j] = l->b0 != NULL ? -(float)l->b0->data[row * n + j] : 0;
 }
