@@ -148,6 +148,11 @@ struct pf_method {
     /* Weights are there, made or loaded: says of each parameter whether a zero gradient is
      * expected. NULL: never. */
     void (*ready)(pf_adapter *ad);
+    /* How an adapter is trained, beyond what it is: which parameters stay as they are, and at what
+     * rates the others learn. Asked before training of a new adapter and of one from a folder, when
+     * weights are there; section: the method's of the run's configuration. NULL: all alike. */
+    peft_status (*train_as)(pf_adapter *ad, const void *section, double learning_rate,
+                            peft_error *err);
     /* Does it change this site's weight by more than a trained copy? NULL: no. */
     bool (*touches)(const pf_adapter *ad, const pf_site *site);
     /* Folds the update into logical rows [row0, row0 + n) of the site's matrix, in f32. */

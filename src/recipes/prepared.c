@@ -67,6 +67,16 @@ static peft_status settle_classes(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+/* What the section of the adapter's method says about training it. */
+static peft_status train_as(pf_prepared *p, peft_error *err) {
+    const pf_run_cfg *run = &p->run;
+    pf_adapter *ad = p->loaded.adapter;
+    if (ad->method->train_as == NULL || !pf_streq(run->peft.method, ad->method->name))
+        return PEFT_OK;
+    if (run->peft.method_cfg == NULL) return PEFT_OK;
+    return ad->method->train_as(ad, run->peft.method_cfg, run->training.learning_rate, err);
+}
+
 static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     const pf_run_cfg *run = &p->run;
     const char *adapter = opt->adapter != NULL ? opt->adapter : run->model.adapter_name_or_path;
@@ -95,6 +105,7 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     else if (opt->with_training)
         PF_TRY(pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &run->peft,
                                  (uint64_t)run->training.seed, true, err));
+    if (opt->with_training) PF_TRY(train_as(p, err));
     return pf_load_tokenizer(&p->loaded, err);
 }
 

@@ -229,6 +229,7 @@ const pf_method pf_method_lora = {
     .attach = lora_attach,
     .init = pf_lora_init,
     .ready = lora_ready,
+    .train_as = pf_lora_train_as,
     .touches = pf_lora_touches,
     .merge_weight = pf_lora_merge,
     .touches_bias = touches_bias,

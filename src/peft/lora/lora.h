@@ -16,6 +16,8 @@ typedef struct pf_lora_cfg {
     bool use_rslora, use_dora, lora_bias;
     const char *bias; /* none all lora_only */
     pf_cfg_strings modules_to_save;
+    double loraplus_lr_ratio, loraplus_lr_embedding; /* ratio 0: not LoRA+ */
+    bool lora_fa;
     const char *init_lora_weights; /* see pf_lora_init_of */
 } pf_lora_cfg;
 
@@ -90,6 +92,11 @@ peft_status pf_lora_dora_init(pf_lora_site *l, peft_error *err);
 /* Rows [row0, row0 + n) of W + s BA become those of the merged matrix. */
 peft_status pf_lora_dora_merge(pf_lora_site *l, int64_t row0, int64_t n, float *rows,
                                peft_error *err);
+
+/* ---- lora_train.c: LoRA+ and LoRA-FA ----------------------------------------------------------
+ */
+peft_status pf_lora_train_as(pf_adapter *ad, const void *section, double learning_rate,
+                             peft_error *err);
 
 /* ---- lora_merge.c ---------------------------------------------------------------------------- */
 bool pf_lora_touches(const pf_adapter *ad, const pf_site *site);

@@ -31,6 +31,9 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_BOOL(pf_lora_cfg, lora_bias, false, "a bias on B"),
     PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
     PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
+    PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_ratio, 0, 0, 1e6, "LoRA+: B learns so many times as fast as A (16 is usual); 0: as fast (arXiv 2402.12354)", .flags = PF_CFG_UNSET),
+    PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_embedding, 1e-6, 0, 1e3, "LoRA+: learning rate of the factors of an embedding"),
+    PF_CFG_BOOL(pf_lora_cfg, lora_fa, false, "LoRA-FA: A stays as it began, and less is kept for the backward pass (arXiv 2308.03303)"),
     PF_CFG_STR(pf_lora_cfg, init_lora_weights, "true",
                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests; orthogonal; pissa, "
                "pissa_niter_<n>, olora: parts of the base's weight, saved as plain LoRA of twice the rank", .aliases = "init"),
@@ -42,6 +45,10 @@ void pf_lora_check_config(pf_cfg *c, const void *section) {
     if (lora->layers_pattern.list.n > 0 && lora->layers_to_transform.n == 0)
         pf_cfg_complain(c, "peft.lora.layers_pattern",
                         "is given without layers_to_transform; it says where those are counted");
+    if (lora->lora_fa && lora->loraplus_lr_ratio > 0)
+        pf_cfg_complain(c, "peft.lora.lora_fa",
+                        "is true and loraplus_lr_ratio given: A does not "
+                        "learn at all, so leave the ratio out");
     const pf_lora_init_kind init = pf_lora_init_of(lora->init_lora_weights);
     if (init == PF_LORA_INIT_UNKNOWN)
         pf_cfg_complain(c, "peft.lora.init_lora_weights", "is '%s'; it should be %s",
