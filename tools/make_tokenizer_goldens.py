@@ -175,7 +175,20 @@ def make_tokenizers():
     t.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
     t.decoder = decoders.BPEDecoder("</w>")
     made["affixes"] = save(t, "affixes")
+
+    t = word_piece(True)
+    made["bert_like"] = save(t, "bert_like", {"tokenizer_class": "BertTokenizer", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"})
     return made
+
+
+def word_piece(lower):
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20))
+    t.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=330, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], limit_alphabet=120, show_progress=False))
+    t.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)])
+    t.decoder = decoders.WordPiece("##", True)
+    return t
 
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -196,6 +209,15 @@ def make_other_files(made):
     t.decoder = decoders.ByteLevel()
     t.add_special_tokens([AddedToken(x, special=True, normalized=False) for x in ("<|endoftext|>", "<|pad|>", "<|x|>")])
     made["vocab_merges"] = t
+
+    folder = OUT + "/vocab_txt"
+    os.makedirs(folder, exist_ok=True)
+    t = word_piece(False)
+    with open(folder + "/vocab.txt", "w", encoding="utf-8") as f:
+        f.writelines(s + "\n" for s, _ in sorted(t.get_vocab().items(), key=lambda x: x[1]))
+    dump(folder + "/tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"})
+    t.model.max_input_chars_per_word = 100
+    made["vocab_txt"] = t
 
     folder = OUT + "/tiktoken"
     os.makedirs(folder, exist_ok=True)
@@ -237,6 +259,8 @@ def cases(t):
         ids = t.encode(text).ids
         places = check.byte_places(text)
         case = {"text": text, "ids": ids, "plain": plain.ids, "decode": t.decode(ids, skip_special_tokens=False), "skip": t.decode(ids, skip_special_tokens=True)}
+        if len(text) < 24:
+            case["pair"] = t.encode(text, "The end x").ids
         if check.offsets_count(t, text):
             case["offsets"] = [places[i] for pair in plain.offsets for i in pair]
         out.append(case)
@@ -247,6 +271,8 @@ def parts():
     inputs = ["", "The Fox's  den,\n12 foxes! ", "a\u0301\u0323É ﬁ ²", "-a--b-", "  x\ty  ", "ΣΑΣ İŞ ẞ", "각ᄀ\u1161", "q\u0307\u0323\u0307", "\u0007\u200b\ufeffz", "don't_stop 3.14 ½Ⅷ٣", "東京▁tower ▁", "日本 42kg!?"]
     norms = [{"type": x} for x in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "ByteLevel")]
     norms += [{"type": "Strip", "strip_left": l, "strip_right": r} for l in (True, False) for r in (True, False)]
+    norms += [{"type": "BertNormalizer", "clean_text": c, "handle_chinese_chars": h, "strip_accents": a, "lowercase": l} for c, h, a, l in
+              ((True, True, None, True), (True, True, None, False), (False, False, True, False), (True, False, False, True), (False, True, False, False))]
     norms += [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}, {"type": "Replace", "pattern": {"Regex": " {2,}|\\p{N}+"}, "content": "#"},
               {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Sequence", "normalizers": [{"type": "StripAccents"}, {"type": "Lowercase"}]}]}]
     splits = [{"type": "Split", "pattern": p, "behavior": b, "invert": i} for b in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous") for i in (False, True)

@@ -60,6 +60,12 @@ active = mark.union(*(changed_by(n()) for n in (normalizers.NFC, normalizers.NFD
 FLAGS = [("space", space), ("numeric", numeric), ("word", word), ("onig_word", onig_word), ("punct", punctuation),
          ("mark", mark), ("normal", active)]
 nfc = changed_by(normalizers.NFC())
+nfd = changed_by(normalizers.NFD())
+NO = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+bert_clean = normalizers.BertNormalizer(**dict(NO, clean_text=True))
+bert_marks = normalizers.BertNormalizer(**dict(NO, strip_accents=True))
+bert_control = {c for c in cps if bert_clean.normalize_str("a" + chr(c) + "b") == "ab"}
+bert_mark = {c for c in cps if c not in nfd and bert_marks.normalize_str(chr(c)) == ""}
 
 
 def properties(c):
@@ -72,6 +78,10 @@ def properties(c):
         value |= 1 << 19
     if c in nfc:
         value |= 1 << 20
+    if c in bert_control:
+        value |= 1 << 21
+    if c in bert_mark:
+        value |= 1 << 22
     return value
 
 

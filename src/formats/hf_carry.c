@@ -11,6 +11,7 @@ static bool is_carried(const char *name) {
         "special_tokens_map.json",
         "added_tokens.json",
         "vocab.json",
+        "vocab.txt",
         "merges.txt",
         "tokenizer.model",
         "spiece.model",

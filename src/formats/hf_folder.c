@@ -27,7 +27,7 @@ static const struct {
     {offsetof(pf_hf_folder, tokenizer), {"tokenizer.json"}},
     {offsetof(pf_hf_folder, tokenizer_model),
      {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "original/tokenizer.model"}},
-    {offsetof(pf_hf_folder, vocab), {"vocab.json"}},
+    {offsetof(pf_hf_folder, vocab), {"vocab.json", "vocab.txt"}},
     {offsetof(pf_hf_folder, merges), {"merges.txt"}},
     {offsetof(pf_hf_folder, tokenizer_config), {"tokenizer_config.json"}},
     {offsetof(pf_hf_folder, special_tokens_map), {"special_tokens_map.json"}},

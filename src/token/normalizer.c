@@ -231,6 +231,86 @@ static peft_status precompiled_run(const pf_normalizer *z, const pf_ntext *in, p
 const pf_normalizer_kind pf_normalizer_precompiled = {"Precompiled", precompiled_parse,
                                                       precompiled_run};
 
+/* ---- BertNormalizer: four steps in this order, each of them optional ---- */
+
+static bool bert_keep(uint32_t cp) {
+    return (pf_uclass(cp) & PF_U_BERT_CONTROL) == 0;
+}
+
+static uint32_t bert_blank(uint32_t cp) {
+    return cp == '\t' || cp == '\n' || cp == '\r' || (pf_uclass(cp) & PF_U_SPACE) != 0 ? ' ' : cp;
+}
+
+static peft_status bert_clean_run(const pf_normalizer *z, const pf_ntext *in, pf_ntext *out,
+                                  bool bare, peft_error *err) {
+    (void)z;
+    (void)bare;
+    return filter(in, out, bert_keep, bert_blank, err);
+}
+
+static bool is_chinese(uint32_t cp) {
+    return (cp >= 0x4e00 && cp <= 0x9fff) || (cp >= 0x3400 && cp <= 0x4dbf) ||
+           (cp >= 0x20000 && cp <= 0x2a6df) || (cp >= 0x2a700 && cp <= 0x2b81f) ||
+           (cp >= 0x2b920 && cp <= 0x2ceaf) || (cp >= 0xf900 && cp <= 0xfaff) ||
+           (cp >= 0x2f800 && cp <= 0x2fa1f);
+}
+
+/* Blanks around each ideograph: a word of its own. */
+static peft_status bert_chinese_run(const pf_normalizer *z, const pf_ntext *in, pf_ntext *out,
+                                    bool bare, peft_error *err) {
+    (void)z;
+    (void)bare;
+    pf_ncursor c = {in, out, 0};
+    while (c.pos < in->n) {
+        uint32_t cp;
+        pf_u8_get(in->text + c.pos, &cp);
+        if (!is_chinese(cp)) {
+            PF_TRY(pf_ncursor_put(&c, cp, 0, err));
+            continue;
+        }
+        PF_TRY(pf_ncursor_put(&c, ' ', 0, err));
+        PF_TRY(pf_ncursor_put(&c, cp, 1, err));
+        PF_TRY(pf_ncursor_put(&c, ' ', 1, err));
+    }
+    return PEFT_OK;
+}
+
+static bool not_bert_mark(uint32_t cp) {
+    return (pf_uclass(cp) & PF_U_BERT_MARK) == 0;
+}
+
+static peft_status bert_marks_run(const pf_normalizer *z, const pf_ntext *in, pf_ntext *out,
+                                  bool bare, peft_error *err) {
+    (void)z;
+    (void)bare;
+    return filter(in, out, not_bert_mark, NULL, err);
+}
+
+static const pf_normalizer_kind bert_clean = {"clean_text", NULL, bert_clean_run},
+                                bert_chinese = {"handle_chinese_chars", NULL, bert_chinese_run},
+                                bert_marks = {"strip_accents", NULL, bert_marks_run};
+
+const pf_normalizer_kind pf_normalizer_bert = {"BertNormalizer", NULL, NULL};
+
+static peft_status bert_load(pf_normalizers *z, pf_tj json, int max, peft_error *err) {
+    bool clean = true, chinese = true, lower = true, accents;
+    PF_TRY(pf_tj_bool(json, "clean_text", &clean, err));
+    PF_TRY(pf_tj_bool(json, "handle_chinese_chars", &chinese, err));
+    PF_TRY(pf_tj_bool(json, "lowercase", &lower, err));
+    accents = lower; /* null: as lowercase says */
+    PF_TRY(pf_tj_bool(json, "strip_accents", &accents, err));
+    const pf_normalizer_kind *const kinds[] = {
+        clean ? &bert_clean : NULL, chinese ? &bert_chinese : NULL,
+        accents ? &pf_normalizer_nfd : NULL, accents ? &bert_marks : NULL,
+        lower ? &pf_normalizer_lowercase : NULL};
+    for (size_t i = 0; i < PF_COUNT(kinds); i++) {
+        if (kinds[i] == NULL) continue;
+        if (z->n == max) return pf_tj_fail(json, PEFT_E_UNSUPPORTED, "too many normalizers", err);
+        z->steps[z->n++].kind = kinds[i];
+    }
+    return PEFT_OK;
+}
+
 /* ---- the chain ---- */
 
 enum { MAX_STEPS = 64, MAX_DEPTH = 8 };
@@ -251,6 +331,7 @@ static peft_status load(pf_normalizers *z, pf_tj json, pf_str charsmap, int dept
     if (kind == NULL)
         return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: normalizer %s is not supported", json.path,
                        type.p);
+    if (kind == &pf_normalizer_bert) return bert_load(z, json, MAX_STEPS, err);
     if (z->n == MAX_STEPS)
         return pf_tj_fail(json, PEFT_E_UNSUPPORTED, "more than 64 normalizers", err);
     pf_normalizer *step = &z->steps[z->n++];

@@ -14,6 +14,7 @@
 #include "token/pretokenizer.h"
 #include "token/tokenizer.h"
 #include "token/unigram.h"
+#include "token/wordpiece.h"
 
 #include <pthread.h>
 
@@ -46,6 +47,7 @@ struct pf_tokenizer {
     pf_vocab vocab;
     pf_bpe bpe;
     pf_unigram unigram;
+    pf_wordpiece wordpiece;
     pf_normalizers normalizers;
     pf_pretokenizers pretokenizers;
     pf_postprocessor post;

@@ -74,14 +74,15 @@ static peft_status find_model(pf_tokenizer *t, pf_tj model, pf_str vocab, pf_str
     pf_str type = {0};
     PF_TRY(pf_tj_maybe(model, "type", &type, err));
     if (type.p == NULL)
-        type = pf_str_of(merges.p != NULL                     ? "BPE"
-                         : vocab.p != NULL && *vocab.p == '[' ? "Unigram"
-                                                              : "?");
+        type = pf_str_of(merges.p != NULL                                          ? "BPE"
+                         : vocab.p != NULL && *vocab.p == '['                      ? "Unigram"
+                         : pf_tj_get(model, "continuing_subword_prefix").v != NULL ? "WordPiece"
+                                                                                   : "?");
     t->model = pf_token_model_find(type.p);
     if (t->model != NULL) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                   "%s: a model of type %s is not supported; BPE and Unigram are", model.path,
-                   type.p);
+                   "%s: a model of type %s is not supported; BPE, Unigram and WordPiece are",
+                   model.path, type.p);
 }
 
 static peft_status read_document(pf_tokenizer *t, pf_tj root, pf_str vocab, pf_str merges,

@@ -29,8 +29,10 @@ enum {
     PF_U_MARK = 1 << 17,      /* normalizer StripAccents */
     PF_U_NORMAL =
         1 << 18, /* known to the normal forms; all others neither decompose, reorder nor compose */
-    PF_U_NEW = 1 << 19, /* category newer than Unicode 14 */
-    PF_U_NFC = 1 << 20  /* NFC changes it, on its own */
+    PF_U_NEW = 1 << 19,          /* category newer than Unicode 14 */
+    PF_U_NFC = 1 << 20,          /* NFC changes it, on its own */
+    PF_U_BERT_CONTROL = 1 << 21, /* normalizer BertNormalizer drops it: clean_text */
+    PF_U_BERT_MARK = 1 << 22     /* ... strip_accents */
 };
 
 #define PF_U_GC_COUNT 30

@@ -6,6 +6,30 @@
 
 #include <pthread.h>
 
+/* Two texts with what stands around them. */
+static void check_pair(const pf_tokenizer *t, const char *name, const char *p, size_t n,
+                       const json_t *want) {
+    static const char second[] = "The end x";
+    int32_t ids[512];
+    pf_encoding e = {0};
+    size_t count = 0;
+    for (int part = 0; part < 3; part++) {
+        int k;
+        const int32_t *special = pf_tokenizer_pair(t, part, &k);
+        assert_true(count + (size_t)k <= PF_COUNT(ids));
+        if (k > 0) memcpy(ids + count, special, (size_t)k * sizeof *ids);
+        count += (size_t)k;
+        if (part == 2) break;
+        encode_into(t, part == 0 ? p : second, part == 0 ? n : strlen(second), 0, &e);
+        assert_true(count + e.n <= PF_COUNT(ids));
+        if (e.n > 0) memcpy(ids + count, e.ids, e.n * sizeof *ids);
+        count += e.n;
+    }
+    const pf_encoding all = {.ids = ids, .n = count};
+    assert_ids(&all, want, name, p);
+    pf_encoding_release(&e);
+}
+
 static void check_case(const pf_tokenizer *t, const char *name, const json_t *c) {
     const json_t *text = json_object_get(c, "text"), *offsets = json_object_get(c, "offsets");
     const char *p = json_string_value(text);
@@ -21,6 +45,7 @@ static void check_case(const pf_tokenizer *t, const char *name, const json_t *c)
     assert_text(&out, json_object_get(c, "skip"), name);
     encode_into(t, p, n, PF_ENCODE_TRIM, &e);
     assert_ids(&e, json_object_get(c, "plain"), name, p);
+    if (json_object_get(c, "pair") != NULL) check_pair(t, name, p, n, json_object_get(c, "pair"));
     for (size_t i = 0; i < json_array_size(offsets); i++) {
         uint32_t got = i % 2 == 0 ? e.from[i / 2] : e.to[i / 2];
         if (got != json_integer_value(json_array_get(offsets, i)))
