@@ -181,7 +181,7 @@ peft_status pf_delta_rotate_rows(const pf_rotate_args *a, const pf_mat *r, int n
         float *row = rows + i * cols;
         for (int64_t c = 0; c < cols; c++) x[c] = (double)row[c];
         for (int k = 0; k < n_maps; k++) {
-            pf_rotate_back(&a[k], &r[k], cols, x, y);
+            pf_rotate_back(&a[k], r, cols, x, y);
             memcpy(x, y, (size_t)cols * sizeof *x);
         }
         for (int64_t c = 0; c < cols; c++) row[c] = (float)x[c];

@@ -54,6 +54,8 @@ typedef struct pf_delta_kind {
     /* Keys of adapter_config.json that are not ours: NULL at the end; refused unless they are off
      * (null, false, 0, "none", empty). */
     const char *const *refused;
+    /* Likewise, but read with a warning: they act in training only. */
+    const char *const *passed_over;
 } pf_delta_kind;
 
 /* "bias", "fan_in_fan_out" and the like: what peft has beside these methods and is not done here */
@@ -84,7 +86,8 @@ void pf_delta_fill_kaiming(pf_param *p, uint64_t seed);
 peft_status pf_delta_derive(const pf_derive *fn, const void *args, const pf_mat *in, int n_in,
                             pf_mat *out, peft_error *err);
 pf_mat pf_delta_mat(const pf_param *p);
-/* Rows (n, cols) times the transposes of n_maps rotations (rotate.c), in this order; in double. */
+/* Rows (n, cols) times the transposes of n_maps rotations by blocks of r (rotate.c), in this order;
+ * in double. */
 struct pf_rotate_args;
 peft_status pf_delta_rotate_rows(const struct pf_rotate_args *a, const pf_mat *r, int n_maps,
                                  float *rows, int64_t n, int64_t cols, peft_error *err);

@@ -29,6 +29,11 @@ static peft_status refuse(const pf_delta_kind *k, const json_t *c, const char *w
             return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: %s is set, which %s here does not have",
                            where, k->refused[i], k->what);
     }
+    for (int i = 0; k->passed_over != NULL && k->passed_over[i] != NULL; i++) {
+        if (!is_off(json_object_get(c, k->passed_over[i])))
+            PF_WARN("%s: %s is set; it is not applied when %s is trained here", where,
+                    k->passed_over[i], k->what);
+    }
     return PEFT_OK;
 }
 

@@ -26,10 +26,10 @@ typedef struct pf_cayley_args {
 } pf_cayley_args;
 extern const pf_derive pf_cayley;
 
-/* y = x P blockdiag(R_1, R_2, ..) Pᵀ (rotate.c): R (n size, size), fewer blocks than x has are used
- * again and again (n is 1 or in / size); column j of x P is x[from[j]], column c of y z[to[c]] */
+/* y = x P blockdiag(R_1, R_2, ..) Pᵀ (rotate.c): R (n size, size), of its blocks those from `first`
+ * on, or one for all; column j of x P is x[from[j]], column c of y z[to[c]] */
 typedef struct pf_rotate_args {
-    int64_t size;
+    int64_t size, first;
     const int32_t *from, *to; /* NULL: as they stand */
 } pf_rotate_args;
 extern const pf_rowmap pf_rotate;
@@ -47,6 +47,9 @@ extern const pf_derive pf_reflect;
 
 /* y = scale x (W1 kron W2)ᵀ (kron.c): W1 (l, m), W2 (k, n), x (R, m n) -> y (R, l k) */
 extern const pf_rowmap pf_kron; /* args: const double *scale */
+
+/* y = s (x - b) + b (scale_about.c): s (out, 1) or (1, out), b (1, out) */
+extern const pf_rowmap pf_scale_about;
 
 /* s[c] = sum over g of x[g r + c], zeros beyond the end (fold.c) */
 extern const pf_rowmap pf_fold; /* args: const int64_t *r */

@@ -75,6 +75,7 @@ static void rank(const void *cfg, int64_t *r, double *alpha) {
 }
 
 static const pf_site_hooks hooks = {.output = output};
+static const char *const passed_over[] = {"rank_dropout", "module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.loha",
                                    .what = "LoHa",
                                    .rows = rows,
@@ -85,7 +86,8 @@ static const pf_delta_kind kind = {.key = "peft.loha",
                                    .hooks = &hooks,
                                    .rank = rank,
                                    .attach = attach_site,
-                                   .init = init_site};
+                                   .init = init_site,
+                                   .passed_over = passed_over};
 
 static peft_status loha_attach(pf_adapter *ad, peft_error *err) {
     return pf_delta_attach(ad, &kind, err);

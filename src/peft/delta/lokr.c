@@ -123,6 +123,7 @@ static void rank(const void *cfg, int64_t *r, double *alpha) {
 }
 
 static const pf_site_hooks hooks = {.output = output};
+static const char *const passed_over[] = {"rank_dropout", "module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.lokr",
                                    .what = "LoKr",
                                    .rows = rows,
@@ -133,7 +134,8 @@ static const pf_delta_kind kind = {.key = "peft.lokr",
                                    .hooks = &hooks,
                                    .rank = rank,
                                    .attach = attach_site,
-                                   .init = init_site};
+                                   .init = init_site,
+                                   .passed_over = passed_over};
 
 static peft_status lokr_attach(pf_adapter *ad, peft_error *err) {
     return pf_delta_attach(ad, &kind, err);

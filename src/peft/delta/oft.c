@@ -92,6 +92,7 @@ static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
 }
 
 static const pf_site_hooks hooks = {.input = input};
+static const char *const passed_over[] = {"module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.oft",
                                    .what = "OFT",
                                    .rows = rows,
@@ -102,7 +103,8 @@ static const pf_delta_kind kind = {.key = "peft.oft",
                                    .hooks = &hooks,
                                    .attach = attach_site,
                                    .init = init_site,
-                                   .refused = pf_delta_bias_keys};
+                                   .refused = pf_delta_bias_keys,
+                                   .passed_over = passed_over};
 
 static peft_status oft_attach(pf_adapter *ad, peft_error *err) {
     const oft_cfg *cfg = ad->cfg.method_cfg;

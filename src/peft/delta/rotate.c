@@ -12,7 +12,7 @@ enum { WIDE = 16, ROWS_A_TASK = 16 };
 static int64_t columns(const void *args, int64_t in_cols, const pf_mat *p) {
     const pf_rotate_args *a = args;
     const bool fits = p[0].cols == a->size && in_cols % a->size == 0 &&
-                      (p[0].rows == a->size || p[0].rows == in_cols);
+                      (p[0].rows == a->size || p[0].rows >= a->first * a->size + in_cols);
     return fits ? in_cols : 0;
 }
 
@@ -59,9 +59,9 @@ static const pf_real *shuffled(const pf_rowmap_run *r, const int32_t *from, cons
 
 typedef struct blocks {
     const pf_rowmap_run *r;
-    int64_t size, n, stride; /* blocks of a row; numbers from one block's matrix to the next: 0 when
-                                all share one */
-    const pf_real *x, *dy;   /* dy: gradient of z, in the same order of columns as x */
+    int64_t size, first, n, stride; /* blocks of a row; numbers from one block's matrix to the next:
+                                0 when all share one */
+    const pf_real *x, *dy;          /* dy: gradient of z, in the same order of columns as x */
     pf_real *y;
     bool turned;
 } blocks;
@@ -75,7 +75,7 @@ static void narrow_task(void *ctx, int task, int worker) {
         const pf_real *x = b->x + i * b->r->in_cols;
         pf_real *y = b->y + i * b->r->in_cols;
         for (int64_t k = 0; k < b->n; k++, x += s, y += s) {
-            const pf_real *m = b->r->p[0].data + k * b->stride;
+            const pf_real *m = b->r->p[0].data + (b->first + k) * b->stride;
             for (int64_t c = 0; c < s; c++) y[c] = 0;
             for (int64_t j = 0; j < s; j++) {
                 for (int64_t c = 0; c < s; c++)
@@ -90,12 +90,19 @@ static void multiply(const pf_rowmap_run *r, const pf_real *x, pf_real *y, bool 
     const pf_rotate_args *a = r->args;
     const int64_t s = a->size, n = r->in_cols / s, stride = r->p[0].rows == s ? 0 : s * s;
     if (s < WIDE) {
-        blocks b = {.r = r, .size = s, .n = n, .stride = stride, .x = x, .y = y, .turned = turned};
+        blocks b = {.r = r,
+                    .size = s,
+                    .first = a->first,
+                    .n = n,
+                    .stride = stride,
+                    .x = x,
+                    .y = y,
+                    .turned = turned};
         pf_pool_run(r->pool, (int)pf_ceil_div(r->R, ROWS_A_TASK), narrow_task, &b);
         return;
     }
     for (int64_t k = 0; k < n; k++) {
-        const pf_weight w = pf_gemm_dense(r->p[0].data + k * stride, s, s, s);
+        const pf_weight w = pf_gemm_dense(r->p[0].data + (a->first + k) * stride, s, s, s);
         const pf_gemm g = {.form = turned ? PF_GEMM_NT : PF_GEMM_NN,
                            .m = r->R,
                            .n = s,
@@ -115,7 +122,7 @@ static void block_gradient_task(void *ctx, int task, int worker) {
     (void)worker;
     const int64_t s = b->size, C = b->r->in_cols;
     const int64_t first = b->stride == 0 ? 0 : task, end = b->stride == 0 ? b->n : task + 1;
-    pf_real *d = b->r->d_p[0].data + task * b->stride;
+    pf_real *d = b->r->d_p[0].data + (b->first + task) * b->stride;
     for (int64_t k = first; k < end; k++) {
         for (int64_t i = 0; i < b->r->R; i++) {
             const pf_real *x = b->x + i * C + k * s, *dy = b->dy + i * C + k * s;
@@ -131,7 +138,8 @@ static void block_gradients(const pf_rowmap_run *r, const pf_real *x, const pf_r
     const pf_rotate_args *a = r->args;
     const int64_t s = a->size, n = r->in_cols / s, stride = r->p[0].rows == s ? 0 : s * s;
     if (s < WIDE) {
-        blocks b = {.r = r, .size = s, .n = n, .stride = stride, .x = x, .dy = dy};
+        blocks b = {
+            .r = r, .size = s, .first = a->first, .n = n, .stride = stride, .x = x, .dy = dy};
         pf_pool_run(r->pool, stride == 0 ? 1 : (int)n, block_gradient_task, &b);
         return;
     }
@@ -144,7 +152,7 @@ static void block_gradients(const pf_rowmap_run *r, const pf_real *x, const pf_r
                            .a = x + k * s,
                            .lda = r->in_cols,
                            .b = &w,
-                           .c = r->d_p[0].data + k * stride,
+                           .c = r->d_p[0].data + (a->first + k) * stride,
                            .ldc = s,
                            .alpha = 1,
                            .accumulate = true};
@@ -184,7 +192,7 @@ void pf_rotate_back(const pf_rotate_args *a, const pf_mat *m, int64_t n, const d
     const int64_t s = a->size, stride = m->rows == s ? 0 : s * s;
     for (int64_t c = 0; c < n; c++) {
         const int64_t k = a->from == NULL ? c : a->to[c]; /* where column c of y is made */
-        const pf_real *row = m->data + (k / s) * stride + (k % s) * s;
+        const pf_real *row = m->data + (a->first + k / s) * stride + (k % s) * s;
         y[c] = 0;
         for (int64_t j = 0; j < s; j++) {
             const int64_t at = (k / s) * s + j;

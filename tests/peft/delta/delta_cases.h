@@ -104,13 +104,15 @@ static void rotation_oracle(const op_fixture *f, pf_real *root) {
 }
 
 static const int32_t to_8[] = {0, 2, 4, 6, 1, 3, 5, 7}, from_8[] = {0, 4, 1, 5, 2, 6, 3, 7};
-static const turned exact_3 = {6, 2, {3, true, 0, 0}, {3, NULL, NULL}};
-static const turned shared_3 = {9, 1, {3, true, 0, 0}, {3, NULL, NULL}};
-static const turned series_4 = {8, 2, {4, true, 5, 0}, {4, NULL, NULL}};
-static const turned short_series = {8, 2, {4, true, 2, 0}, {4, NULL, NULL}};
-static const turned full_shuffled = {8, 4, {2, false, 0, 0}, {2, from_8, to_8}};
-static const turned wide_20 = {40, 2, {20, true, 7, 0}, {20, NULL, NULL}};
-static const turned wide_shared = {34, 1, {17, false, 0, 0}, {17, NULL, NULL}};
+static const turned exact_3 = {6, 2, {3, true, 0, 0}, {3, 0, NULL, NULL}};
+static const turned shared_3 = {9, 1, {3, true, 0, 0}, {3, 0, NULL, NULL}};
+static const turned series_4 = {8, 2, {4, true, 5, 0}, {4, 0, NULL, NULL}};
+static const turned short_series = {8, 2, {4, true, 2, 0}, {4, 0, NULL, NULL}};
+static const turned full_shuffled = {8, 4, {2, false, 0, 0}, {2, 0, from_8, to_8}};
+static const turned later_blocks = {8, 6, {2, false, 0, 0}, {2, 2, from_8, to_8}};
+static const turned wide_later = {32, 3, {16, true, 3, 0}, {16, 1, NULL, NULL}};
+static const turned wide_20 = {40, 2, {20, true, 7, 0}, {20, 0, NULL, NULL}};
+static const turned wide_shared = {34, 1, {17, false, 0, 0}, {17, 0, NULL, NULL}};
 
 static peft_status build_reflection(op_fixture *f, pf_value **root, peft_error *err) {
     const pf_reflect_args *a = op_args(f);
@@ -214,6 +216,23 @@ static const shards shards_small = {6, 4, 2, 0};
 static const sizes small = {.in = 7, .out = 5, .r = 3, .s = 2, .scale = 1.5};
 static const sizes medium = {.in = 40, .out = 33, .r = 4, .s = 4, .scale = 0.5};
 
+static peft_status build_scale_about(op_fixture *f, pf_value **root, peft_error *err) {
+    const bool *frozen = op_args(f);
+    pf_value *x = op_rows(f, "x", 70, 0, 1),
+             *p[2] = {op_param(f, "s", 70, 1, 1, 0.5),
+                      *frozen ? op_weight(f, "b", 1, 70, PF_DTYPE_BF16, 0, 1)
+                              : op_param(f, "b", 1, 70, 0, 1)};
+    return pf_rowmap_emit(op_graph(f), "scale", &pf_scale_about, NULL, x, p, 2, root, err);
+}
+
+static void scale_about_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x"), *s = op_numbers(f, "s"), *b = op_numbers(f, "b");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * 70; i++)
+        root[i] = s[i % 70] * x[i] + (1 - s[i % 70]) * b[i % 70];
+}
+
+static const bool yes = true, no = false;
+
 static const op_case delta_cases[] = {
     {OP_CASE("khatri_rao/small", &op_batch_plain, build_khatri_rao, &small),
      .oracle = khatri_rao_oracle},
@@ -225,6 +244,8 @@ static const op_case delta_cases[] = {
     {OP_CASE("cayley/series", &op_batch_plain, build_rotation, &series_4)},
     {OP_CASE("cayley/short", &op_batch_plain, build_rotation, &short_series)},
     {OP_CASE("rotate/shuffled", &op_batch_plain, build_rotation, &full_shuffled)},
+    {OP_CASE("rotate/later", &op_batch_plain, build_rotation, &later_blocks)},
+    {OP_CASE("rotate/wide later", &op_batch_plain, build_rotation, &wide_later)},
     {OP_CASE("rotate/wide", &op_batch_tree, build_rotation, &wide_20)},
     {OP_CASE("rotate/wide shared", &op_batch_one, build_rotation, &wide_shared)},
     {OP_CASE("reflect/in order", &op_batch_plain, build_reflection, &in_order),
@@ -234,5 +255,8 @@ static const op_case delta_cases[] = {
     {OP_CASE("kron/medium", &op_batch_tree, build_kron, &kron_medium), .oracle = kron_oracle},
     {OP_CASE("fold/plain", &op_batch_plain, build_fold, &fold_plain), .oracle = fold_oracle},
     {OP_CASE("fold/tiled", &op_batch_tree, build_fold, &fold_tiled), .oracle = fold_oracle},
+    {OP_CASE("scale about/trained", &op_batch_tree, build_scale_about, &no),
+     .oracle = scale_about_oracle},
+    {OP_CASE("scale about/frozen", &op_batch_plain, build_scale_about, &yes)},
     {OP_CASE("shards", &op_batch_plain, build_shards, &shards_small)},
 };
