@@ -61,6 +61,8 @@ BASES = dict(
                                 max_position_embeddings=64, rotary_pct=0.5, use_parallel_residual=True, hidden_dropout=0.0,
                                 attention_dropout=0.0, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
                                 pad_token_id=None)),
+    base_gpt2=("gpt2", dict(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4, n_inner=48, bos_token_id=1, eos_token_id=2,
+                            pad_token_id=None, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)),
 )
 
 
@@ -73,9 +75,9 @@ def randomize(model, gen):
         r = torch.randn(p.shape, generator=gen)
         if name.endswith(".bias"):
             p.data = 0.3 * r
-        elif "norm" in name:
+        elif "norm" in name or ".ln_" in name:
             p.data = 1 + 0.3 * r
-        elif "embed_tokens" in name or "embed_in" in name:
+        elif "embed_tokens" in name or "embed_in" in name or ".wte." in name or ".wpe." in name:
             p.data = 0.7 * r
         else:
             p.data = (1.8 if re.search(r"[qk]_proj", name) else 1.2) * r / p.shape[1] ** 0.5

@@ -33,6 +33,7 @@ typedef struct method_case {
     fixture f; /* its adapter is the one at hand */
     const char *base;
     pf_batch batch; /* whole samples of the first step */
+    const char *file; /* of its tensors */
     double tol_logits, tol_loss, tol_update, tol_merged;
 } method_case;
 
@@ -85,6 +86,7 @@ static void open_adapter(method_case *c, const char *dir, bool with_training) {
     peft_error err = {0};
     OK(pf_model_open(&c->f.model, c->base, NULL, &err));
     OK(pf_adapter_open(&c->f.adapter, c->f.model, dir, with_training, &err));
+    c->file = pf_method_weight_file(c->f.adapter->method);
 }
 
 static void close_adapter(method_case *c) {
@@ -186,7 +188,7 @@ static double check_saved_tensors(method_case *c, const char *dir) {
     peft_error err = {0};
     pf_safetensors got, want, start;
     double worst = 0;
-    const char *file = "adapter_model.safetensors";
+    const char *file = c->file;
     OK(pf_safetensors_open(&got, pf_path_join(&c->f.arena, dir, file), &err));
     OK(pf_safetensors_open(&want, pf_path_join(&c->f.arena, fixture_path(&c->f, "end"), file),
                            &err));
@@ -316,8 +318,8 @@ static double check_merged(method_case *c) {
 /* ---- resuming -------------------------------------------------------------------------------- */
 
 static peft_status save_adapter(void *ctx, pf_ckpt_writer *w, peft_error *err) {
-    static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json",
-                                        "README.md"};
+    const char *const files[] = {pf_method_weight_file(((pf_adapter *)ctx)->method),
+                                 "adapter_config.json", "README.md"};
     const char *path = NULL;
     pf_arena a;
     pf_arena_init(&a, "paths");

@@ -17,6 +17,8 @@ peft_status pf_add(pf_graph *g, const char *name, pf_value *a, pf_value *b, pf_v
                    peft_error *err);
 
 extern const pf_op pf_op_silu, pf_op_gelu, pf_op_gelu_tanh, pf_op_relu;
-extern const pf_op pf_op_mul, pf_op_add; /* for fusion rules that look for them */
+extern const pf_op pf_op_tanh, pf_op_leaky_relu, pf_op_sigmoid, pf_op_quick_gelu, pf_op_mish,
+    pf_op_relu6, pf_op_relu2, pf_op_identity; /* unary_plain.c */
+extern const pf_op pf_op_mul, pf_op_add;      /* for fusion rules that look for them */
 
 #endif

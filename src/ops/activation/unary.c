@@ -88,7 +88,11 @@ static const struct { const char *name; const pf_op *op; } names[] = {
     {"gelu_new", &pf_op_gelu_tanh},  {"gelu_pytorch_tanh", &pf_op_gelu_tanh},
     {"gelu_fast", &pf_op_gelu_tanh}, {"gelu_python_tanh", &pf_op_gelu_tanh},
     {"gelu_accurate", &pf_op_gelu_tanh},
-    {"relu", &pf_op_relu},
+    {"relu", &pf_op_relu},           {"tanh", &pf_op_tanh},
+    {"leaky_relu", &pf_op_leaky_relu}, {"leakyrelu", &pf_op_leaky_relu}, /* AdapterHub's */
+    {"sigmoid", &pf_op_sigmoid},     {"quick_gelu", &pf_op_quick_gelu},
+    {"mish", &pf_op_mish},           {"relu6", &pf_op_relu6},
+    {"relu2", &pf_op_relu2},         {"linear", &pf_op_identity},
 };
 // clang-format on
 

@@ -43,6 +43,55 @@ static peft_status build_relu(op_fixture *f, pf_value **root, peft_error *err) {
                          err);
 }
 
+/* By the names of configurations, all in one sum: each has its own input. */
+static const char *const plain_names[] = {"tanh", "leakyrelu", "sigmoid", "quick_gelu",
+                                          "mish", "relu6",     "relu2",   "linear"};
+
+static peft_status build_plain(op_fixture *f, pf_value **root, peft_error *err) {
+    *root = NULL;
+    for (size_t i = 0; i < PF_COUNT(plain_names); i++) {
+        pf_value *y;
+        PF_TRY(pf_activation(op_graph(f), pf_activation_find(plain_names[i]), plain_names[i],
+                             op_rows(f, plain_names[i], width(f), 0.7, 3), &y, err));
+        if (*root == NULL) {
+            *root = y;
+        } else {
+            PF_TRY(pf_add(op_graph(f), "sum", *root, y, root, err));
+        }
+    }
+    return PEFT_OK;
+}
+
+static double plain_value(size_t i, double x) {
+    switch (i) {
+    case 0:
+        return (exp(x) - exp(-x)) / (exp(x) + exp(-x));
+    case 1:
+        return fmax(x, 0.01 * x);
+    case 2:
+        return 1 / (1 + exp(-x));
+    case 3:
+        return x / (1 + exp(-1.702 * x));
+    case 4:
+        return x * tanh(log(1 + exp(x)));
+    case 5:
+        return fmin(fmax(x, 0), 6);
+    case 6:
+        return fmax(x, 0) * fmax(x, 0);
+    default:
+        return x;
+    }
+}
+
+static void plain_oracle(const op_fixture *f, pf_real *root) {
+    for (int64_t k = 0; k < op_batch(f)->n_tokens * width(f); k++) {
+        double sum = 0;
+        for (size_t i = 0; i < PF_COUNT(plain_names); i++)
+            sum += plain_value(i, (double)op_numbers(f, plain_names[i])[k]);
+        root[k] = (pf_real)sum;
+    }
+}
+
 static peft_status build_swiglu(op_fixture *f, pf_value **root, peft_error *err) {
     pf_value *gate = op_rows(f, "gate", width(f), 0, 3), *up = op_rows(f, "up", width(f), 0, 1);
     PF_TRY(pf_silu(op_graph(f), "silu", gate, &gate, err));
@@ -130,6 +179,7 @@ static const op_case activation_cases[] = {
     {OP_CASE("gelu_tanh", &op_batch_plain, build_gelu_tanh, &w576), .oracle = gelu_tanh_oracle},
     {OP_CASE("gelu_tanh/odd", &op_batch_plain, build_gelu_tanh, &w37), .oracle = gelu_tanh_oracle},
     {OP_CASE("relu", &op_batch_plain, build_relu, &w37), .oracle = relu_oracle},
+    {OP_CASE("plain", &op_batch_plain, build_plain, &w37), .oracle = plain_oracle},
     {OP_CASE("swiglu", &op_batch_plain, build_swiglu, &w576), .oracle = swiglu_oracle,
      .n_fused = 1},
     {OP_CASE("swiglu/odd", &op_batch_plain, build_swiglu_turned, &w37), .oracle = swiglu_oracle,

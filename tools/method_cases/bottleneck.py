@@ -1,0 +1,136 @@
+"""Bottleneck adapters, Compacter and ReFT against AdapterHub's `adapters` 1.3, which has an environment of its own (it pins
+transformers 4.57): run tools/make_method_fixtures.py and tools/check_methods_back.py with that one for these cases."""
+
+import json
+import os
+import re
+
+import torch
+from safetensors.torch import save_file
+
+from .common import case as common_case
+
+try:
+    import adapters
+    from adapters import AdapterPlusConfig, BnConfig, CompacterConfig, CompacterPlusPlusConfig, DiReftConfig, DoubleSeqBnConfig
+    from adapters import DoubleSeqBnInvConfig, LoReftConfig, NoReftConfig, ParBnConfig, SeqBnConfig, SeqBnInvConfig
+    from adapters.loading import AdapterLoader
+except ImportError:
+    adapters = None
+
+NAME = "default"
+
+
+def train(c, model):
+    """train_adapter unfreezes what the configuration freezes."""
+    model.train_adapter(NAME)
+    if not c["config"]().to_dict().get("learn_phm", True):
+        for n, p in model.named_parameters():
+            if "phm_rule" in n:
+                p.requires_grad = False
+    return model
+
+
+def build(c, base):
+    adapters.init(base)
+    base.add_adapter(NAME, config=c["config"]())
+    return train(c, base)
+
+
+def load(c, base, folder):
+    adapters.init(base)
+    base.load_adapter(folder, use_safetensors=True, set_active=True)
+    return train(c, base)
+
+
+def save(c):
+    def write(model, folder):
+        model.save_adapter(folder, NAME, use_safetensors=False, with_head=False)
+        os.remove(os.path.join(folder, "pytorch_adapter.bin"))
+        # what use_safetensors=True would write, if it did not refuse tensors that have two names
+        state = AdapterLoader(model).weights_helper.state_dict(AdapterLoader(model).filter_func(NAME))
+        seen, out = set(), {}
+        for k in sorted(state, key=lambda k: ("adapter_down.0" in k, k)):
+            if state[k].data_ptr() not in seen:
+                out[k] = state[k].contiguous().clone()
+            seen.add(state[k].data_ptr())
+        save_file(out, os.path.join(folder, "adapter.safetensors"))
+        path = os.path.join(folder, "adapter_config.json")
+        info = json.load(open(path))
+        info["model_name"] = c["base"]
+        json.dump(info, open(path, "w"), indent=2, sort_keys=True)
+
+    return write
+
+
+def groups(model, optim):
+    """As transformers' Trainer, which looks at the module too; and a diagonal that holds signs does not decay."""
+    norms = {id(p) for m in model.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters()}
+    decay, rest = [], []
+    for n, p in model.named_parameters():
+        if p.requires_grad:
+            keep = id(p) in norms or "bias" in n or ".original" in n
+            (rest if keep else decay).append(p)
+    return [dict(params=decay, weight_decay=optim["weight_decay"]), dict(params=rest, weight_decay=0.0)]
+
+
+def start(name, data, r):
+    if re.search(r"parametrizations\.weight\.original", name):
+        return data + 0.2 * r.triu(1)  # the diagonal stays
+    if re.search(r"phm_rule|W_left|W_right|\.W$|shared_parameters", name):
+        return 0.7 * r
+    if "norm" in name or "scaling" in name:
+        return data + 0.3 * r
+    if name.endswith("bias") or name.endswith(".b"):
+        return 0.2 * r
+    return 0.8 * r / data.shape[-1] ** 0.5
+
+
+def randomize(c, model, gen):
+    """The usual way, and a rule that is not learned."""
+    for n, p in sorted(model.named_parameters()):
+        if p.requires_grad or "phm_rule" in n:
+            p.data = start(n, p.data, torch.randn(p.shape, generator=gen))
+
+
+def case(name, config, what, **more):
+    more = {**dict(randomize=randomize, merges=False, groups=groups, build=build, load=load, lr=0.01, defaults=lambda: {}), **more}
+    c = common_case(name, config, what, **more)
+    c["save"] = save(c)
+    c["extra"] = dict(adapters=adapters.__version__)
+    return c
+
+
+CASES = [] if adapters is None else [
+    case("seq_bn", lambda: SeqBnConfig(reduction_factor=4), "Pfeiffer"),
+    case("double_seq_bn", lambda: DoubleSeqBnConfig(reduction_factor=4, leave_out=[1]), "Houlsby, one layer left out"),
+    case("par_bn", lambda: ParBnConfig(), "parallel, constant scale"),
+    case("scaled_par_bn", lambda: ParBnConfig(scaling="learned", non_linearity="tanh", mh_adapter=True, reduction_factor={"0": 8, "default": 4}),
+         "parallel, learned scale, behind attention too, factors by layer"),
+    case("seq_bn_inv", lambda: SeqBnInvConfig(reduction_factor=8, non_linearity="gelu_new"), "invertible"),
+    case("double_seq_bn_inv", lambda: DoubleSeqBnInvConfig(reduction_factor=8, inv_adapter_reduction_factor=4, non_linearity="leakyrelu"),
+         "invertible"),
+    case("adapter_plus", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "scale per channel"),
+    case("compacter", lambda: CompacterConfig(reduction_factor=4), "shared rule, factorized W"),
+    case("compacter_own", lambda: CompacterPlusPlusConfig(reduction_factor=4, shared_phm_rule=False, factorized_phm_rule=True, phm_rank=2, phm_dim=2,
+                                                     learn_phm=False, phm_bias=False), "factorized rules of its own, not learned; no bias"),
+    case("compacter_whole", lambda: CompacterPlusPlusConfig(reduction_factor=4, factorized_phm_W=False, shared_phm_rule=False), "whole W, whole rules"),
+    case("compacter_shared", lambda: CompacterConfig(reduction_factor=4, shared_W_phm=True, factorized_phm_rule=True), "shared W and rule"),
+    case("bn_norms", lambda: SeqBnConfig(reduction_factor=4, ln_before=True, ln_after=True, mh_adapter=True, non_linearity="silu"),
+         "layer norms before and after, residual outside"),
+    case("bn_norms_inside", lambda: SeqBnConfig(reduction_factor=4, ln_after=True, adapter_residual_before_ln=True, residual_before_ln=False),
+         "residual inside of the norm, from behind the sum"),
+    case("bn_double_residual", lambda: BnConfig(mh_adapter=True, output_adapter=False, reduction_factor=4, non_linearity="relu6", scaling=0.7,
+                                                 original_ln_before=True, residual_before_ln=False), "the stream twice, attention alone"),
+    case("seq_bn_gpt2", lambda: SeqBnConfig(reduction_factor=4), "Pfeiffer", base="base_gpt2"),
+    case("double_seq_bn_gpt2", lambda: DoubleSeqBnInvConfig(reduction_factor=8), "Houlsby, invertible", base="base_gpt2"),
+    case("par_bn_gpt2", lambda: ParBnConfig(), "parallel", base="base_gpt2"),
+    case("adapter_plus_gpt2", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "scale per channel", base="base_gpt2"),
+    case("compacter_gpt2", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_gpt2"),
+    case("loreft", lambda: LoReftConfig(r=3), "orthogonal, prefix of three"),
+    case("loreft_tied", lambda: LoReftConfig(r=2, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),
+         "one unit, one layer, a function"),
+    case("noreft", lambda: NoReftConfig(r=2), "not orthogonal"),
+    case("direft", lambda: DiReftConfig(r=2), "nothing subtracted"),
+    case("loreft_gpt2", lambda: LoReftConfig(r=2), "orthogonal", base="base_gpt2"),
+]
