@@ -51,7 +51,7 @@ typedef enum pf_space {
     PF_SPACE_TOKENS,    /* rows of hidden states */
     PF_SPACE_LABELS,    /* label entries */
     PF_SPACE_SOURCE,    /* rows of hidden states of an encoder, beside TOKENS of its decoder */
-    PF_SPACE_COUNT
+    PF_SPACE_COUNT      /* beyond: routed.h */
 } pf_space;
 
 typedef struct pf_segment {
@@ -98,6 +98,9 @@ struct pf_batch {
 
     uint64_t step; /* optimizer step, part of the key of random masks */
 
+    const pf_batch *routed; /* by space - PF_SPACE_COUNT: number, sample and position of the rows of
+                               an expert; set by the executor */
+
     const pf_batch *source; /* rows of the encoder; NULL: the model has none, or none begin here */
     const pf_ext_run *source_runs; /* as ext_runs, of rows of the source or of its cache */
     int32_t n_source_runs;
@@ -106,6 +109,7 @@ struct pf_batch {
 /* The batch whose rows are those of this space: embedding, attention, masks ask it for ids,
  * positions, segments. */
 static inline const pf_batch *pf_batch_of_space(const pf_batch *b, int space) {
+    if (space >= PF_SPACE_COUNT) return &b->routed[space - PF_SPACE_COUNT];
     return space == PF_SPACE_SOURCE ? b->source : b;
 }
 

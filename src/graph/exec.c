@@ -12,6 +12,77 @@ peft_status pf_exec_new(pf_exec **out, pf_graph *g, pf_backend *be, const int64_
     return pf_exec_new_in(out, g, be, capacity, NULL, err);
 }
 
+/* Room for what routers choose: one block. */
+static peft_status make_routing(pf_exec *x, peft_error *err) {
+    const pf_graph *g = x->graph;
+    const int64_t T = x->plan.capacity[PF_SPACE_TOKENS];
+    size_t bytes = (size_t)g->n_groups * sizeof(pf_routing) +
+                   (size_t)g->n_routed * (sizeof(pf_batch) + sizeof(int64_t));
+    for (int i = 0; i < g->n_groups; i++)
+        bytes += ((size_t)g->groups[i].n + 1) * sizeof(int64_t) +
+                 4 * (size_t)(g->groups[i].per_row * T) * sizeof(int32_t);
+    unsigned char *room = x->routed_room = pf_calloc(1, bytes + 64);
+    PF_CHECK_ALLOC(room, err);
+    x->routing = (pf_routing *)(void *)room;
+    room += (size_t)g->n_groups * sizeof(pf_routing);
+    x->routed = (pf_batch *)(void *)room;
+    room += (size_t)g->n_routed * sizeof(pf_batch);
+    x->routed_row = (int64_t *)(void *)room;
+    room += (size_t)g->n_routed * sizeof(int64_t);
+    for (int i = 0; i < g->n_groups; i++) { /* first all that is wider */
+        x->routing[i].offset = (int64_t *)(void *)room;
+        room += ((size_t)g->groups[i].n + 1) * sizeof(int64_t);
+    }
+    for (int i = 0; i < g->n_groups; i++) {
+        pf_routing *r = &x->routing[i];
+        int32_t **lists[4] = {&r->token, &r->at, &r->sample, &r->pos};
+        for (int k = 0; k < 4; k++) {
+            *lists[k] = (int32_t *)(void *)room;
+            room += (size_t)(g->groups[i].per_row * T) * sizeof(int32_t);
+        }
+    }
+    return PEFT_OK;
+}
+
+static int group_at(const pf_exec *x, int first) {
+    int i = 0;
+    while (x->graph->groups[i].first != first) i++;
+    return i;
+}
+
+const pf_routing *pf_exec_routing(const pf_exec *x, int first) {
+    return &x->routing[group_at(x, first)];
+}
+
+/* A stable sort by expert: the rows of an expert are in the order of the tokens. */
+void pf_exec_route(pf_exec *x, int first, const int32_t *expert) {
+    const int i = group_at(x, first);
+    const pf_routed_group *group = &x->graph->groups[i];
+    pf_routing *r = &x->routing[i];
+    const int64_t T = x->batch->n_tokens, k = group->per_row;
+    memset(r->offset, 0, ((size_t)group->n + 1) * sizeof *r->offset);
+    for (int64_t c = 0; c < T * k; c++) r->offset[expert[c] + 1]++;
+    for (int e = 0; e < group->n; e++) {
+        const int s = group->first - PF_SPACE_COUNT + e;
+        pf_batch *b = &x->routed[s];
+        b->n_tokens = (int32_t)r->offset[e + 1];
+        r->offset[e + 1] += r->offset[e];
+        x->routed_row[s] = r->offset[e];
+        b->sample = r->sample + r->offset[e];
+        b->pos = r->pos + r->offset[e];
+    }
+    for (int64_t c = 0; c < T * k; c++) {
+        const int64_t row = r->offset[expert[c]]++;
+        const int64_t t = c / k;
+        r->at[c] = (int32_t)row;
+        r->token[row] = (int32_t)t;
+        r->sample[row] = x->batch->sample[t];
+        r->pos[row] = x->batch->pos[t];
+    }
+    for (int e = group->n; e > 0; e--) r->offset[e] = r->offset[e - 1];
+    r->offset[0] = 0;
+}
+
 peft_status pf_exec_new_in(pf_exec **out, pf_graph *g, pf_backend *be, const int64_t *capacity,
                            const pf_exec *lender, peft_error *err) {
     *out = NULL;
@@ -26,6 +97,7 @@ peft_status pf_exec_new_in(pf_exec **out, pf_graph *g, pf_backend *be, const int
     } else if (status == PEFT_OK) {
         status = be->alloc(be, &x->arena, (size_t)x->plan.arena_bytes, "activations", err);
     }
+    if (status == PEFT_OK && g->n_groups > 0) status = make_routing(x, err);
     if (status != PEFT_OK) {
         pf_exec_free(x);
         return status;
@@ -38,6 +110,7 @@ void pf_exec_free(pf_exec *x) {
     if (x == NULL) return;
     if (!x->arena_is_lent) x->backend->free(x->backend, &x->arena);
     pf_free(x->profile);
+    pf_free(x->routed_room);
     pf_free(x);
 }
 
@@ -56,14 +129,23 @@ peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err) {
         x->rows[s] = rows[s];
     }
     x->batch = batch;
+    if (x->routed != NULL) {
+        x->with_routed = *batch;
+        x->with_routed.routed = x->routed;
+        x->batch = &x->with_routed;
+        for (int s = 0; s < x->graph->n_routed; s++) x->routed[s].step = batch->step;
+    }
     return PEFT_OK;
 }
 
 pf_real *pf_exec_data(const pf_exec *x, const pf_value *v) {
     if (v == NULL) return NULL;
     switch (v->kind) {
-    case PF_VALUE_ACT:
-        return (pf_real *)(void *)((unsigned char *)x->arena.data + v->offset);
+    case PF_VALUE_ACT: {
+        pf_real *data = (pf_real *)(void *)((unsigned char *)x->arena.data + v->offset);
+        if (!pf_space_is_routed(v->space)) return data;
+        return data + x->routed_row[v->space - PF_SPACE_COUNT] * v->cols;
+    }
     case PF_VALUE_PARAM:
         return v->param->data;
     case PF_VALUE_GRAD:
@@ -78,6 +160,7 @@ pf_real *pf_exec_data(const pf_exec *x, const pf_value *v) {
 }
 
 int64_t pf_exec_rows(const pf_exec *x, const pf_value *v) {
+    if (pf_space_is_routed(v->space)) return x->routed[v->space - PF_SPACE_COUNT].n_tokens;
     return pf_value_rows(v, x->rows);
 }
 
@@ -98,12 +181,21 @@ static peft_status check_outputs(const pf_exec *x, const pf_node *n, peft_error 
     return PEFT_OK;
 }
 
-/* The rows of an encoder in a pass where no sequence begins: nothing to do. */
+static bool is_empty(const pf_exec *x, const pf_value *v) {
+    if (v == NULL || (v->space != PF_SPACE_SOURCE && !pf_space_is_routed(v->space))) return false;
+    return pf_exec_rows(x, v) == 0;
+}
+
+/* The rows of an encoder in a pass where no sequence begins, or of an expert that nobody chose:
+ * nothing to do. A node without outputs adds to a gradient. */
 static bool has_no_rows(const pf_exec *x, const pf_node *n) {
     for (int k = 0; k < n->n_out; k++) {
-        if (n->out[k]->space != PF_SPACE_SOURCE) return false;
+        if (!is_empty(x, n->out[k])) return false;
     }
-    return n->n_out > 0 && x->rows[PF_SPACE_SOURCE] == 0;
+    for (int k = 0; n->n_out == 0 && k < n->n_in; k++) {
+        if (n->in[k] != NULL && pf_space_is_routed(n->in[k]->space)) return is_empty(x, n->in[k]);
+    }
+    return n->n_out > 0;
 }
 
 static peft_status run_node(pf_exec *x, const pf_node *n, peft_error *err) {
@@ -119,7 +211,12 @@ static peft_status run_node(pf_exec *x, const pf_node *n, peft_error *err) {
         row->seconds += pf_now() - start;
         row->busy += pf_pool_busy(x->backend->pool) - busy;
         if (n->op->cost != NULL) {
-            pf_cost cost = n->op->cost(n, x->rows);
+            int64_t rows[PF_SPACE_COUNT];
+            memcpy(rows, x->rows, sizeof rows);
+            const pf_value *v = n->n_out > 0 ? n->out[0] : n->n_in > 0 ? n->in[0] : NULL;
+            if (v != NULL && pf_space_is_routed(v->space))
+                rows[PF_SPACE_TOKENS] = pf_exec_rows(x, v);
+            pf_cost cost = n->op->cost(n, rows);
             if (n->op->share_of_cost != NULL) cost.flops *= n->op->share_of_cost(n, x->batch);
             row->flops += cost.flops;
             row->bytes += cost.bytes;

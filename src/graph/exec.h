@@ -19,8 +19,13 @@ struct pf_exec {
     pf_backend *backend;
     pf_plan plan;
     pf_buffer arena;
-    bool arena_is_lent;           /* another exec's: not ours to free */
-    const pf_batch *batch;        /* bound batch */
+    bool arena_is_lent;    /* another exec's: not ours to free */
+    const pf_batch *batch; /* bound batch */
+    pf_batch with_routed;  /* it, with the rows of experts; where the graph has experts */
+    pf_routing *routing;   /* by group of the graph */
+    pf_batch *routed;      /* by routed space */
+    int64_t *routed_row;   /* by routed space: first packed row */
+    void *routed_room;
     int64_t rows[PF_SPACE_COUNT]; /* its row counts */
     bool training;                /* random masks are active */
     bool check_finite;        /* look at every output; the first bad one is named in the error */
@@ -48,6 +53,10 @@ peft_status pf_exec_profile(pf_exec *x, bool on, peft_error *err); /* on: starts
 pf_real *pf_exec_data(const pf_exec *x,
                       const pf_value *v); /* NULL for a NULL value and for WEIGHT */
 int64_t pf_exec_rows(const pf_exec *x, const pf_value *v);
+/* Takes the choices of a router: expert[t · per_row + j] in [0, n) is the j-th of token t. `first`
+ * is the first space of the group. */
+void pf_exec_route(pf_exec *x, int first, const int32_t *expert);
+const pf_routing *pf_exec_routing(const pf_exec *x, int first);
 static inline pf_pool *pf_exec_pool(const pf_exec *x) {
     return x->backend->pool;
 }

@@ -163,5 +163,16 @@ void pf_graph_block_end(pf_graph *g) {
 }
 
 int64_t pf_value_rows(const pf_value *v, const int64_t *rows_of_space) {
+    if (pf_space_is_routed(v->space)) return rows_of_space[PF_SPACE_TOKENS];
     return v->space == PF_SPACE_NONE ? v->rows : rows_of_space[v->space];
+}
+
+int pf_graph_add_routed(pf_graph *g, int n, int64_t per_row) {
+    pf_routed_group *groups = grown(g, g->groups, g->n_groups, &g->cap_groups, sizeof *groups);
+    if (groups == NULL) return -1;
+    g->groups = groups;
+    const int first = PF_SPACE_COUNT + g->n_routed;
+    groups[g->n_groups++] = (pf_routed_group){.first = first, .n = n, .per_row = per_row};
+    g->n_routed += n;
+    return first;
 }

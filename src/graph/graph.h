@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "graph/batch.h"
 #include "graph/param.h"
+#include "graph/routed.h"
 #include "tensor/compute.h"
 #include "tensor/weight.h"
 
@@ -149,9 +150,12 @@ struct pf_graph {
     const char *scope; /* prefix of names given from now on */
     int block;         /* block of nodes emitted from now on */
     pf_phase phase;
-    pf_compute compute; /* of products with frozen weights that are emitted from now on */
-    bool save_bf16;     /* what blocks save for the backward pass is rounded to bf16 */
-    pf_params *params;  /* whose gradients are wanted; NULL: inference */
+    pf_compute compute;      /* of products with frozen weights that are emitted from now on */
+    bool save_bf16;          /* what blocks save for the backward pass is rounded to bf16 */
+    pf_routed_group *groups; /* row spaces of experts */
+    int n_groups, cap_groups;
+    int n_routed;      /* spaces of all groups */
+    pf_params *params; /* whose gradients are wanted; NULL: inference */
 };
 
 peft_status pf_graph_new(pf_graph **out, const pf_op *const *ops, peft_error *err);
@@ -173,12 +177,16 @@ peft_status pf_graph_emit(pf_graph *g, const char *op, const char *name, const v
 /* Called by shape rules: the next output of the node. */
 pf_value *pf_graph_out(pf_graph *g, pf_node *n, int space, int64_t rows, int64_t cols);
 
+/* n new row spaces that share the token rows, each row in per_row of them (routed.h). The first, or
+ * -1 when memory is out. */
+int pf_graph_add_routed(pf_graph *g, int n, int64_t per_row);
+
 /* Blocks for gradient checkpointing: nodes between begin and end form block `index`; `x` is kept as
  * its input. */
 void pf_graph_block_begin(pf_graph *g, int index, pf_value *x);
 void pf_graph_block_end(pf_graph *g);
 
-int64_t pf_value_rows(const pf_value *v,
-                      const int64_t *rows_of_space); /* rows or the space's number */
+/* rows or the space's number; of a routed space the most that it can have */
+int64_t pf_value_rows(const pf_value *v, const int64_t *rows_of_space);
 
 #endif

@@ -31,8 +31,17 @@ static int64_t round_up(int64_t n) {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static int64_t value_bytes(const pf_value *v, const int64_t *capacity) {
-    return round_up(pf_value_rows(v, capacity) * v->cols * (int64_t)sizeof(pf_real));
+static const pf_routed_group *group_of(const pf_graph *g, const pf_value *v) {
+    const pf_routed_group *group = g->groups;
+    while (v->space >= group->first + group->n) group++;
+    return group;
+}
+
+/* Of a routed value: of all experts. */
+static int64_t value_bytes(const pf_graph *g, const pf_value *v, const int64_t *capacity) {
+    int64_t rows = pf_value_rows(v, capacity);
+    if (pf_space_is_routed(v->space)) rows *= group_of(g, v)->per_row;
+    return round_up(rows * v->cols * (int64_t)sizeof(pf_real));
 }
 
 static void find_lifetimes(pf_graph *g) {
@@ -66,6 +75,7 @@ static void share_rooms(pf_graph *g) {
         if (n->op->in_place == 0 || n->op->in_place > n->n_in || n->n_out == 0) continue;
         pf_value *in = n->in[n->op->in_place - 1];
         pf_value *out = n->out[0];
+        if (pf_space_is_routed(out->space)) continue; /* share_routed puts them together */
         if (in == NULL || in->kind != PF_VALUE_ACT || in->last != i || in->result) continue;
         if (in->space != out->space || in->rows != out->rows || in->cols != out->cols) continue;
         int uses = 0;
@@ -74,6 +84,56 @@ static void share_rooms(pf_graph *g) {
         out->home = in->home;
         if (out->home->last < out->last) out->home->last = out->last;
     }
+}
+
+/* The k-th value of a width in one space of a group shares its room with the k-th in the others:
+ * whatever is what, they are rows of different experts. */
+enum { WIDTHS = 32 };
+
+typedef struct width {
+    int64_t cols;
+    int n, cap; /* rooms so far */
+    pf_value **rooms;
+} width;
+
+static peft_status share_routed_group(pf_graph *g, const pf_routed_group *group, peft_error *err) {
+    width widths[WIDTHS] = {0};
+    int n_widths = 0;
+    peft_status status = PEFT_OK;
+    int *seen = pf_calloc((size_t)group->n * WIDTHS, sizeof *seen); /* of a space and a width */
+    PF_CHECK_ALLOC(seen, err);
+    for (int i = 0; i < g->n_values && status == PEFT_OK; i++) {
+        pf_value *v = g->values[i];
+        if (v->kind != PF_VALUE_ACT || v->space < group->first ||
+            v->space >= group->first + group->n || v->first < 0)
+            continue;
+        int w = 0;
+        while (w < n_widths && widths[w].cols != v->cols) w++;
+        if (w == WIDTHS) continue; /* a room of its own */
+        if (w == n_widths) widths[n_widths++].cols = v->cols;
+        width *of = &widths[w];
+        const int k = seen[(v->space - group->first) * WIDTHS + w]++;
+        if (k == of->cap) {
+            const int cap = of->cap == 0 ? 16 : 2 * of->cap;
+            pf_value **rooms = pf_realloc(of->rooms, (size_t)cap * sizeof(pf_value *));
+            if (rooms == NULL) {
+                status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+                break;
+            }
+            of->rooms = rooms;
+            of->cap = cap;
+        }
+        if (k == of->n) {
+            of->rooms[of->n++] = v;
+            continue;
+        }
+        pf_value *home = v->home = of->rooms[k];
+        if (v->first < home->first) home->first = v->first;
+        if (v->last > home->last) home->last = v->last;
+    }
+    for (int w = 0; w < n_widths; w++) pf_free(widths[w].rooms);
+    pf_free(seen);
+    return status;
 }
 
 static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64_t *capacity,
@@ -149,7 +209,7 @@ static int collect(const pf_graph *g, const pf_plan *plan, item *items) {
         if (v->kind != PF_VALUE_ACT || v->home != v || v->first < 0) continue;
         bool forward = v->first < plan->first_backward;
         items[n++] = (item){.value = v,
-                            .bytes = value_bytes(v, plan->capacity),
+                            .bytes = value_bytes(g, v, plan->capacity),
                             .first = v->first,
                             .last = v->last,
                             .class = !forward                          ? PF_MEM_BACKWARD
@@ -186,7 +246,14 @@ static void sum_costs(pf_plan *plan, const pf_graph *g) {
     for (int i = 0; i < g->n_nodes; i++) {
         const pf_node *n = g->nodes[i];
         if (n->op->cost == NULL) continue;
-        double flops = n->op->cost(n, plan->capacity).flops;
+        int64_t rows[PF_SPACE_COUNT];
+        memcpy(rows, plan->capacity, sizeof rows);
+        const pf_value *v = n->n_out > 0 ? n->out[0] : n->n_in > 0 ? n->in[0] : NULL;
+        if (v != NULL && pf_space_is_routed(v->space)) { /* an expert's share */
+            const pf_routed_group *group = group_of(g, v);
+            rows[PF_SPACE_TOKENS] = rows[PF_SPACE_TOKENS] * group->per_row / group->n;
+        }
+        double flops = n->op->cost(n, rows).flops;
         if (n->is_recompute)
             plan->recompute_flops += flops;
         else if (n->phase == PF_PHASE_FORWARD)
@@ -202,6 +269,7 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
     memcpy(plan->capacity, capacity, sizeof plan->capacity);
     find_lifetimes(g);
     share_rooms(g);
+    for (int i = 0; i < g->n_groups; i++) PF_TRY(share_routed_group(g, &g->groups[i], err));
     PF_TRY(choose_kernels(g, be, capacity, err));
     plan->first_backward = g->n_nodes;
     for (int i = g->n_nodes - 1; i >= 0; i--) {

@@ -88,7 +88,7 @@ static void release(alone *a, pf_backend *be) {
 static peft_status stand_in(alone *a, timer *t, const pf_value *v, int i, pf_value **out,
                             peft_error *err) {
     *out = NULL;
-    if (v->kind == PF_VALUE_STATE) return PEFT_OK;
+    if (v->kind == PF_VALUE_STATE || pf_space_is_routed(v->space)) return PEFT_OK;
     size_t bytes = (size_t)(pf_value_rows(v, t->rows) * v->cols) * sizeof(pf_real);
     if (v->kind == PF_VALUE_WEIGHT &&
         !pf_dtype_bytes(v->weight->dtype, (uint64_t)(v->rows * v->cols), &bytes))
@@ -123,6 +123,9 @@ static peft_status isolate(alone *a, timer *t, const pf_node *n, bool *made, pef
     pf_value *in[MAX_INPUTS] = {0};
     *made = false;
     if (n->n_in > MAX_INPUTS) return PEFT_OK;
+    for (int i = 0; i < n->n_out; i++) /* a router decides how many rows it has */
+        if (pf_space_is_routed(n->out[i]->space)) return PEFT_OK;
+    if (pf_streq(n->op->name, "route")) return PEFT_OK;
     PF_TRY(pf_graph_new(&a->graph, pf_op_table, err));
     a->graph->compute = t->rq->compute;
     a->graph->phase = PF_PHASE_BACKWARD; /* nothing here is differentiated again */

@@ -23,7 +23,7 @@ peft_status pf_first_rows(pf_graph *g, const char *name, pf_value *x, int64_t n,
 }
 
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
-    if (n->in[0]->space != PF_SPACE_TOKENS)
+    if (n->in[0]->space != PF_SPACE_TOKENS && !pf_space_is_routed(n->in[0]->space))
         return PF_FAIL(err, PEFT_E_SHAPE, "x has to be rows of tokens");
     pf_op_out_like(g, n, n->in[0]);
     return PEFT_OK;
@@ -87,7 +87,7 @@ static void first_task(void *ctx, int task, int worker) {
 }
 
 static job job_of(const pf_exec *x, const pf_node *n) {
-    job j = {.b = x->batch,
+    job j = {.b = pf_batch_of_space(x->batch, n->in[0]->space),
              .x = pf_exec_data(x, n->in[0]),
              .y = pf_exec_data(x, n->out[0]),
              .R = pf_exec_rows(x, n->in[0]),
