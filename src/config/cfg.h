@@ -131,6 +131,8 @@ void pf_cfg_markdown(const pf_cfg *c, pf_buf *out);
  * --------------------------------------------------------------------------------- */
 peft_status pf_cfg_apply_env(pf_cfg *c, const char *const *env, peft_error *err);
 peft_status pf_cfg_apply_overrides(pf_cfg *c, const char *const *args, int n, peft_error *err);
+/* Sections written as lists (pf_cfg_row.parts) become the one section that they mean. */
+void pf_cfg_fold_parts(pf_cfg *c);
 /* The item that `name` names inside section `parent` (-1: the top), or -1. */
 int pf_cfg_child(const pf_cfg *c, int parent, const char *name);
 /* ": did you mean learning_rate?" for a name that section `parent` does not know. */

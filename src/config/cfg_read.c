@@ -426,6 +426,7 @@ peft_status pf_cfg_read(pf_cfg *c, const pf_cfg_source *source, peft_error *err)
                            "is %s; a configuration is a mapping with sections such as "
                            "model: and training:",
                            pf_yaml_kind_name(root));
+    pf_cfg_fold_parts(c);
     if (source->env != NULL) PF_TRY(pf_cfg_apply_env(c, source->env, err));
     PF_TRY(pf_cfg_apply_overrides(c, source->overrides, source->n_overrides, err));
     for (const pf_yaml_node *n = c->tree->first; n != NULL; n = n->next) read_key(c, -1, n);

@@ -11,6 +11,7 @@
 static const pf_cfg_row model_rows[] = {
     PF_CFG_STR(pf_model_cfg, name_or_path, NULL, "folder with a model in Hugging Face's format, or a hub name that is in the local cache"),
     PF_CFG_STR(pf_model_cfg, adapter_name_or_path, NULL, "start from this adapter; peft may then be left out, the folder says what it is"),
+    PF_CFG_BOOL(pf_model_cfg, create_new_adapter, false, "keep that adapter as it is and train a new one, as peft says, on top of it"),
     PF_CFG_STR(pf_model_cfg, tokenizer_name_or_path, NULL, "where the tokenizer is; default: with the model", .aliases = "tokenizer_name"),
     PF_CFG_STR(pf_model_cfg, revision, NULL, "branch, tag or commit of a hub name; default: main"),
     PF_CFG_ENUM(pf_model_cfg, torch_dtype, "auto", "auto float32=fp32=f32=float bfloat16=bf16 float16=fp16=f16=half",
@@ -29,6 +30,7 @@ static const pf_cfg_row model_rows[] = {
 static const pf_cfg_row peft_rows[] = {
     PF_CFG_ENUM(pf_peft_cfg, method, "lora", NULL, "what is trained: an adapter of this kind, or (full) all weights"),
     PF_CFG_ENUM(pf_peft_cfg, task_type, NULL, "CAUSAL_LM=causal_lm SEQ_2_SEQ_LM=seq_2_seq_lm SEQ_CLS=seq_cls TOKEN_CLS=token_cls", "what it is trained for: to continue texts, to answer them, or to tell classes of texts (SEQ_CLS) or words (TOKEN_CLS); default: as data.label says, else as the adapter or the base has it"),
+    PF_CFG_STRLIST(pf_peft_cfg, also, NULL, "further methods that train at the same time, each with its own section; peft may also be written as a list of sections with a method each"),
     PF_CFG_END};
 
 static const pf_cfg_row data_rows[] = {
@@ -178,7 +180,7 @@ static const pf_cfg_row distributed_rows[] = {
 
 const pf_cfg_row pf_run_cfg_rows[] = {
     PF_CFG_SECTION(pf_run_cfg, model, model_rows, "the base model"),
-    PF_CFG_OPTIONAL(pf_run_cfg, peft, peft_rows, "what is trained on top of it"),
+    PF_CFG_OPTIONAL(pf_run_cfg, peft, peft_rows, "what is trained on top of it", .parts = "method also"),
     PF_CFG_SECTION(pf_run_cfg, data, data_rows, "what it is trained and evaluated on", .aliases = "dataset"),
     PF_CFG_SECTION(pf_run_cfg, training, training_rows, "how it is trained"),
     PF_CFG_SECTION(pf_run_cfg, evaluation, evaluation_rows, "how it is evaluated, in training and by the verb eval"),

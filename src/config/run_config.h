@@ -21,6 +21,7 @@
 typedef struct pf_model_cfg {
     const char *name_or_path;
     const char *adapter_name_or_path;
+    bool create_new_adapter;
     const char *tokenizer_name_or_path; /* derived: name_or_path */
     const char *revision;
     const char *torch_dtype; /* auto float32 bfloat16 float16 */
@@ -31,11 +32,15 @@ typedef struct pf_model_cfg {
     pf_cfg_strings labels; /* names of the classes by id */
 } pf_model_cfg;
 
+enum { PF_PEFT_ALSO = 7 };
+
 typedef struct pf_peft_cfg {
     const char *method;     /* lora full ...: a section beside it */
     const char *task_type;  /* SEQ_CLS ...; NULL: as the adapter or the model has it */
     const void *method_cfg; /* the struct of that section */
     bool given;             /* is there a peft section at all? */
+    pf_cfg_strings also;    /* methods that train beside it, each with its section */
+    const void *also_cfg[PF_PEFT_ALSO];
 } pf_peft_cfg;
 
 typedef struct pf_data_cfg {

@@ -52,6 +52,10 @@ static bool is_empty(const char *s) {
 
 static void check_model(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
     pf_model_cfg *m = &run->model;
+    if (m->create_new_adapter && is_empty(m->adapter_name_or_path))
+        pf_cfg_complain(cfg, "model.create_new_adapter",
+                        "is true, but model.adapter_name_or_path names no adapter to train on top "
+                        "of");
     if (purpose != PF_RUN_ANY && is_empty(m->name_or_path) && is_empty(m->adapter_name_or_path))
         pf_cfg_complain(cfg, "model.name_or_path",
                         "is missing; it should name a folder with config.json, a tokenizer and "
@@ -68,21 +72,61 @@ static void check_model(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
                         "is \"%.40s\"; it should be auto, cpu, cuda or cuda:N", d);
 }
 
-static void check_peft(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods) {
+static const void *check_method(pf_cfg *cfg, const char *method, const pf_cfg_ext *methods,
+                                int n_methods) {
     char path[128];
-    snprintf(path, sizeof path, "peft.%.100s", run->peft.method);
-    run->peft.method_cfg = pf_cfg_section(cfg, path);
+    snprintf(path, sizeof path, "peft.%.100s", method);
+    const void *section = pf_cfg_section(cfg, path);
+    for (int i = 0; i < n_methods; i++) {
+        if (is(method, methods[i].name) && methods[i].check != NULL && section != NULL)
+            methods[i].check(cfg, section);
+    }
+    return section;
+}
+
+/* The methods beside the first: known ones, each once. */
+static void check_also(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods) {
+    pf_peft_cfg *p = &run->peft;
+    const pf_strlist *names = &p->also.list;
+    if (names->n > PF_PEFT_ALSO) {
+        pf_cfg_complain(cfg, "peft.also", "has %d methods; at most %d go beside the first",
+                        names->n, PF_PEFT_ALSO);
+        return;
+    }
+    for (int i = 0; i < names->n; i++) {
+        const char *name = names->items[i], *near[64];
+        int n = 0, best;
+        bool known = false, before = is(name, p->method);
+        for (int k = 0; k < n_methods && n < 64; k++) {
+            near[n++] = methods[k].name;
+            known = known || is(methods[k].name, name);
+        }
+        for (int k = 0; k < i; k++) before = before || is(names->items[k], name);
+        if (!known) {
+            best = pf_nearest(name, near, n);
+            pf_cfg_complain(cfg, "peft.also", "has \"%.60s\", which is no method%s%s%s", name,
+                            best >= 0 ? "; did you mean " : "", best >= 0 ? near[best] : "",
+                            best >= 0 ? "?" : "");
+        } else if (before) {
+            pf_cfg_complain(cfg, "peft.also",
+                            "has %s a second time; one method reaches all its modules at once "
+                            "(LoRA: rank_pattern and alpha_pattern give them their own ranks)",
+                            name);
+        } else {
+            p->also_cfg[i] = check_method(cfg, name, methods, n_methods);
+        }
+    }
+}
+
+static void check_peft(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, int n_methods) {
+    run->peft.method_cfg = check_method(cfg, run->peft.method, methods, n_methods);
+    check_also(run, cfg, methods, n_methods);
     const pf_cfg_item *peft = pf_cfg_find(cfg, "peft");
     for (int i = (int)(peft - cfg->items) + 1; i < peft->end; i = cfg->items[i].end) {
         const pf_cfg_item *item = &cfg->items[i];
-        if (pf_cfg_is_section(item->row) && strcmp(item->path, path) != 0 &&
-            pf_cfg_given(cfg, item->path))
+        if (pf_cfg_is_section(item->row) && !is(item->row->name, run->peft.method) &&
+            !pf_strlist_has(&run->peft.also.list, item->row->name) && pf_cfg_given(cfg, item->path))
             pf_cfg_note(cfg, "%s is not read: peft.method is %s", item->path, run->peft.method);
-    }
-    for (int i = 0; i < n_methods; i++) {
-        if (is(run->peft.method, methods[i].name) && methods[i].check != NULL &&
-            run->peft.method_cfg != NULL)
-            methods[i].check(cfg, run->peft.method_cfg);
     }
 }
 

@@ -83,7 +83,9 @@ struct pf_cfg_row {
     const pf_cfg_row *rows; /* SECTION, KINDS */
     size_t given; /* SECTION: 1 + offset (from the outer struct) of a bool that says it is there; or
                      0 */
-    const char *help;    /* one line, no full stop */
+    const char *parts; /* SECTION: a list of such sections is taken too (cfg_parts.c): the key that
+                          names a part, and the key for the names behind the first; NULL: no */
+    const char *help;  /* one line, no full stop */
     const char *aliases; /* other spellings, separated by blanks */
     const char *note;    /* said once, in one line, when the key is given */
 };

@@ -24,17 +24,10 @@ void pf_params_release(pf_params *ps) {
     memset(ps, 0, sizeof *ps);
 }
 
-peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols,
-                          pf_param **out, peft_error *err) {
-    *out = NULL;
-    if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "%s: the parameters are sealed", name);
-    if (rows < 1 || cols < 1) {
-        return PF_FAIL(err, PEFT_E_SHAPE, "%s: cannot train a %lld x %lld tensor", name,
-                       (long long)rows, (long long)cols);
-    }
-    if (pf_params_find(ps, name) != NULL) {
-        return PF_FAIL(err, PEFT_E_STATE, "%s is trained twice", name);
-    }
+/* At the end of the list and of the blocks. */
+static peft_status append(pf_params *ps, pf_param *p, peft_error *err) {
+    if (pf_params_find(ps, p->name) != NULL)
+        return PF_FAIL(err, PEFT_E_STATE, "%s is trained twice", p->name);
     if (ps->n == ps->cap) {
         int cap = ps->cap == 0 ? 64 : 2 * ps->cap;
         pf_param **items = PF_NEW_ARRAY(&ps->arena, pf_param *, cap);
@@ -42,6 +35,21 @@ peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t
         if (ps->n > 0) memcpy(items, ps->items, (size_t)ps->n * sizeof *items);
         ps->items = items;
         ps->cap = cap;
+    }
+    p->offset = ps->block_len;
+    ps->items[ps->n++] = p;
+    if (!p->frozen) ps->count += p->rows * p->cols;
+    ps->block_len += (p->rows * p->cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    return PEFT_OK;
+}
+
+peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols,
+                          pf_param **out, peft_error *err) {
+    *out = NULL;
+    if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "%s: the parameters are sealed", name);
+    if (rows < 1 || cols < 1) {
+        return PF_FAIL(err, PEFT_E_SHAPE, "%s: cannot train a %lld x %lld tensor", name,
+                       (long long)rows, (long long)cols);
     }
     pf_param *p = PF_NEW(&ps->arena, pf_param);
     PF_CHECK_ALLOC(p, err);
@@ -51,12 +59,16 @@ peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t
     p->cols = cols;
     p->decay = true;
     p->lr_scale = 1;
-    p->offset = ps->block_len;
     p->index = ps->n;
-    ps->items[ps->n++] = p;
-    ps->count += rows * cols;
-    ps->block_len += (rows * cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    PF_TRY(append(ps, p, err));
     *out = p;
+    return PEFT_OK;
+}
+
+peft_status pf_params_adopt(pf_params *ps, const pf_params *part, peft_error *err) {
+    if (ps->data != NULL || part->data != NULL)
+        return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed");
+    for (int i = 0; i < part->n; i++) PF_TRY(append(ps, part->items[i], err));
     return PEFT_OK;
 }
 

@@ -31,7 +31,7 @@ typedef struct pf_param {
     int64_t offset;          /* in elements, into each block */
     pf_real *data;           /* rows * cols, valid after seal */
     pf_real *grad;           /* accumulated over the micro-batches of a step */
-    int index;
+    int index;               /* in the list of the set that it was added to */
 } pf_param;
 
 typedef struct pf_params {
@@ -49,6 +49,10 @@ void pf_params_release(pf_params *ps);
 /* A new parameter; decay true, lr_scale 1. Names are unique. */
 peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t cols,
                           pf_param **out, peft_error *err);
+/* The parameters of another set, which keeps its list of them, stand in this one's blocks too, by
+ * the same structs: one optimizer, one clipping, one checkpoint. Names stay unique. `part` is not
+ * sealed on its own and is released after this one. */
+peft_status pf_params_adopt(pf_params *ps, const pf_params *part, peft_error *err);
 /* Allocates weights; with_training also gradients and moments. All zero. */
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err);
 /* Before a graph is built and the optimizer made: this one keeps its numbers. */

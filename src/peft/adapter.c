@@ -2,6 +2,7 @@
  * adapter_file.c. */
 #include "base/buf.h"
 #include "base/mem.h"
+#include "peft/several.h"
 #include "peft/targets.h"
 
 #include <stdio.h>
@@ -25,8 +26,8 @@ peft_status pf_adapter_hook(pf_adapter *ad, pf_site *site, const pf_site_hooks *
     void *list = grow(ad, ad->attached, ad->n_attached, &ad->cap_attached, sizeof *ad->attached);
     PF_CHECK_ALLOC(list, err);
     ad->attached = list;
-    PF_TRY(pf_site_attach(&ad->arena, site, hooks, self, err));
-    ad->attached[ad->n_attached++] = (pf_attached){site, self};
+    PF_TRY(pf_site_attach(&ad->hook_arena, site, hooks, self, err));
+    ad->attached[ad->n_attached++] = (pf_attached){site, hooks, self};
     return PEFT_OK;
 }
 
@@ -67,7 +68,9 @@ peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, con
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static peft_status find_method(pf_adapter *ad, peft_error *err) {
-    ad->method = pf_method_find(ad->cfg.method);
+    const bool several =
+        ad->cfg.also.list.n > 0 || pf_streq(ad->cfg.method, pf_method_several.name);
+    ad->method = several ? &pf_method_several : pf_method_find(ad->cfg.method);
     if (ad->method != NULL) return PEFT_OK;
     pf_buf names = {0};
     for (int i = 0; pf_method_table[i] != NULL; i++) {
@@ -80,6 +83,7 @@ static peft_status find_method(pf_adapter *ad, peft_error *err) {
 }
 
 static void fill_trained(pf_adapter *ad) {
+    for (int i = 0; i < ad->n_parts; i++) fill_trained(ad->parts[i]);
     for (int i = 0; i < ad->n_trained; i++) {
         const pf_trained *t = &ad->trained[i];
         const pf_weight *w = t->bias ? t->site->bias : t->site->weight;
@@ -104,6 +108,7 @@ static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_
     pf_adapter *ad = pf_calloc(1, sizeof *ad);
     PF_CHECK_ALLOC(ad, err);
     pf_arena_init(&ad->arena, "adapter");
+    pf_arena_init(&ad->hook_arena, "hooks");
     pf_params_init(&ad->params);
     ad->model = model;
     ad->cfg = *cfg;
@@ -122,6 +127,10 @@ static peft_status new_adapter(pf_adapter **out, pf_model *model, const pf_peft_
 }
 
 peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err) {
+    if (ad->whole != NULL) /* a part's numbers stand in the blocks of the whole */
+        return ad->whole->params.data != NULL ? PEFT_OK
+                                              : pf_adapter_seal(ad->whole, with_training, err);
+    for (int i = 0; i < ad->params.n && !with_training; i++) ad->params.items[i]->frozen = true;
     if (with_training) {
         if (ad->model->params != NULL) {
             return PF_FAIL(err, PEFT_E_STATE, "%s: another adapter of this model is being trained",
@@ -140,7 +149,7 @@ peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_c
     pf_adapter *ad;
     *out = NULL;
     PF_TRY(new_adapter(&ad, model, cfg, true, err));
-    ad->params.seed = seed;
+    pf_adapter_set_seed(ad, seed);
     peft_status status = pf_adapter_seal(ad, with_training, err);
     if (status == PEFT_OK && !model->shapes_only) status = ad->method->init(ad, seed, err);
     if (status != PEFT_OK) {
@@ -157,20 +166,91 @@ peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf
     return new_adapter(out, model, cfg, false, err);
 }
 
-void pf_adapter_close(pf_adapter *ad) {
-    if (ad == NULL) return;
+peft_status pf_adapter_attach_part(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                                   bool strict, peft_error *err) {
+    return new_adapter(out, model, cfg, strict, err);
+}
+
+void pf_adapter_set_seed(pf_adapter *ad, uint64_t seed) {
+    ad->params.seed = seed;
+    for (int i = 0; i < ad->n_parts; i++) ad->parts[i]->params.seed = seed;
+}
+
+void pf_adapter_put_below(pf_adapter *ad, pf_adapter *below) {
+    pf_adapter **end = &ad->below;
+    while (*end != NULL) end = &(*end)->next;
+    *end = below;
+}
+
+static pf_param **trained_place(const pf_trained *t) {
+    return t->bias ? &t->site->trained_bias : &t->site->trained_weight;
+}
+
+void pf_adapter_suspend(pf_adapter *ad) {
+    if (ad->suspended) return;
     for (int i = 0; i < ad->n_attached; i++)
         pf_site_detach(ad->attached[i].site, ad->attached[i].self);
-    for (int i = 0; i < ad->n_trained; i++) {
-        pf_site *site = ad->trained[i].site;
-        *(ad->trained[i].bias ? &site->trained_bias : &site->trained_weight) = NULL;
+    for (int i = 0; i < ad->n_trained; i++) *trained_place(&ad->trained[i]) = NULL;
+    if (ad->leads) {
+        ad->lead = ad->model->lead;
+        ad->model->lead = (pf_lead){0};
     }
-    if (ad->leads) ad->model->lead = (pf_lead){0};
+    pf_arena_reset(&ad->hook_arena);
+    for (int i = 0; i < ad->n_parts; i++) pf_adapter_suspend(ad->parts[i]);
+    for (pf_adapter *b = ad->below; b != NULL; b = b->next) pf_adapter_suspend(b);
+    ad->suspended = true;
+}
+
+static peft_status act_again(pf_adapter *ad, peft_error *err) {
+    for (pf_adapter *b = ad->below; b != NULL; b = b->next) PF_TRY(pf_adapter_resume(b, err));
+    for (int i = 0; i < ad->n_parts; i++) PF_TRY(pf_adapter_resume(ad->parts[i], err));
+    for (int i = 0; i < ad->n_trained; i++) {
+        const pf_trained *t = &ad->trained[i];
+        if (*trained_place(t) != NULL)
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: its %s is that of another adapter already",
+                           t->site->name, t->bias ? "bias" : "weight");
+        *trained_place(t) = t->param;
+    }
+    if (ad->leads) {
+        const pf_lead *now = &ad->model->lead;
+        if (now->prompt + now->prefix > 0)
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: two adapters cannot both begin every text",
+                           ad->model->name);
+        ad->model->lead = ad->lead;
+    }
+    for (int i = 0; i < ad->n_attached; i++) {
+        const pf_attached *at = &ad->attached[i];
+        PF_TRY(pf_site_attach(&ad->hook_arena, at->site, at->hooks, at->self, err));
+    }
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_resume(pf_adapter *ad, peft_error *err) {
+    if (!ad->suspended) return PEFT_OK;
+    ad->suspended = false;
+    peft_status status = act_again(ad, err);
+    if (status != PEFT_OK) pf_adapter_suspend(ad);
+    return status;
+}
+
+void pf_adapter_close(pf_adapter *ad) {
+    if (ad == NULL) return;
+    pf_adapter_suspend(ad);
     if (ad->model->params == &ad->params) ad->model->params = NULL;
     pf_params_release(&ad->params);
+    for (int i = 0; i < ad->n_parts; i++) pf_adapter_close(ad->parts[i]);
+    pf_adapter_close_chain(ad->below);
+    pf_arena_release(&ad->hook_arena);
     pf_arena_release(&ad->arena);
     pf_arena_release(&ad->cfg_arena);
     pf_free(ad);
+}
+
+void pf_adapter_close_chain(pf_adapter *first) {
+    for (pf_adapter *next; first != NULL; first = next) {
+        next = first->next;
+        pf_adapter_close(first);
+    }
 }
 
 /* ---- for people ------------------------------------------------------------------------------ */
@@ -194,15 +274,38 @@ bool pf_adapter_has_dropout(const pf_adapter *ad) {
 
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n) {
     char trainable[48], all[48];
-    double percent = 100 * (double)ad->params.count / (double)ad->total_params;
+    int64_t count = ad->params.count;
+    for (int i = 0; i < ad->n_parts; i++) /* a part may have frozen some since */
+        count = (i == 0 ? 0 : count) + ad->parts[i]->params.count;
+    double percent = 100 * (double)count / (double)ad->total_params;
     snprintf(out, n, "trainable params: %s || all params: %s || trainable%%: %.4f",
-             with_commas(ad->params.count, trainable, sizeof trainable),
+             with_commas(count, trainable, sizeof trainable),
              with_commas(ad->total_params, all, sizeof all), percent);
 }
 
 /* ---- merging --------------------------------------------------------------------------------- */
 
+const char *pf_adapter_no_merge(const pf_adapter *ad, const char **method) {
+    *method = ad->method->name;
+    if (ad->method->no_merge != NULL) return ad->method->no_merge;
+    for (int i = 0; i < ad->n_parts; i++) {
+        const char *why = pf_adapter_no_merge(ad->parts[i], method);
+        if (why != NULL) return why;
+    }
+    for (const pf_adapter *b = ad->below; b != NULL; b = b->next) {
+        const char *why = pf_adapter_no_merge(b, method);
+        if (why != NULL) return why;
+    }
+    return NULL;
+}
+
 bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias) {
+    for (const pf_adapter *b = ad->below; b != NULL; b = b->next) {
+        if (pf_adapter_touches(b, site, bias)) return true;
+    }
+    for (int i = 0; i < ad->n_parts; i++) {
+        if (pf_adapter_touches(ad->parts[i], site, bias)) return true;
+    }
     for (int i = 0; i < ad->n_trained; i++) {
         if (ad->trained[i].site == site && ad->trained[i].bias == bias) return true;
     }
@@ -221,6 +324,20 @@ static void read_row(const pf_weight *w, int64_t row, float *out) {
     }
 }
 
+/* What the adapter adds to a trained or base weight, after those below it. */
+static peft_status fold_update(const pf_adapter *ad, const pf_site *site, bool bias, int64_t row0,
+                               int64_t n, float *rows, peft_error *err) {
+    for (const pf_adapter *b = ad->below; b != NULL; b = b->next)
+        PF_TRY(fold_update(b, site, bias, row0, n, rows, err));
+    const pf_method *m = ad->method;
+    if (bias) {
+        if (m->touches_bias != NULL && m->touches_bias(ad, site)) m->merge_bias(ad, site, rows);
+        return PEFT_OK;
+    }
+    if (m->merge_weight == NULL || m->touches == NULL || !m->touches(ad, site)) return PEFT_OK;
+    return m->merge_weight(ad, site, row0, n, rows, err);
+}
+
 peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
                                    int64_t row0, int64_t n, float *rows, peft_error *err) {
     const pf_weight *w = bias ? site->bias : site->weight;
@@ -235,12 +352,5 @@ peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bo
             read_row(w, row0 + i, row);
         }
     }
-    if (bias) {
-        const pf_method *m = ad->method;
-        if (m->touches_bias != NULL && m->touches_bias(ad, site)) m->merge_bias(ad, site, rows);
-        return PEFT_OK;
-    }
-    if (ad->method->merge_weight == NULL) return PEFT_OK;
-    if (ad->method->touches == NULL || !ad->method->touches(ad, site)) return PEFT_OK;
-    return ad->method->merge_weight(ad, site, row0, n, rows, err);
+    return fold_update(ad, site, bias, row0, n, rows, err);
 }

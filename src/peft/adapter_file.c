@@ -4,6 +4,7 @@
  * of another kind is named: other PEFT types, MLX folders, pickled weights. Method full has no
  * adapter: its folder is a model (config.json, model.safetensors). */
 #include "peft/adapter_file.h"
+#include "peft/several.h"
 
 #include "base/file.h"
 #include "formats/hf_folder.h"
@@ -171,9 +172,9 @@ static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir,
     return PEFT_OK;
 }
 
-static peft_status load_weights(pf_adapter *ad, pf_arena *a, const char *dir, const char *name,
-                                bool with_training, peft_error *err) {
-    const char *path = pf_path_join(a, dir, name);
+peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir,
+                                    bool with_training, peft_error *err) {
+    const char *path = pf_path_join(a, dir, pf_method_weight_file(ad->method));
     PF_CHECK_ALLOC(path, err);
     if (ad->model->shapes_only) return pf_adapter_seal(ad, with_training, err);
     PF_TRY(pf_adapter_load_tensors(ad, path, with_training, err));
@@ -181,8 +182,8 @@ static peft_status load_weights(pf_adapter *ad, pf_arena *a, const char *dir, co
     return PEFT_OK;
 }
 
-static peft_status open_folder(pf_adapter **out, pf_model *model, const char *dir, pf_arena *a,
-                               bool with_training, peft_error *err) {
+peft_status pf_adapter_attach_folder(pf_adapter **out, pf_model *model, const char *dir,
+                                     pf_arena *a, peft_error *err) {
     const char *where = pf_path_join(a, dir, "adapter_config.json");
     const char *whole = pf_path_join(a, dir, "model.safetensors");
     json_t *c = NULL;
@@ -195,8 +196,7 @@ static peft_status open_folder(pf_adapter **out, pf_model *model, const char *di
                            dir);
         }
         const pf_peft_cfg full = {.method = "full", .given = true};
-        PF_TRY(pf_adapter_attach_loaded(out, model, &full, err));
-        return load_weights(*out, a, dir, "model.safetensors", with_training, err);
+        return pf_adapter_attach_loaded(out, model, &full, err);
     }
     PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
     peft_status status = PEFT_OK;
@@ -207,8 +207,17 @@ static peft_status open_folder(pf_adapter **out, pf_model *model, const char *di
                                      : open_peft(out, model, dir, c, where, a, err);
     }
     json_decref(c);
-    PF_TRY(status);
-    return load_weights(*out, a, dir, pf_method_weight_file((*out)->method), with_training, err);
+    return status;
+}
+
+/* One adapter, or the parts of one. */
+static peft_status open_folder(pf_adapter **out, pf_model *model, const char *dir,
+                               const pf_several_list *list, pf_arena *a, bool with_training,
+                               peft_error *err) {
+    if (list->n_parts > 0)
+        return pf_several_open_parts(out, model, list, dir, a, with_training, err);
+    PF_TRY(pf_adapter_attach_folder(out, model, dir, a, err));
+    return pf_adapter_load_weights(*out, a, dir, with_training, err);
 }
 
 /* A path, or a hub name that is in the local cache. */
@@ -221,29 +230,52 @@ static peft_status find_folder(const char **dir, pf_arena *a, const char *path, 
     return PEFT_OK;
 }
 
-peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
-                            peft_error *err) {
-    pf_arena a;
+/* What it stands on acts first. */
+static peft_status open_at(pf_adapter **out, pf_adapter **below, pf_model *model, const char *path,
+                           pf_arena *a, bool with_training, int depth, peft_error *err) {
     const char *dir;
+    pf_several_list list;
+    PF_TRY(find_folder(&dir, a, path, err));
+    PF_TRY(pf_several_read(&list, a, dir, err));
+    PF_TRY(pf_several_open_below(below, model, &list, dir, a, depth, err));
+    PF_TRY(open_folder(out, model, dir, &list, a, with_training, err));
+    (*out)->path = dir;
+    return PEFT_OK;
+}
+
+peft_status pf_adapter_open_at(pf_adapter **out, pf_model *model, const char *path,
+                               bool with_training, int depth, peft_error *err) {
+    pf_arena a;
+    pf_adapter *below = NULL;
     *out = NULL;
     pf_arena_init(&a, "adapter config");
-    peft_status status = find_folder(&dir, &a, path, err);
-    if (status == PEFT_OK) status = open_folder(out, model, dir, &a, with_training, err);
+    peft_status status = open_at(out, &below, model, path, &a, with_training, depth, err);
     if (status != PEFT_OK) {
         pf_adapter_close(*out);
+        pf_adapter_close_chain(below);
         *out = NULL;
         pf_arena_release(&a);
         return status;
     }
+    pf_adapter_put_below(*out, below);
     (*out)->cfg_arena = a; /* the configuration lives as long as the adapter */
     return PEFT_OK;
+}
+
+peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path, bool with_training,
+                            peft_error *err) {
+    return pf_adapter_open_at(out, model, path, with_training, 0, err);
 }
 
 peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, peft_error *err) {
     const char *dir, *where, *name = NULL;
     json_t *c;
+    pf_several_list list;
     *out = NULL;
     PF_TRY(find_folder(&dir, a, path, err));
+    PF_TRY(pf_several_read(&list, a, dir, err));
+    if (list.n_parts > 0) dir = pf_path_join(a, dir, list.parts[0]);
+    PF_CHECK_ALLOC(dir, err);
     where = pf_path_join(a, dir, "adapter_config.json");
     PF_CHECK_ALLOC(where, err);
     PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
@@ -395,7 +427,7 @@ static peft_status write_any_config(const pf_adapter *ad, const char *path, peft
     return status;
 }
 
-peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err) {
+static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *err) {
     const bool is_adapter = !pf_method_saves_model(ad->method);
     pf_arena scratch;
     pf_arena_init(&scratch, "scratch");
@@ -411,4 +443,45 @@ peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *e
     if (status == PEFT_OK) status = pf_adapter_write_card(ad, card, err);
     pf_arena_release(&scratch);
     return status;
+}
+
+peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err) {
+    PF_TRY(pf_several_write(ad, dir, err));
+    if (ad->n_parts == 0) return save_one(ad, dir, err);
+    peft_status status = PEFT_OK;
+    pf_arena a;
+    pf_arena_init(&a, "parts");
+    for (int i = 0; i < ad->n_parts && status == PEFT_OK; i++) {
+        pf_adapter *part = ad->parts[i];
+        const char *folder = pf_path_join(&a, dir, part->method->name);
+        part->base_name = ad->base_name;
+        status = folder != NULL ? pf_make_dirs(folder, err)
+                                : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+        if (status == PEFT_OK) status = save_one(part, folder, err);
+    }
+    pf_arena_release(&a);
+    return status;
+}
+
+static int add_files(const pf_adapter *ad, pf_arena *a, const char *folder, const char **names) {
+    const bool is_adapter = !pf_method_saves_model(ad->method);
+    names[0] = pf_arena_printf(a, "%s%s", folder, pf_method_weight_file(ad->method));
+    names[1] =
+        pf_arena_printf(a, "%s%s", folder, is_adapter ? "adapter_config.json" : "config.json");
+    names[2] = pf_arena_printf(a, "%sREADME.md", folder);
+    return names[0] != NULL && names[1] != NULL && names[2] != NULL ? 3 : -1;
+}
+
+int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]) {
+    int n = 0;
+    if (ad->n_parts > 0 || ad->below != NULL) names[n++] = PF_SEVERAL_FILE;
+    for (int i = 0; i < ad->n_parts; i++) {
+        const char *folder = pf_arena_printf(a, "%s/", ad->parts[i]->method->name);
+        const int added = folder != NULL ? add_files(ad->parts[i], a, folder, names + n) : -1;
+        if (added < 0) return -1;
+        n += added;
+    }
+    if (ad->n_parts > 0) return n;
+    const int added = add_files(ad, a, "", names + n);
+    return added < 0 ? -1 : n + added;
 }

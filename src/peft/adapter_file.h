@@ -6,6 +6,16 @@
 #include "formats/stored_tensor.h"
 #include "peft/method.h"
 
+/* The adapter (of one method) that a folder holds, attached and not sealed. *out may be set when it
+ * fails. */
+peft_status pf_adapter_attach_folder(pf_adapter **out, pf_model *model, const char *dir,
+                                     pf_arena *a, peft_error *err);
+/* Its numbers, from the same folder. */
+peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir,
+                                    bool with_training, peft_error *err);
+/* pf_adapter_open; `depth` adapters stand on this one already. */
+peft_status pf_adapter_open_at(pf_adapter **out, pf_model *model, const char *path,
+                               bool with_training, int depth, peft_error *err);
 /* Looks whether the tensors of a file are those of the adapter, one for one; then makes room for
  * the weights and reads them. */
 peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,

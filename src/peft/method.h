@@ -32,6 +32,7 @@ typedef struct pf_trained { /* a base tensor that is trained whole */
 
 typedef struct pf_attached {
     pf_site *site;
+    const pf_site_hooks *hooks;
     void *self;
 } pf_attached;
 
@@ -48,6 +49,7 @@ struct pf_adapter {
     const char *base_name; /* base_model_name_or_path, for the file; the model's path unless set
                               otherwise */
     bool leads;            /* its virtual tokens are the model's lead */
+    pf_lead lead;          /* which that is, while it is suspended */
     int64_t rank;          /* for what is said about the run; 0: the method has none */
     double dropout;        /* likewise */
     int64_t extra_params;  /* trained numbers that the base does not have */
@@ -56,6 +58,15 @@ struct pf_adapter {
     int n_trained, cap_trained;
     pf_attached *attached;
     int n_attached, cap_attached;
+    pf_arena hook_arena; /* of what stands at the sites now */
+    bool suspended;      /* opened, and not acting */
+    /* More than one adapter on the model, see several.h */
+    pf_adapter *parts[PF_PEFT_ALSO + 1]; /* their parameters stand in `params` */
+    int n_parts;
+    pf_adapter *whole; /* of a part: what it is part of */
+    pf_adapter *below; /* frozen adapters that act before this one, in that order; owned */
+    pf_adapter *next;  /* in such a chain */
+    const char *path;  /* the folder that it was opened from; NULL: none */
 };
 
 /* Picks the method of cfg, attaches, seals, initializes from the seed. with_training: gradients and
@@ -73,6 +84,21 @@ peft_status pf_adapter_open(pf_adapter **out, pf_model *model, const char *path,
  * each atomically; method full writes model.safetensors and config.json. */
 peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err);
 void pf_adapter_close(pf_adapter *ad); /* NULL is fine */
+/* The seed of dropout masks (and of first weights, where those are still to come). */
+void pf_adapter_set_seed(pf_adapter *ad, uint64_t seed);
+/* Takes over a chain of adapters that act before this one (opened earlier, not trained). */
+void pf_adapter_put_below(pf_adapter *ad, pf_adapter *below);
+void pf_adapter_close_chain(pf_adapter *first); /* it and those behind it */
+/* An adapter that stays open and does not act, so that another one may; and back. Graphs that were
+ * built before keep what they have. */
+void pf_adapter_suspend(pf_adapter *ad);
+peft_status pf_adapter_resume(pf_adapter *ad, peft_error *err);
+/* Why it cannot be merged, as pf_method.no_merge; *method is the name of the part that says so.
+ * NULL: it can. */
+const char *pf_adapter_no_merge(const pf_adapter *ad, const char **method);
+/* The files that pf_adapter_save writes, relative to the folder; up to PF_ADAPTER_FILES. */
+enum { PF_ADAPTER_FILES = 3 * (PF_PEFT_ALSO + 1) + 2 };
+int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]);
 
 /* The base that a folder's adapter_config.json names (base_model_name_or_path), in the arena; NULL
  * if it names none. */
@@ -96,6 +122,9 @@ bool pf_adapter_has_dropout(const pf_adapter *ad); /* random masks are drawn in 
  * nothing are let pass. Once the file is known to fit, seal makes room for the weights. */
 peft_status pf_adapter_attach_loaded(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
                                      peft_error *err);
+/* The same from a configuration (strict: names must match), for a part of another. */
+peft_status pf_adapter_attach_part(pf_adapter **out, pf_model *model, const pf_peft_cfg *cfg,
+                                   bool strict, peft_error *err);
 peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err);
 
 /* --- merging: is the site's weight or bias another than the base's, and which numbers --- */

@@ -2,8 +2,8 @@
  * read the test rows, evaluate once, print. */
 #include "recipes/eval.h"
 
-#include "peft/method.h"
 #include "base/file.h"
+#include "peft/several.h"
 #include "recipes/prepared.h" /* gives: pf_prepare, pf_prepared_evaluation */
 #include "text/json.h"
 
@@ -21,8 +21,10 @@ static peft_status choose_adapter(const peft_eval_options *opt, const char **ada
     const int n_methods = pf_method_sections(methods);
     PF_TRY(pf_run_cfg_open(&run, &cfg, a, &source, methods, n_methods, PF_RUN_EVAL, err));
     const char *file = pf_path_join(a, run.training.output_dir, "adapter_config.json");
+    const char *parts = pf_path_join(a, run.training.output_dir, PF_SEVERAL_FILE);
     PF_CHECK_ALLOC(file, err);
-    if (pf_path_exists(file)) {
+    PF_CHECK_ALLOC(parts, err);
+    if (pf_path_exists(file) || pf_path_exists(parts)) {
         *adapter = run.training.output_dir;
         return PEFT_OK;
     }

@@ -116,12 +116,12 @@ static peft_status run(merge_job *j, peft_merge_report *out, peft_error *err) {
     const pf_load_options load = {
         .model = opt->base, .adapter = opt->checkpoint, .threads = opt->threads};
     PF_TRY(pf_load(&j->loaded, &load, err));
-    const pf_method *method = j->loaded.adapter->method;
-    if (method->no_merge != NULL) {
+    const char *method, *why = pf_adapter_no_merge(j->loaded.adapter, &method);
+    if (why != NULL) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: an adapter of method %s cannot be merged: %s. Use it beside its base "
                        "(generate --adapter, eval --adapter)",
-                       opt->checkpoint, method->name, method->no_merge);
+                       opt->checkpoint, method, why);
     }
     pf_merged_options mo = {.max_shard_bytes = opt->max_shard_bytes, .overwrite = opt->overwrite};
     mo.output = opt->output != NULL ? opt->output

@@ -67,14 +67,32 @@ static peft_status settle_classes(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+/* What the configuration has under the name of a method that trains; NULL: nothing. */
+static const void *section_of(const pf_run_cfg *run, const char *method) {
+    if (pf_streq(run->peft.method, method)) return run->peft.method_cfg;
+    for (int i = 0; i < run->peft.also.list.n; i++) {
+        if (pf_streq(run->peft.also.list.items[i], method)) return run->peft.also_cfg[i];
+    }
+    return NULL;
+}
+
 /* What the section of the adapter's method says about training it. */
-static peft_status train_as(pf_prepared *p, peft_error *err) {
-    const pf_run_cfg *run = &p->run;
-    pf_adapter *ad = p->loaded.adapter;
-    if (ad->method->train_as == NULL || !pf_streq(run->peft.method, ad->method->name))
-        return PEFT_OK;
-    if (run->peft.method_cfg == NULL) return PEFT_OK;
-    return ad->method->train_as(ad, run->peft.method_cfg, run->training.learning_rate, err);
+static peft_status train_as(const pf_run_cfg *run, pf_adapter *ad, peft_error *err) {
+    for (int i = 0; i < ad->n_parts; i++) PF_TRY(train_as(run, ad->parts[i], err));
+    const void *section = section_of(run, ad->method->name);
+    if (ad->method->train_as == NULL || section == NULL) return PEFT_OK;
+    return ad->method->train_as(ad, section, run->training.learning_rate, err);
+}
+
+/* model.create_new_adapter: what was opened acts, and a new one is trained. */
+static peft_status train_on_top(pf_prepared *p, peft_error *err) {
+    pf_adapter *below = p->loaded.adapter, *ad;
+    PF_TRY(pf_adapter_attach(&ad, p->loaded.model, &p->run.peft, (uint64_t)p->run.training.seed,
+                             true, err));
+    pf_adapter_put_below(ad, below);
+    p->loaded.adapter = ad;
+    PF_INFO("a new adapter is trained on top of %s, which stays as it is", below->path);
+    return PEFT_OK;
 }
 
 static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
@@ -84,6 +102,9 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     pf_strlist seen = {0};
     if (run->data.label != NULL && run->model.labels.list.n == 0)
         PF_TRY(pf_data_scan_labels(&run->data, &p->arena, &seen, err));
+    /* a run's own adapter (eval --adapter) says itself what it stands on */
+    const bool on_top = run->model.create_new_adapter && opt->with_training &&
+                        opt->adapter == NULL && adapter != NULL;
     const pf_load_options load = {.model = run->model.name_or_path,
                                   .task = pf_task_find(run->peft.task_type),
                                   .classes = {.labels = &run->model.labels.list,
@@ -97,15 +118,17 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .threads = (int)run->training.num_threads,
                                   .shapes_only = opt->shapes_only,
                                   .tokenizer_later = true,
-                                  .train_adapter = opt->with_training};
+                                  .train_adapter = opt->with_training && !on_top};
     PF_TRY(pf_load(&p->loaded, &load, err));
     PF_TRY(settle_classes(p, err));
-    if (adapter != NULL)
-        p->loaded.adapter->params.seed = (uint64_t)run->training.seed;
+    if (on_top)
+        PF_TRY(train_on_top(p, err));
+    else if (adapter != NULL)
+        pf_adapter_set_seed(p->loaded.adapter, (uint64_t)run->training.seed);
     else if (opt->with_training)
         PF_TRY(pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &run->peft,
                                  (uint64_t)run->training.seed, true, err));
-    if (opt->with_training) PF_TRY(train_as(p, err));
+    if (opt->with_training) PF_TRY(train_as(run, p->loaded.adapter, err));
     return pf_load_tokenizer(&p->loaded, err);
 }
 

@@ -12,18 +12,14 @@
  * -------------------------------------------------------------------- */
 
 static peft_status save_adapter(void *ctx, pf_ckpt_writer *w, peft_error *err) {
-    const pf_sft *s = ctx;
-    const pf_method *method = s->p.loaded.adapter->method;
-    const bool is_adapter = !pf_method_saves_model(method);
-    const char *path;
-    PF_TRY(pf_ckpt_file(w, pf_method_weight_file(method), &path, err));
-    PF_TRY(pf_ckpt_file(w, is_adapter ? "adapter_config.json" : "config.json", &path, err));
-    PF_TRY(pf_ckpt_file(w, "README.md", &path, err));
+    const pf_adapter *ad = ((const pf_sft *)ctx)->p.loaded.adapter;
+    const char *path, *names[PF_ADAPTER_FILES];
     pf_arena a;
     pf_arena_init(&a, "checkpoint");
-    const char *dir = pf_path_dir(&a, path);
-    peft_status status = dir != NULL ? pf_adapter_save(s->p.loaded.adapter, dir, err)
-                                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    const int n = pf_adapter_files(ad, &a, names);
+    peft_status status = n > 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    for (int i = 0; i < n && status == PEFT_OK; i++) status = pf_ckpt_file(w, names[i], &path, err);
+    if (status == PEFT_OK) status = pf_adapter_save(ad, pf_ckpt_dir(w), err);
     pf_arena_release(&a);
     return status;
 }

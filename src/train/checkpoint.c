@@ -31,6 +31,10 @@ int64_t pf_ckpt_step(const pf_ckpt_writer *w) {
     return w->step;
 }
 
+const char *pf_ckpt_dir(const pf_ckpt_writer *w) {
+    return w->tmp_dir;
+}
+
 const char *pf_ckpt_final_dir(const pf_ckpt_writer *w) {
     return w->final_dir;
 }
@@ -193,12 +197,18 @@ static peft_status put_in_place(pf_ckpt_writer *w, const char *run_dir, peft_err
 /* ---- removing ----------------------------------------------------------------------------------
  */
 
+/* A folder of the checkpoint's own: a part of its adapter. */
+static bool is_part(pf_arena *a, const char *dir) {
+    const char *config = pf_path_join(a, dir, "adapter_config.json");
+    return config != NULL && pf_path_exists(config);
+}
+
 static bool holds_folder(pf_arena *a, const char *dir) {
     pf_strlist names;
     if (pf_list_dir(&names, a, dir, NULL) != PEFT_OK) return true;
     for (int i = 0; i < names.n; i++) {
         const char *path = pf_path_join(a, dir, names.items[i]);
-        if (path == NULL || pf_is_dir(path)) return true;
+        if (path == NULL || (pf_is_dir(path) && !is_part(a, path))) return true;
     }
     return false;
 }

@@ -58,6 +58,7 @@ peft_status pf_ckpt_put_file(pf_ckpt_writer *w, const char *name, const void *da
                              peft_error *err);
 peft_status pf_ckpt_file(pf_ckpt_writer *w, const char *name, const char **path, peft_error *err);
 int64_t pf_ckpt_step(const pf_ckpt_writer *w);
+const char *pf_ckpt_dir(const pf_ckpt_writer *w);       /* where its files are written */
 const char *pf_ckpt_final_dir(const pf_ckpt_writer *w); /* <run>/checkpoint-<step>, not there yet */
 
 /* ---- inside load. A missing or misshapen entry fails and is named. */

@@ -10,9 +10,14 @@
 #define HEX          (PF_SHA256_HEX - 1)
 static const char tail_begin[] = "  \"manifest_sha256\": \"", tail_end[] = "\"\n}\n";
 
+static bool plain(const char *name, size_t n) {
+    return n > 0 && name[0] != '.' && memchr(name, '/', n) == NULL;
+}
+
 bool pf_manifest_name_ok(const char *name) {
-    return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL &&
-           !pf_streq(name, PF_MANIFEST_NAME);
+    const char *slash = strchr(name, '/'), *file = slash != NULL ? slash + 1 : name;
+    if (slash != NULL && !plain(name, (size_t)(slash - name))) return false;
+    return plain(file, strlen(file)) && !pf_streq(name, PF_MANIFEST_NAME);
 }
 
 peft_status pf_manifest_text(pf_buf *out, const pf_manifest *m, peft_error *err) {

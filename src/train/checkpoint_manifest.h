@@ -33,7 +33,8 @@ typedef struct pf_manifest {
     int n_files;
 } pf_manifest;
 
-/* A name that a file of a checkpoint may have: in its folder, not hidden, not the manifest. */
+/* A name that a file of a checkpoint may have: in its folder or in a folder of that, not hidden,
+ * not the manifest. */
 bool pf_manifest_name_ok(const char *name);
 peft_status pf_manifest_text(pf_buf *out, const pf_manifest *m, peft_error *err);
 /* `path` is read and everything in it checked; files are not looked at. */

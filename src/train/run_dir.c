@@ -22,6 +22,7 @@ static const char *const signs[] = {"finished",
                                     "adapter_model.safetensors",
                                     "adapter.safetensors",
                                     "adapter_config.json",
+                                    "adapters.json",
                                     "config.resolved.json"};
 
 char *pf_run_dir_file(pf_run_dir *d, const char *name) {

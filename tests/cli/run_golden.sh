@@ -32,7 +32,7 @@ plain() {
         -e 's/^\(  peak *\) [0-9.]* [KMG]*i*B$/\1 SIZE/' \
         -e 's/should be one of lora, .*; did/should be one of METHODS; did/' \
         -e 's/; these are: LlamaForCausalLM.*/; these are: ARCHITECTURES/' \
-        -e 's/needs [0-9.]* [KMG]iB/needs SIZE/' -e 's/recomputed: [0-9.]* [KMG]iB/recomputed: SIZE/' -e 's/and program: [0-9.]* [KMG]iB/and program: SIZE/' -e 's/\(checkpoint-[0-9]*\)-[0-9a-f]\{16\}/\1-RANDOM/'
+        -e 's#\(tmp-checkpoint-3-[0-9a-f]*\)/[A-Za-z_]*\.[a-z]*: No space#\1/FILE: No space#' -e 's/needs [0-9.]* [KMG]iB/needs SIZE/' -e 's/recomputed: [0-9.]* [KMG]iB/recomputed: SIZE/' -e 's/and program: [0-9.]* [KMG]iB/and program: SIZE/' -e 's/\(checkpoint-[0-9]*\)-[0-9a-f]\{16\}/\1-RANDOM/'
 }
 
 same() { # case, stream

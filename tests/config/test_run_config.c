@@ -137,6 +137,85 @@ static void test_canonical_as_given(void **state) {
     drop(&f);
 }
 
+/* peft.<method>.<key>: methods come and go; test_every_method_key looks at all of them. */
+static bool of_a_method(const pf_cfg *c, const pf_cfg_item *item) {
+    const int section = item->parent;
+    return section >= 0 && c->items[section].parent >= 0 &&
+           strcmp(c->items[c->items[section].parent].path, "peft") == 0;
+}
+
+/* Some value that is not the default, as YAML. */
+static void another(const pf_cfg_item *item, char *out, size_t n) {
+    const pf_cfg_row *row = item->row;
+    char word[64] = "word";
+    switch (row->type) {
+    case PF_CFG_T_INT:
+        snprintf(out, n, "%.0f", row->number != row->min ? row->min : row->min + 1);
+        break;
+    case PF_CFG_T_FLOAT:
+        snprintf(out, n, "%g",
+                 row->number + 0.25 < row->max ? row->number + 0.25 : row->number / 2);
+        break;
+    case PF_CFG_T_BOOL:
+        snprintf(out, n, "%s", row->number != 0 ? "false" : "true");
+        break;
+    case PF_CFG_T_ENUM: /* the first or the second choice */
+        for (const char *p = item->choices; *p != '\0'; p += strspn(p, " ")) {
+            snprintf(word, sizeof word, "%.*s", (int)strcspn(p, " ="), p);
+            if (row->text == NULL || strcmp(word, row->text) != 0) break;
+            p += strcspn(p, " ");
+        }
+        snprintf(out, n, "\"%s\"", word);
+        break;
+    case PF_CFG_T_STRLIST:
+    case PF_CFG_T_STR:
+        snprintf(out, n, "a.word");
+        break;
+    case PF_CFG_T_INTLIST:
+        snprintf(out, n, "[%.0f]", row->min);
+        break;
+    case PF_CFG_T_NUMMAP:
+    case PF_CFG_T_MAP:
+        snprintf(out, n, "{word: %.0f}", row->min > 1 ? row->min : 1);
+        break;
+    default:
+        fail_msg("%s: a type that this test does not know", item->path);
+    }
+}
+
+/* Every key of every method is read, alone: rules between keys may complain, but not of its type.
+ */
+static void test_every_method_key(void **state) {
+    (void)state;
+    fixture all, f;
+    load(&all, NULL, "model: {name_or_path: m}\ndata: {train: t, text: \"{x}\"}\n", NULL, 0);
+    int n = 0;
+    for (int i = 0; i < all.cfg.n; i++) {
+        const pf_cfg_item *item = &all.cfg.items[i];
+        if (pf_cfg_is_section(item->row) || !of_a_method(&all.cfg, item)) continue;
+        const char *method = all.cfg.items[item->parent].row->name;
+        char value[128], text[512];
+        another(item, value, sizeof value);
+        snprintf(text, sizeof text,
+                 "model: {name_or_path: m}\ndata: {train: t, text: \"{x}\"}\n"
+                 "peft: {method: %s, %s: {%s: %s}}\n",
+                 method, method, item->row->name, value);
+        load(&f, NULL, text, NULL, 0);
+        pf_buf a = {0}, b = {0};
+        pf_cfg_dump_value(item, &a);
+        pf_cfg_dump_value(&f.cfg.items[i], &b);
+        if (f.cfg.items[i].from != PF_CFG_FROM_FILE || strcmp(pf_buf_str(&a), pf_buf_str(&b)) == 0)
+            fail_msg("%s: %s left the default %s (%s)", item->path, value, pf_buf_str(&a),
+                     f.err.message);
+        pf_buf_free(&a);
+        pf_buf_free(&b);
+        drop(&f);
+        n++;
+    }
+    assert_true(n > 20);
+    drop(&all);
+}
+
 /* every-key.yaml gives every key a value that is not its default; then no key may have its default.
  */
 static void test_every_key(void **state) {
@@ -151,18 +230,25 @@ static void test_every_key(void **state) {
         const pf_cfg_item *item = &f.cfg.items[i];
         if (pf_cfg_is_section(item->row)) continue;
         /* exclude each other in one file, or are fixed by others; each has a test of its own */
-        static const char *const elsewhere[] = {"data.text",      "data.input_ids",
-                                                "data.labels",    "data.test_size",
-                                                "data.label",     "data.words",
-                                                "data.text_pair", "data.label_all_tokens",
+        static const char *const elsewhere[] = {"data.text",
+                                                "data.input_ids",
+                                                "data.labels",
+                                                "data.test_size",
+                                                "data.label",
+                                                "data.words",
+                                                "data.text_pair",
+                                                "data.label_all_tokens",
                                                 "peft.task_type",
-                                                "training.fp16",  "training.warmup_ratio",
-                                                "training.optim", "evaluation.do_sample",
-                                                "peft.method",    "seed"};
+                                                "training.fp16",
+                                                "training.warmup_ratio",
+                                                "training.optim",
+                                                "evaluation.do_sample",
+                                                "peft.method",
+                                                "seed"};
         bool skipped = false;
         for (size_t k = 0; k < PF_COUNT(elsewhere); k++)
             skipped = skipped || strcmp(elsewhere[k], item->path) == 0;
-        if (skipped) continue;
+        if (skipped || (item->from != PF_CFG_FROM_FILE && of_a_method(&f.cfg, item))) continue;
         pf_buf a = {0}, b = {0};
         pf_cfg_dump_value(item, &a);
         pf_cfg_dump_value(&none.cfg.items[i], &b);
@@ -449,11 +535,17 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_canonical), cmocka_unit_test(test_canonical_as_given),
-        cmocka_unit_test(test_every_key), cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_derived),   cmocka_unit_test(test_changes_nothing),
-        cmocka_unit_test(test_spellings), cmocka_unit_test(test_method_of_another_folder),
-        cmocka_unit_test(test_purposes),  cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_canonical),
+        cmocka_unit_test(test_canonical_as_given),
+        cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_every_method_key),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_derived),
+        cmocka_unit_test(test_changes_nothing),
+        cmocka_unit_test(test_spellings),
+        cmocka_unit_test(test_method_of_another_folder),
+        cmocka_unit_test(test_purposes),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

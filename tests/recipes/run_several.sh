@@ -1,0 +1,80 @@
+#!/bin/bash
+# Several methods at once, and a new adapter on top of a frozen one: folders, evaluation, merge, resume, wrong use.
+source "$SOURCE_DIR/tests/recipes/recipe.sh"
+
+# the run of recipe.sh, with two methods instead of its one
+with_two_methods() { # in, out: the peft section replaced by a list
+    awk '/^[a-z]/ {skip = ($0 ~ /^peft:/)} !skip' "$1" >"$2"
+    cat >>"$2" <<'EOF'
+peft:
+  - method: lora
+    lora: {r: 4, alpha: 8, target_modules: [q_proj, v_proj]}
+  - method: ia3
+    ia3: {target_modules: [down_proj], feedforward_modules: [down_proj]}
+EOF
+}
+with_two_methods config.yaml two.yaml
+sum_of() { cat "$1"/*/adapter_model.safetensors | sha256sum; }
+last_loss() { grep -o '"eval_loss": [0-9.e-]*' "$1/metrics.jsonl" | tail -1; }
+
+"$PEFT" train two.yaml training.output_dir=both >stdout 2>log || fail "two methods"
+for part in lora ia3; do
+    [ -s both/$part/adapter_config.json ] || fail "both/$part has no adapter_config.json"
+done
+grep -q '"LORA"' both/lora/adapter_config.json && grep -q '"IA3"' both/ia3/adapter_config.json ||
+    fail "the parts are not LORA and IA3"
+"$PEFT" eval two.yaml training.output_dir=both >eval 2>log || fail "eval of both"
+[ "$(grep -o '"eval_loss": [0-9.e-]*' eval)" = "$(last_loss both)" ] ||
+    fail "opened again they give another loss: $(cat eval), $(last_loss both)"
+echo "two methods: saved, opened, the same loss"
+
+# each part does something: the loss of one alone is another
+"$PEFT" eval two.yaml --adapter both/lora >eval 2>log || fail "eval of a part"
+[ "$(grep -o '"eval_loss": [0-9.e-]*' eval)" != "$(last_loss both)" ] || fail "ia3 does nothing"
+"$PEFT" merge --ckpt both --output merged >stdout 2>log || fail "merge of both: $(cat log)"
+echo "two methods: merged and verified"
+
+# stopped half-way and resumed: the same bytes
+rm -rf resumed
+"$PEFT" train two.yaml training.output_dir=resumed >stdout 2>log &
+pid=$!
+while ! [ -e resumed/checkpoint-10 ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+"$PEFT" train two.yaml training.output_dir=resumed --resume >stdout 2>log || fail "resume: $(cat log)"
+[ "$(sum_of resumed)" = "$(sum_of both)" ] || fail "resumed: other bytes"
+echo "two methods: killed, resumed, the same bytes"
+
+# a new adapter on top; what is below stays as it is
+before=$(sum_of both)
+train model.adapter_name_or_path=both model.create_new_adapter=true training.output_dir=top \
+    "peft.lora.target_modules=[q_proj,v_proj]" \
+    training.eval_on_start=true || fail "on top: $(cat log)"
+[ "$(sum_of both)" = "$before" ] || fail "the adapter below was changed"
+grep -q on_top_of top/adapters.json || fail "top does not say what it stands on"
+first=$(grep -o '"eval_loss": [0-9.e-]*' top/metrics.jsonl | head -1)
+[ "$first" = "$(last_loss both)" ] || fail "step 0 is not the adapter below: $first, $(last_loss both)"
+"$PEFT" eval config.yaml training.output_dir=top >eval 2>log || fail "eval of top"
+[ "$(grep -o '"eval_loss": [0-9.e-]*' eval)" = "$(last_loss top)" ] || fail "top gives another loss"
+"$PEFT" merge --ckpt top --output merged-top >stdout 2>log || fail "merge of top: $(cat log)"
+mv both elsewhere
+"$PEFT" eval config.yaml training.output_dir=top >eval 2>log && fail "top was opened without what is below it"
+grep -q "stands on another adapter" log || fail "the message: $(cat log)"
+mv elsewhere both
+echo "on top of a frozen one: as it should be"
+
+# --- wrong use: one line each, exit code 78
+refuse() { # words in the message, overrides...
+    local words=$1
+    shift
+    "$PEFT" train "$@" training.output_dir=no >stdout 2>log
+    [ $? = 78 ] && grep -q "$words" log || fail "$*: $(cat log)"
+}
+refuse "a second time" two.yaml peft.also=[ia3,ia3]
+refuse "did you mean ia3" two.yaml peft.also=[ia4]
+refuse "names no adapter to train on top" config.yaml model.create_new_adapter=true
+"$PEFT" train two.yaml peft.also=[full] training.output_dir=no >stdout 2>log && fail "full beside lora"
+grep -q "cannot train beside other methods" log || fail "full beside lora: $(cat log)"
+printf 'peft:\n  - method: lora\n  - ia3\n' >bad.yaml
+refuse "peft\[1\] is text" bad.yaml
+echo "wrong use: answered"
