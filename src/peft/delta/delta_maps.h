@@ -4,6 +4,7 @@
 #define PF_DELTA_MAPS_H
 
 #include "ops/derive/derive.h"
+#include "peft/delta/fft.h"
 
 /* Kronecker products row by row and column by column (khatri_rao.c):
  *   rows:  A (m, r), B (m, s) -> Z (m, r s), Z[o, i s + j] = scale A[o, i] B[o, j]
@@ -47,6 +48,25 @@ extern const pf_derive pf_reflect;
 
 /* y = scale x (W1 kron W2)ᵀ (kron.c): W1 (l, m), W2 (k, n), x (R, m n) -> y (R, l k) */
 extern const pf_rowmap pf_kron; /* args: const double *scale */
+
+/* Z[i, c] = P[i, c], rows x cols of them (corner.c) */
+typedef struct pf_corner_args {
+    int64_t rows, cols;
+} pf_corner_args;
+extern const pf_derive pf_corner;
+
+/* y = x Dᵀ, D the real part of the inverse transform of a matrix that has p[k] at (u[k], v[k]) and
+ * zeros elsewhere, times alpha out in (fourier.c): P (1, n) */
+typedef struct pf_fourier_args {
+    const pf_fft *in, *out;
+    const int32_t *u, *v;
+    double alpha;
+} pf_fourier_args;
+extern const pf_rowmap pf_fourier;
+/* Rows [row0, row0 + n) of D, added to `rows` (n, in); room: pf_fourier_room reals. */
+int64_t pf_fourier_room(const pf_fourier_args *a);
+void pf_fourier_add(const pf_fourier_args *a, const pf_mat *p, int64_t row0, int64_t n, float *rows,
+                    pf_real *room);
 
 /* y = s (x - b) + b (scale_about.c): s (out, 1) or (1, out), b (1, out) */
 extern const pf_rowmap pf_scale_about;

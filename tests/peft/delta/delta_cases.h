@@ -6,6 +6,8 @@
 #include "ops/matmul/linear.h"
 #include "peft/delta/delta_maps.h"
 
+#include <math.h>
+
 typedef struct sizes {
     int64_t in, out, r, s;
     double scale;
@@ -233,6 +235,46 @@ static void scale_about_oracle(const op_fixture *f, pf_real *root) {
 
 static const bool yes = true, no = false;
 
+/* Few coefficients: D element by element. */
+typedef struct spectrum {
+    int64_t in, out, n;
+} spectrum;
+
+static const int32_t places_u[] = {0, 3, 1, 3, 2, 4, 0}, places_v[] = {0, 2, 5, 1, 5, 3, 4};
+static pf_fft fft_in, fft_out;
+static pf_fourier_args fourier_args;
+
+static peft_status build_fourier(op_fixture *f, pf_value **root, peft_error *err) {
+    const spectrum *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *p = op_param(f, "p", 1, a->n, 0, 1);
+    PF_TRY(pf_fft_init(&fft_in, &op_graph(f)->arena, a->in, err));
+    PF_TRY(pf_fft_init(&fft_out, &op_graph(f)->arena, a->out, err));
+    fourier_args = (pf_fourier_args){&fft_in, &fft_out, places_u, places_v, 0.5};
+    return pf_rowmap_emit(op_graph(f), "fourier", &pf_fourier, &fourier_args, x, &p, 1, root, err);
+}
+
+static void fourier_oracle(const op_fixture *f, pf_real *root) {
+    const spectrum *a = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *p = op_numbers(f, "p");
+    const double turn = 8 * atan(1.0);
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t o = 0; o < a->out; o++) {
+            double y = 0;
+            for (int64_t i = 0; i < a->in; i++) {
+                double d = 0;
+                for (int64_t k = 0; k < a->n; k++)
+                    d += (double)p[k] * cos(turn * (places_u[k] * (double)o / (double)a->out +
+                                                    places_v[k] * (double)i / (double)a->in));
+                y += 0.5 * d * (double)x[t * a->in + i];
+            }
+            root[t * a->out + o] = (pf_real)y;
+        }
+    }
+}
+
+static const spectrum fourier_powers = {16, 8, 7}, fourier_mixed = {18, 15, 6},
+                      fourier_primes = {7, 35, 7};
+
 static const op_case delta_cases[] = {
     {OP_CASE("khatri_rao/small", &op_batch_plain, build_khatri_rao, &small),
      .oracle = khatri_rao_oracle},
@@ -258,5 +300,11 @@ static const op_case delta_cases[] = {
     {OP_CASE("scale about/trained", &op_batch_tree, build_scale_about, &no),
      .oracle = scale_about_oracle},
     {OP_CASE("scale about/frozen", &op_batch_plain, build_scale_about, &yes)},
+    {OP_CASE("fourier/powers of two", &op_batch_plain, build_fourier, &fourier_powers),
+     .oracle = fourier_oracle},
+    {OP_CASE("fourier/mixed", &op_batch_tree, build_fourier, &fourier_mixed),
+     .oracle = fourier_oracle},
+    {OP_CASE("fourier/primes", &op_batch_one, build_fourier, &fourier_primes),
+     .oracle = fourier_oracle},
     {OP_CASE("shards", &op_batch_plain, build_shards, &shards_small)},
 };
