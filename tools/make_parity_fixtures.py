@@ -117,11 +117,15 @@ def write_model(c, folder, gen):
         json.dump(cfg, open(path, "w"), indent=2, sort_keys=True)
 
 
+PREPARE = {}  # by case: what is done to a loaded model (parity_cases/moe.py)
+
+
 def load(folder, config=None, adapter=None):
     kw = dict(dtype=torch.float32, attn_implementation="eager")
     if config is not None:
         kw["config"] = config
     model = AutoModelForCausalLM.from_pretrained(folder, **kw)
+    PREPARE.get(os.path.basename(folder), lambda m: None)(model)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     return model
@@ -300,6 +304,7 @@ def make_case(c, out):
     shutil.rmtree(folder, ignore_errors=True)
     gen = torch.Generator().manual_seed(sum(map(ord, c["name"])))
     write_model(c, folder, gen)
+    PREPARE[c["name"]] = c["prepare"]
     batches = make_batches(gen, c["lengths"], steps=3 if c["logits_only"] else STEPS)
     adapter = None
     if not c["full"]:

@@ -173,6 +173,46 @@ static peft_status open_mlp(place p, pf_gated_mlp *y, peft_error *err) {
     return add(p, PF_SITE_LINEAR, "mlp.down_proj", C, F, s->mlp_bias, &y->down, err);
 }
 
+/* gate, up and down under `path`. */
+static peft_status open_expert(place p, const char *path, const char *const *names, int64_t F,
+                               pf_gated_mlp *y, peft_error *err) {
+    const int64_t C = p.m->hidden;
+    char part[128];
+    y->act = p.s->act;
+    snprintf(part, sizeof part, "%s.%s", path, names[0]);
+    PF_TRY(add(p, PF_SITE_LINEAR, part, F, C, false, &y->gate, err));
+    snprintf(part, sizeof part, "%s.%s", path, names[1]);
+    PF_TRY(add(p, PF_SITE_LINEAR, part, F, C, false, &y->up, err));
+    snprintf(part, sizeof part, "%s.%s", path, names[2]);
+    return add(p, PF_SITE_LINEAR, part, C, F, false, &y->down, err);
+}
+
+static peft_status open_moe(place p, pf_decoder_layer *y, peft_error *err) {
+    const pf_moe_shape *s = p.s->moe;
+    pf_moe_layer *l = &y->moe;
+    const int64_t C = p.m->hidden;
+    char part[96];
+    l->n_experts = s->n_experts;
+    l->top_k = s->top_k;
+    l->normalize = s->normalize;
+    l->experts = PF_NEW_ARRAY(&p.m->arena, pf_gated_mlp, s->n_experts);
+    PF_CHECK_ALLOC(l->experts, err);
+    snprintf(part, sizeof part, "%s.gate", s->path);
+    PF_TRY(add(p, PF_SITE_LINEAR, part, s->n_experts, C, false, &l->router, err));
+    for (int e = 0; e < s->n_experts; e++) {
+        const char *const names[3] = {s->gate, s->up, s->down};
+        snprintf(part, sizeof part, "%s.experts.%d", s->path, e);
+        PF_TRY(open_expert(p, part, names, s->width, &l->experts[e], err));
+    }
+    if (s->shared_width == 0) return PEFT_OK;
+    static const char *const names[3] = {"gate_proj", "up_proj", "down_proj"};
+    snprintf(part, sizeof part, "%s.shared_expert", s->path);
+    PF_TRY(open_expert(p, part, names, s->shared_width, &y->mlp, err));
+    l->shared = &y->mlp;
+    snprintf(part, sizeof part, "%s.shared_expert_gate", s->path);
+    return add(p, PF_SITE_LINEAR, part, 1, C, false, &l->shared_gate, err);
+}
+
 static peft_status open_layer(place p, pf_decoder_layer *y, peft_error *err) {
     const int64_t C = p.m->hidden;
     char block[160];
@@ -180,7 +220,11 @@ static peft_status open_layer(place p, pf_decoder_layer *y, peft_error *err) {
     PF_TRY(open_attention(p, &y->attention, err));
     PF_TRY(add_norm(p, p.s->attention_post_norm, C, &y->attention_post_norm, err));
     PF_TRY(add_norm(p, p.s->mlp_norm, C, &y->mlp_norm, err));
-    PF_TRY(open_mlp(p, &y->mlp, err));
+    const pf_moe_shape *moe = p.s->moe;
+    if (moe != NULL && (moe->sparse == NULL || moe->sparse[p.layer]))
+        PF_TRY(open_moe(p, y, err));
+    else
+        PF_TRY(open_mlp(p, &y->mlp, err));
     PF_TRY(add_norm(p, p.s->mlp_post_norm, C, &y->mlp_post_norm, err));
     snprintf(block, sizeof block, "%s.layers.%d", p.s->root, p.layer);
     return pf_model_add_block_sites(p.m, p.layer, block, false, &y->at, err);
@@ -231,7 +275,10 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
 
     x = *h;
     PF_TRY(norm(b, d, y->mlp_norm, &x, err));
-    PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, x, &branch, err));
+    if (y->moe.experts != NULL)
+        PF_TRY(pf_layer_moe(b, &y->moe, x, &branch, err));
+    else
+        PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, x, &branch, err));
     PF_TRY(join(b, d, y->mlp_post_norm, y->at.mlp, h, branch, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }

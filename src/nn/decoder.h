@@ -31,6 +31,19 @@ typedef enum pf_qk_norm {
     PF_QK_NORM_WHOLE  /* of all heads together */
 } pf_qk_norm;
 
+/* Mixtures of experts in place of a layer's MLP. */
+typedef struct pf_moe_shape {
+    const char *path;             /* "mlp": router at .gate, experts at .experts.N */
+    const char *gate, *up, *down; /* names of an expert's projections */
+    int n_experts, top_k;
+    bool normalize;
+    int64_t width; /* of an expert */
+    int64_t
+        shared_width;   /* of the shared expert, at .shared_expert and .shared_expert_gate; 0: none
+                         */
+    const bool *sparse; /* by layer: has experts; NULL: every one */
+} pf_moe_shape;
+
 typedef struct pf_decoder_shape {
     const char *root; /* module path of the body: "model" */
     int64_t intermediate;
@@ -41,15 +54,17 @@ typedef struct pf_decoder_shape {
     pf_qk_norm qk_norm;
     /* names of a layer's norms; NULL: none */
     const char *attention_norm, *attention_post_norm, *mlp_norm, *mlp_post_norm;
-    double norm_offset;    /* norms multiply by offset + w */
-    double scale, softcap; /* of the scores; 0: 1 / sqrt(head_dim), none */
-    double residual;       /* what branches are multiplied by; 0: 1 */
+    double norm_offset;      /* norms multiply by offset + w */
+    double scale, softcap;   /* of the scores; 0: 1 / sqrt(head_dim), none */
+    const pf_moe_shape *moe; /* NULL: no experts */
+    double residual;         /* what branches are multiplied by; 0: 1 */
 } pf_decoder_shape;
 
 typedef struct pf_decoder_layer {
     pf_site *attention_norm, *attention_post_norm, *mlp_norm, *mlp_post_norm; /* NULL: none */
     pf_attention_layer attention;
     pf_gated_mlp mlp;
+    pf_moe_layer moe; /* in place of mlp where it has experts */
     pf_block_sites at;
     int rope; /* which of the body's RoPEs */
 } pf_decoder_layer;

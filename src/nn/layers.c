@@ -3,6 +3,7 @@
 
 #include "ops/activation/activation.h"
 #include "ops/attention/rope.h"
+#include "ops/moe/moe.h"
 #include "ops/shape/split.h"
 
 /* "layer.part", in the graph's lifetime */
@@ -114,6 +115,27 @@ peft_status pf_layer_gated_mlp_of(pf_build *b, const pf_gated_mlp *l, pf_value *
     PF_TRY(pf_activation(b->graph, l->act, gate->name, gu[0], &act, err));
     PF_TRY(pf_mul(b->graph, l->up != NULL ? l->up->name : gate->name, act, gu[1], &h, err));
     return pf_site_linear(b, h, l->down, y, err);
+}
+
+peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_value **y,
+                         peft_error *err) {
+    const char *name = l->router->name;
+    const pf_route_args args = {.n = l->n_experts, .top_k = l->top_k, .normalize = l->normalize};
+    pf_value *logits, *shared, *gate;
+    pf_routes r;
+    pf_value **rows = PF_NEW_ARRAY(&b->graph->arena, pf_value *, l->n_experts);
+    PF_CHECK_ALLOC(rows, err);
+    PF_TRY(pf_site_linear(b, x, l->router, &logits, err));
+    PF_TRY(pf_route(b->graph, name, logits, &args, &r, err));
+    PF_TRY(pf_dispatch(b->graph, name, &r, x, rows, err));
+    for (int e = 0; e < l->n_experts; e++)
+        PF_TRY(pf_layer_gated_mlp_of(b, &l->experts[e], rows[e], &rows[e], err));
+    PF_TRY(pf_combine(b->graph, name, &r, rows, y, err));
+    if (l->shared == NULL) return PEFT_OK;
+    PF_TRY(pf_layer_gated_mlp_of(b, l->shared, x, &shared, err));
+    PF_TRY(pf_site_linear(b, x, l->shared_gate, &gate, err));
+    PF_TRY(pf_gate_rows(b->graph, l->shared_gate->name, shared, gate, &shared, err));
+    return pf_add(b->graph, name, *y, shared, y, err);
 }
 
 peft_status pf_layer_gated_mlp(pf_build *b, pf_site *gate, pf_site *up, pf_site *down, pf_value *x,

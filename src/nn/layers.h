@@ -55,6 +55,22 @@ typedef struct pf_gated_mlp {
 peft_status pf_layer_gated_mlp_of(pf_build *b, const pf_gated_mlp *l, pf_value *x, pf_value **y,
                                   peft_error *err);
 
+/* A mixture of experts (ops/moe/moe.h), and the expert that every row has besides, where there is
+ * one. */
+typedef struct pf_moe_layer {
+    pf_site *router;
+    int n_experts, top_k;
+    bool normalize; /* the weights of a row's experts sum to 1 */
+    pf_gated_mlp *experts;
+    const pf_gated_mlp *shared; /* NULL: none */
+    pf_site *shared_gate;       /* one number per row, through a sigmoid */
+} pf_moe_layer;
+
+/* sum of weight · expert(x) over the experts that the router chose, + sigmoid(gate(x)) · shared(x)
+ */
+peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_value **y,
+                         peft_error *err);
+
 /* down(f(up(x))), f an activation function (activation.h) */
 peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,
                          pf_value **y, peft_error *err);
