@@ -230,8 +230,17 @@ def file_name(n):
     return n
 
 
-def no_decay(n):
-    """As Trainer.get_decay_parameter_names: neither biases nor norms."""
+def as_rows(model, tensors):
+    """Gradients and ends of Conv1D weights as (out, in), which is how the C side sees them."""
+    turned = {file_name(n) + ".weight" for n, m in model.named_modules() if isinstance(m, transformers.pytorch_utils.Conv1D)}
+    return {n: t.T if n in turned else t for n, t in tensors.items()}
+
+
+def no_decay(n, model):
+    """As Trainer.get_decay_parameter_names: neither biases nor norms, by their class or by their name."""
+    if isinstance(model.get_submodule(n.rpartition(".")[0]), torch.nn.LayerNorm):
+        return True
+    n = file_name(n)
     return re.search(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", n.lower()) is not None
 
 
@@ -245,8 +254,8 @@ def clip_level(model, samples, alone):
 def train(model, batches, alone, optim, loss_of=None):
     params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
-        dict(params=[p for n, p in params if not no_decay(file_name(n))], weight_decay=optim["weight_decay"]),
-        dict(params=[p for n, p in params if no_decay(file_name(n))], weight_decay=0.0),
+        dict(params=[p for n, p in params if not no_decay(n, model)], weight_decay=optim["weight_decay"]),
+        dict(params=[p for n, p in params if no_decay(n, model)], weight_decay=0.0),
     ]
     opt = torch.optim.AdamW(groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"])
     sched = get_linear_schedule_with_warmup(opt, optim["warmup_steps"], optim["steps"])
@@ -331,8 +340,8 @@ def make_case(c, out):
         moved = max(abs(s["loss"] - b) / b for s, b in zip(log, right["losses"]))
         assert moved > OFF_FACTOR * TOL_LOSS, "training should matter"
         info.update(optim=optim, steps=log)
-        tensors.update({"grad." + n: t for n, t in grads.items()})
-        tensors.update({"after." + n: t for n, t in after.items()})
+        tensors.update({"grad." + n: t for n, t in as_rows(model, grads).items()})
+        tensors.update({"after." + n: t for n, t in as_rows(model, after).items()})
     info["batches"] = batches
     save_case(folder, info, tensors)
     print(f"{c['name']:20} {info['trainable']}  off: logits {info['off']['max_abs_logit']:.3f} loss {info['off']['max_rel_loss']:.3f}")

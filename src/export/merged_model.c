@@ -141,7 +141,8 @@ static peft_status list_tensors(job *j, peft_error *err) {
         bool is_shared = m->head->tied_to != NULL && m->embedding->weight != NULL &&
                          inside(m->embedding->weight, t);
         if (untie && is_shared && !has_both) {
-            PF_TRY(add_tensor(j, embedding, find_origin(j, t, false), err));
+            const bool by_head = pf_streq(t->name, head); /* the name that is stored may be older */
+            PF_TRY(add_tensor(j, by_head ? embedding : t->name, find_origin(j, t, false), err));
             PF_TRY(add_tensor(j, head, find_origin(j, t, true), err));
         } else {
             /* With both stored although tied, each name is written from the one matrix that the
@@ -161,6 +162,28 @@ static peft_status list_tensors(job *j, peft_error *err) {
     return PEFT_OK;
 }
 
+/* A matrix that is stored transposed (Conv1D): its columns are the rows that an adapter changes. */
+static peft_status fill_turned(const job *j, const pf_site *site, pf_tensor_sink *sink,
+                               peft_error *err) {
+    const pf_weight *w = site->weight;
+    float *rows = pf_malloc((size_t)(ROWS_AT_ONCE * w->cols) * sizeof *rows);
+    float *turned = pf_malloc((size_t)(w->rows * w->cols) * sizeof *turned); /* (in, out) */
+    peft_status status =
+        rows != NULL && turned != NULL ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    for (int64_t r = 0; r < w->rows && status == PEFT_OK; r += ROWS_AT_ONCE) {
+        const int64_t n = w->rows - r < ROWS_AT_ONCE ? w->rows - r : ROWS_AT_ONCE;
+        status = pf_adapter_merged_rows(j->ad, site, false, r, n, rows, err);
+        for (int64_t c = 0; c < w->cols && status == PEFT_OK; c++) {
+            for (int64_t i = 0; i < n; i++) turned[c * w->rows + r + i] = rows[i * w->cols + c];
+        }
+    }
+    if (status == PEFT_OK)
+        status = pf_tensor_sink_add_f32(sink, turned, (size_t)(w->rows * w->cols), err);
+    pf_free(rows);
+    pf_free(turned);
+    return status;
+}
+
 /* Rows of a matrix as f32, changed by the adapter where it acts. */
 static peft_status fill_weight(const job *j, const origin *o, pf_tensor_sink *sink,
                                peft_error *err) {
@@ -168,6 +191,8 @@ static peft_status fill_weight(const job *j, const origin *o, pf_tensor_sink *si
     const pf_weight *w = site->weight;
     pf_weight whole;
     PF_TRY(pf_stored_weight(o->stored, o->stored->name, &whole, err));
+    if (w->transposed && w->row_perm == NULL && whole.rows == w->cols && whole.cols == w->rows)
+        return fill_turned(j, site, sink, err);
     if (w->transposed || w->row_perm != NULL || whole.cols != w->cols) {
         return PF_FAIL(
             err, PEFT_E_UNSUPPORTED,

@@ -19,6 +19,7 @@ typedef struct pf_param {
                            base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight */
     int64_t rows, cols; /* a vector has one row */
     bool is_vector;     /* stored with one dimension */
+    bool stored_turned; /* files have it as (cols, rows): the weight of a Conv1D */
     int n_dims;         /* more than two: stored with these, whose product is rows * cols */
     int64_t dims[4];
     bool decay;        /* weight decay applies (HF: not to biases and norms) */

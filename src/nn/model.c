@@ -24,21 +24,25 @@ typedef struct wanted {
     const char *name;
     int64_t rows, cols;
     bool is_vector;
-    bool make; /* where no file has it */
+    bool make;       /* where no file has it */
+    bool transposed; /* in the files */
 } wanted;
 
 static const char *wanted_shape(const wanted *w, char *out, size_t n) {
     if (w->is_vector) {
         snprintf(out, n, "[%lld]", (long long)w->cols);
     } else {
-        snprintf(out, n, "[%lld,%lld]", (long long)w->rows, (long long)w->cols);
+        snprintf(out, n, "[%lld,%lld]", (long long)(w->transposed ? w->cols : w->rows),
+                 (long long)(w->transposed ? w->rows : w->cols));
     }
     return out;
 }
 
 static bool has_shape(const pf_stored_tensor *t, const wanted *w) {
     if (w->is_vector) return t->n_dims == 1 && t->shape[0] == w->cols;
-    return t->n_dims == 2 && t->shape[0] == w->rows && t->shape[1] == w->cols;
+    const int64_t rows = w->transposed ? w->cols : w->rows,
+                  cols = w->transposed ? w->rows : w->cols;
+    return t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols;
 }
 
 static const pf_stored_tensor *find_exact(const pf_model *m, const char *name) {
@@ -137,10 +141,14 @@ static peft_status convert(pf_model *m, pf_weight *w, peft_error *err) {
     return PEFT_OK;
 }
 
-/* In the wanted type: as it is in the file, or converted. */
-static peft_status settle(pf_model *m, pf_weight *w, peft_error *err) {
-    if (m->convert_to != PF_DTYPE_NONE && m->convert_to != w->dtype) return convert(m, w, err);
-    m->mapped_bytes += (int64_t)pf_weight_bytes(w);
+/* In the wanted type: as it is in the file, or converted. Then seen as (out, in). */
+static peft_status settle(pf_model *m, const wanted *want, pf_weight *w, peft_error *err) {
+    if (m->convert_to != PF_DTYPE_NONE && m->convert_to != w->dtype) {
+        PF_TRY(convert(m, w, err));
+    } else {
+        m->mapped_bytes += (int64_t)pf_weight_bytes(w);
+    }
+    if (want->transposed) *w = pf_weight_transpose(w);
     return PEFT_OK;
 }
 
@@ -171,8 +179,9 @@ static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, 
     m->n_params += want->rows * want->cols;
     *out = w;
     if (m->files == NULL) {
-        *w = pf_weight_of(want->name, m->dtype, NULL, want->rows, want->cols);
-        return settle(m, w, err);
+        *w = pf_weight_of(want->name, m->dtype, NULL, want->transposed ? want->cols : want->rows,
+                          want->transposed ? want->rows : want->cols);
+        return settle(m, want, w, err);
     }
     const pf_stored_tensor *t = find_tensor(m, want->name);
     if (t == NULL && want->make) return make(m, want, w, err);
@@ -193,7 +202,7 @@ static peft_status take(pf_model *m, const wanted *want, const pf_weight **out, 
     }
     PF_TRY(pf_stored_weight(t, file, w, err));
     w->name = want->name;
-    return settle(m, w, err);
+    return settle(m, want, w, err);
 }
 
 static peft_status take_member(pf_model *m, const pf_site *site, const char *member, int64_t rows,
@@ -201,7 +210,14 @@ static peft_status take_member(pf_model *m, const pf_site *site, const char *mem
                                peft_error *err) {
     const char *name = pf_arena_printf(&m->arena, "%s.%s", site->name, member);
     PF_CHECK_ALLOC(name, err);
-    return take(m, &(wanted){name, rows, cols, is_vector, site->always_trained}, out, err);
+    const wanted want = {.name = name,
+                         .rows = rows,
+                         .cols = cols,
+                         .is_vector = is_vector,
+                         .make = site->always_trained,
+                         .transposed = !is_vector && site->kind == PF_SITE_LINEAR &&
+                                       m->family->transposed_linears};
+    return take(m, &want, out, err);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */

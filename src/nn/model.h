@@ -37,6 +37,8 @@ typedef struct pf_model_family {
     /* Parts of the names of tensors that are left alone on purpose ("vision_tower."), NULL at the
      * end; NULL: none */
     const char *const *other_parts;
+    /* Linear layers are stored as (in, out): GPT-2's Conv1D. */
+    bool transposed_linears;
     const char *const *default_targets; /* LoRA target_modules when none are given, as peft has
                                            them; NULL at the end */
     pf_usual_targets usual; /* copied to the model before it opens, which may change them */

@@ -18,6 +18,8 @@ const char *pf_site_kind_name(pf_site_kind kind) {
         return "output head";
     case PF_SITE_NORM:
         return "norm";
+    case PF_SITE_POSITIONS:
+        return "table of positions";
     case PF_SITE_ATTENTION_PREFIX:
         return "attention layer";
     case PF_SITE_EMBEDDING_OUTPUT:
@@ -185,6 +187,14 @@ peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *
         if (at->hooks->prompt != NULL) return at->hooks->prompt(b, at->self, site, y, err);
     }
     return PEFT_OK;
+}
+
+peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_t offset,
+                              pf_value **y, peft_error *err) {
+    pf_value *w;
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_embed_positions(b->graph, site->name, w, space, offset, y, err));
+    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
 }
 
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v,

@@ -21,6 +21,7 @@ typedef enum pf_site_kind {
     PF_SITE_EMBEDDING,
     PF_SITE_HEAD,
     PF_SITE_NORM,
+    PF_SITE_POSITIONS, /* learned positions: a table by position */
     PF_SITE_ATTENTION_PREFIX,
     PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
     PF_SITE_ATTENTION_OUTPUT, /* where attention joins the stream */
@@ -68,10 +69,10 @@ typedef struct pf_attachment {
 struct pf_site {
     const char *name; /* full module path */
     pf_site_kind kind;
-    int layer; /* -1 outside of the blocks */
-    int index; /* in the model's list; also the mask_key of a group that it leads */
-    int64_t in_dim,
-        out_dim; /* linear: as named; norm: width, width; embedding and head: hidden, vocabulary */
+    int layer;               /* -1 outside of the blocks */
+    int index;               /* in the model's list; also the mask_key of a group that it leads */
+    int64_t in_dim, out_dim; /* linear: as named; norm: width, width; embedding and head: hidden,
+                                vocabulary; positions: hidden, their number */
     const pf_weight *weight; /* NULL for prefixes, joins and outputs */
     const pf_weight *bias;   /* NULL: none */
     double weight_offset;    /* norm: added to the weight (Gemma: 1) */
@@ -111,6 +112,9 @@ peft_status pf_site_rms_norm(pf_build *b, pf_value *x, pf_site *site, double eps
 peft_status pf_site_layer_norm(pf_build *b, pf_value *x, pf_site *site, double eps, int64_t group,
                                pf_value **y, peft_error *err);
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
+/* Learned positions (positions, hidden): row position + offset for every row of the space. */
+peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_t offset,
+                              pf_value **y, peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
 /* sum = stream + branch, or what is attached at this attention or MLP output makes of the two.

@@ -60,6 +60,7 @@ peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, con
     pf_param *p;
     PF_TRY(pf_params_add(&ad->params, name, w->rows, w->cols, &p, err));
     p->is_vector = bias || site->kind == PF_SITE_NORM;
+    p->stored_turned = w->transposed;
     p->decay = !p->is_vector; /* as transformers' Trainer: neither biases nor norms */
     if (is_copy) ad->extra_params += w->rows * w->cols;
     return pf_adapter_train_shared(ad, site, bias, p, err);

@@ -58,8 +58,8 @@ static int file_shape(const pf_param *p, int64_t shape[4]) {
         memcpy(shape, p->dims, sizeof p->dims);
         return p->n_dims;
     }
-    shape[0] = p->is_vector ? p->cols : p->rows;
-    shape[1] = p->cols;
+    shape[0] = p->is_vector || p->stored_turned ? p->cols : p->rows;
+    shape[1] = p->stored_turned ? p->rows : p->cols;
     return p->is_vector ? 1 : 2;
 }
 
@@ -204,6 +204,11 @@ static peft_status place_tensor(loader *l, int index, peft_error *err) {
     return pf_stored_weight(t, l->file->path, &w, err); /* of a type that can be read */
 }
 
+/* Where number i of the file stands in the parameter. */
+static int64_t place_of(const pf_param *p, int64_t i) {
+    return p->stored_turned ? i % p->rows * p->cols + i / p->rows : i;
+}
+
 static void read_all(const loader *l) {
     float wide[CHUNK];
     for (int i = 0; i < l->ad->params.n; i++) {
@@ -213,7 +218,7 @@ static void read_all(const loader *l) {
         for (int64_t at = 0; at < count; at += CHUNK) {
             const int64_t n = count - at < CHUNK ? count - at : CHUNK;
             read_stored(l->source[i], at, n, wide);
-            for (int64_t k = 0; k < n; k++) p->data[at + k] = wide[k];
+            for (int64_t k = 0; k < n; k++) p->data[place_of(p, at + k)] = wide[k];
         }
     }
 }
@@ -283,7 +288,7 @@ static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tens
     const int64_t count = p->rows * p->cols;
     for (int64_t i = 0; i < count; i += CHUNK) {
         int64_t n = count - i < CHUNK ? count - i : CHUNK;
-        for (int64_t k = 0; k < n; k++) narrow[k] = (float)p->data[i + k];
+        for (int64_t k = 0; k < n; k++) narrow[k] = (float)p->data[place_of(p, i + k)];
         PF_TRY(pf_tensor_sink_add_f32(sink, narrow, (size_t)n, err));
     }
     return PEFT_OK;

@@ -11,6 +11,10 @@
 
 #include "golden/parity_train.h"
 
+#include "base/file.h"
+
+#include <unistd.h>
+
 static pf_backend *backend;
 
 static int setup(void **state) {
@@ -51,6 +55,29 @@ static void check_evaluation(fixture *f, const how *h) {
     close_runner(&r);
 }
 
+/* The adapter written here holds what peft's file holds, in its shapes. */
+static void check_written(fixture *f) {
+    if (pf_streq(text_of(f->info, "method"), "full")) return;
+    peft_error err = {0};
+    pf_safetensors theirs, ours;
+    const char *dir =
+        pf_arena_printf(&f->arena, TEST_BINARY_DIR "/tests/parity-%ld", (long)getpid());
+    OK(pf_make_dirs(dir, &err));
+    OK(pf_adapter_save(f->adapter, dir, &err));
+    OK(pf_safetensors_open(&theirs, fixture_path(f, "adapter/adapter_model.safetensors"), &err));
+    OK(pf_safetensors_open(&ours, pf_path_join(&f->arena, dir, "adapter_model.safetensors"), &err));
+    for (int i = 0; i < ours.n_tensors; i++) {
+        const pf_stored_tensor *a = &ours.tensors[i], *b = pf_safetensors_find(&theirs, a->name);
+        if (b == NULL || a->dtype != b->dtype || a->n_dims != b->n_dims ||
+            memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof *a->shape) != 0 ||
+            memcmp(a->data, b->data, a->bytes) != 0)
+            fail_msg("%s: %s is written otherwise than peft has it", f->name, a->name);
+    }
+    pf_safetensors_close(&ours);
+    pf_safetensors_close(&theirs);
+    pf_remove_tree(dir, NULL);
+}
+
 /* Every case the usual way. */
 static void equals_transformers(void **state) {
     (void)state;
@@ -68,6 +95,7 @@ static void equals_transformers(void **state) {
         open_fixture(&f, names.items[i], backend);
         pf_adapter_describe(f.adapter, line, sizeof line);
         assert_string_equal(line, text_of(f.info, "trainable"));
+        check_written(&f);
         double plain = check_logits(&f, false), fused = check_logits(&f, true);
         if (json_object_get(f.info, "steps") != NULL) {
             check_training(&f, &usual);
@@ -87,7 +115,8 @@ static void any_way_to_run_a_step(void **state) {
     (void)state;
     static const char *const names[] = {
         "gqa",       "qwen3",          "window",       "modules_to_save",
-        "full_tied", "embedding_lora", "rope_dynamic", "neox_parallel"};
+        "full_tied", "embedding_lora", "rope_dynamic", "neox_parallel",
+        "gpt2_saved"};
     static const how ways[] = {
         {"whole", true, PF_SAVE_MINIMAL, 0, PF_SHARE_AUTO},
         {"unfused", false, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER},

@@ -1,4 +1,5 @@
-/* embed.c - the ops embed and embed_grad: rows of a table by token id; see embed.h. A frozen table
+/* embed.c - the ops embed and embed_grad: rows of a table by token id or
+ * position; see embed.h. A frozen table
  * stays in the type that the file has: only the rows that are asked for are widened. */
 #include "ops/embed/embed.h"
 #include "ops/op_util.h"
@@ -10,6 +11,12 @@ peft_status pf_embed(pf_graph *g, const char *name, pf_value *w, pf_value **y, p
 peft_status pf_embed_rows(pf_graph *g, const char *name, pf_value *w, pf_space space, pf_value **y,
                           peft_error *err) {
     const pf_embed_args args = {.space = (int)space};
+    return pf_op_emit(g, "embed", name, &args, &w, 1, y, err);
+}
+
+peft_status pf_embed_positions(pf_graph *g, const char *name, pf_value *w, pf_space space,
+                               int32_t offset, pf_value **y, peft_error *err) {
+    const pf_embed_args args = {.space = (int)space, .by_position = true, .offset = offset};
     return pf_op_emit(g, "embed", name, &args, &w, 1, y, err);
 }
 
@@ -25,7 +32,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     pf_value *w = n->in[0];
     if (!pf_grad_wanted(w)) return PEFT_OK;
     pf_value *in[2] = {pf_grad_of(ad, n->out[0]), pf_grad_sink(ad, w)};
-    return pf_graph_emit(pf_grad_graph(ad), "embed_grad", n->name, NULL, in, 2, NULL, err);
+    return pf_graph_emit(pf_grad_graph(ad), "embed_grad", n->name, n->args, in, 2, NULL, err);
 }
 
 /* dy, dW */
@@ -37,9 +44,21 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
                    (long long)dy->cols, (long long)dw->cols);
 }
 
-static peft_status check_ids(const pf_batch *b, int64_t vocab, peft_error *err) {
+static int64_t row_of(const pf_embed_args *a, const pf_batch *b, int64_t i) {
+    return a->by_position ? (int64_t)b->pos[i] + a->offset : b->ids[i];
+}
+
+static peft_status check_ids(const pf_embed_args *a, const pf_batch *b, int64_t vocab,
+                             peft_error *err) {
     for (int32_t i = 0; i < b->n_tokens; i++) {
-        if (b->ids[i] < 0 || b->ids[i] >= vocab) {
+        const int64_t row = row_of(a, b, i);
+        if (a->by_position && (row < 0 || row >= vocab)) {
+            return PF_FAIL(err, PEFT_E_SHAPE,
+                           "a sample has a token at position %d, but this model has learned %lld "
+                           "positions: shorten the samples (training.max_length)",
+                           (int)b->pos[i], (long long)(vocab - a->offset));
+        }
+        if (row < 0 || row >= vocab) {
             return PF_FAIL(err, PEFT_E_SHAPE, "token row %d has id %d, the table has %lld rows",
                            (int)i, (int)b->ids[i], (long long)vocab);
         }
@@ -48,6 +67,7 @@ static peft_status check_ids(const pf_batch *b, int64_t vocab, peft_error *err) 
 }
 
 typedef struct job {
+    const pf_embed_args *args;
     const pf_exec *x;
     const pf_batch *batch; /* whose rows these are */
     const pf_value *w;
@@ -61,14 +81,16 @@ static void run_task(void *ctx, int task, int worker) {
     const job *j = ctx;
     const pf_batch *b = j->batch;
     int64_t from = (int64_t)task * j->task_size, to = pf_min_i64(from + j->task_size, b->n_tokens);
-    for (int64_t i = from; i < to; i++) pf_op_read_row(j->x, j->w, b->ids[i], j->y + i * j->C);
+    for (int64_t i = from; i < to; i++)
+        pf_op_read_row(j->x, j->w, row_of(j->args, b, i), j->y + i * j->C);
 }
 
 static peft_status run(pf_exec *x, const pf_node *n, peft_error *err) {
     const pf_value *w = n->in[0];
     const pf_batch *b = pf_batch_of_space(x->batch, n->out[0]->space);
-    PF_TRY(check_ids(b, w->rows, err));
-    job j = {.x = x, .batch = b, .w = w, .y = pf_exec_data(x, n->out[0]), .C = w->cols};
+    PF_TRY(check_ids(n->args, b, w->rows, err));
+    job j = {
+        .args = n->args, .x = x, .batch = b, .w = w, .y = pf_exec_data(x, n->out[0]), .C = w->cols};
     j.task_size = pf_op_rows_per_task(j.C);
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(b->n_tokens, j.task_size), run_task, &j);
     return PEFT_OK;
@@ -85,7 +107,7 @@ static void run_grad_task(void *ctx, int task, int worker) {
     int64_t from = (int64_t)task * TASK_COLUMNS, to = pf_min_i64(from + TASK_COLUMNS, j->C);
     for (int64_t i = 0; i < b->n_tokens; i++) {
         const pf_real *dy = j->dy + i * j->C;
-        pf_real *dw = j->dw + b->ids[i] * j->C;
+        pf_real *dw = j->dw + row_of(j->args, b, i) * j->C;
         for (int64_t c = from; c < to; c++) dw[c] += dy[c];
     }
 }
@@ -93,8 +115,9 @@ static void run_grad_task(void *ctx, int task, int worker) {
 static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
     const pf_value *dw = n->in[1];
     const pf_batch *b = pf_batch_of_space(x->batch, n->in[0]->space);
-    PF_TRY(check_ids(b, dw->rows, err));
-    job j = {.x = x,
+    PF_TRY(check_ids(n->args, b, dw->rows, err));
+    job j = {.args = n->args,
+             .x = x,
              .batch = b,
              .dy = pf_exec_data(x, n->in[0]),
              .dw = pf_exec_data(x, dw),
@@ -120,7 +143,7 @@ static const pf_kernel_row grad_kernels[] = {
 
 const pf_op pf_op_embed = {
     .name = "embed",
-    .what = "y[i] = W[ids[i]]",
+    .what = "y[i] = W[ids[i]], or W[pos[i] + offset]",
     .args_size = sizeof(pf_embed_args),
     .shape = shape,
     .vjp = vjp,
@@ -131,6 +154,7 @@ const pf_op pf_op_embed = {
 const pf_op pf_op_embed_grad = {
     .name = "embed_grad",
     .what = "dW[ids[i]] += dy[i], rows in order",
+    .args_size = sizeof(pf_embed_args),
     .flags = PF_OP_SIDE_EFFECT,
     .shape = grad_shape,
     .cost = grad_cost,

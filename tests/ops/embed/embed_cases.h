@@ -44,6 +44,22 @@ static void prompt_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
+/* Row position + 2 of a table that is trained. */
+static peft_status build_positions(op_fixture *f, pf_value **root, peft_error *err) {
+    const embed_case *a = op_args(f);
+    pf_value *w = op_param(f, "w", op_batch(f)->n_tokens + 2, a->cols, 0, 1);
+    return pf_embed_positions(op_graph(f), "wpe", w, PF_SPACE_TOKENS, 2, root, err);
+}
+
+static void positions_oracle(const op_fixture *f, pf_real *root) {
+    const embed_case *a = op_args(f);
+    const pf_real *w = op_numbers(f, "w");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens; i++) {
+        for (int64_t c = 0; c < a->cols; c++)
+            root[i * a->cols + c] = w[(op_batch(f)->pos[i] + 2) * a->cols + c];
+    }
+}
+
 static void embed_oracle(const op_fixture *f, pf_real *root) {
     const embed_case *a = op_args(f);
     const pf_real *w = op_numbers(f, "w");
@@ -67,6 +83,8 @@ static const op_case embed_cases[] = {
     {OP_CASE("prompt_rows/trained", &op_batch_prompt, build_prompt, &embed_odd),
      .oracle = prompt_oracle},
     {OP_CASE("prompt_rows/frozen", &op_batch_prompt, build_prompt, &embed_f32)},
+    {OP_CASE("embed/positions", &op_batch_tree, build_positions, &embed_odd),
+     .oracle = positions_oracle},
     {OP_CASE("embed/bench_bf16_2048x576", &op_batch_2048, build_embed, &embed_576),
      .only_bench = true},
     {OP_CASE("embed/bench_trained_2048x576", &op_batch_2048, build_embed, &embed_576p),

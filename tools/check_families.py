@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Merged models of every family load in transformers: the same logits as base + adapter there.
+
+    cmake --build build/release --target peft-toolkit
+    python3 tools/check_families.py [--build build/release] [--only CASE ...]
+
+Needs torch, transformers 5, safetensors; never run by the build or the tests. For every folder of tests/golden/parity with a model
+and an adapter: the adapter is folded in by this program, transformers loads the folder without a missing or unexpected key, and its
+logits are compared with those that transformers and peft gave when the fixture was made. They may differ by 1e-4; narrow types
+(stored bf16 and f16) round every merged weight and may differ by 2e-1. One line a case; exit code 1 if one fails.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.filterwarnings("ignore")
+
+import tokenizers  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.set_num_threads(1)
+
+
+def with_tokenizer(folder, base):
+    """The fixtures have none, which the program asks for: 64 tokens of one letter."""
+    shutil.copytree(folder, base)
+    letters = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={chr(48 + i): i for i in range(64)}, merges=[]))
+    letters.save(base + "/tokenizer.json")
+
+
+def check(program, folder, work):
+    info = json.load(open(folder + "/case.json"))
+    out = os.path.join(work, os.path.basename(folder))
+    base = out + "-base"
+    with_tokenizer(folder, base)
+    r = subprocess.run([program, "merge", "-q", "--no-verify", "--ckpt", base + "/adapter", "--model", base, "--output", out],
+                       capture_output=True, text=True)
+    if r.returncode != 0:
+        return False, r.stderr.strip()
+    model, report = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    odd = [k for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for k in report[key] if not k.endswith("masked_bias")]
+    with torch.no_grad():
+        z = torch.cat([model(input_ids=torch.tensor([s["ids"]])).logits[0] for s in info["batches"][0]])
+    d = float((z - load_file(folder + "/expected.safetensors")["logits"]).abs().max())
+    dtype = json.load(open(folder + "/config.json")).get("dtype") or json.load(open(folder + "/config.json")).get("torch_dtype")
+    good = d <= (1e-4 if dtype == "float32" else 2e-1) and not odd
+    return good, f"{d:.1e} {dtype} {' '.join(odd)}"
+
+
+def main():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--build", default=root + "/build/release")
+    p.add_argument("--only", nargs="*")
+    a = p.parse_args()
+    parity, results = root + "/tests/golden/parity", []
+    with tempfile.TemporaryDirectory() as work:
+        for name in sorted(os.listdir(parity)):
+            folder = os.path.join(parity, name)
+            if not os.path.isdir(folder + "/adapter") or not os.path.exists(folder + "/config.json") or (a.only and name not in a.only):
+                continue
+            good, text = check(a.build + "/peft-toolkit", folder, work)
+            results.append(good)
+            print(f"{name:24} {'ok    ' if good else 'FAILED'} {text}", flush=True)
+    print(f"\n{sum(results)} of {len(results)} hold")
+    return 0 if results and all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
