@@ -20,6 +20,9 @@
 static const char *const architectures[] = {"GPT2LMHeadModel", NULL};
 static const char *const model_types[] = {"gpt2", NULL};
 static const char *const default_targets[] = {"c_attn", NULL};
+static const char *const ia3[] = {"c_attn", "mlp.c_proj", NULL};
+static const char *const ia3_feedforward[] = {"mlp.c_proj", NULL};
+static const char *const norms[] = {"ln_1", "ln_2", "ln_f", NULL};
 static const char *const old_names[] = {"transformer.", "", NULL};
 
 typedef struct gpt2_layer {
@@ -153,6 +156,7 @@ const pf_model_family pf_model_family_gpt2 = {
     .old_names = old_names,
     .transposed_linears = true,
     .default_targets = default_targets,
+    .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward, .norms = norms},
     .open = gpt2_open,
     .build = gpt2_build,
 };

@@ -20,6 +20,8 @@
 static const char *const architectures[] = {"GPTNeoXForCausalLM", NULL};
 static const char *const model_types[] = {"gpt_neox", NULL};
 static const char *const default_targets[] = {"query_key_value", NULL};
+static const char *const ia3[] = {"query_key_value", "dense_4h_to_h", NULL};
+static const char *const ia3_feedforward[] = {"dense_4h_to_h", NULL};
 static const char *const old_names[] = {"lm_head.", "embed_out.", NULL};
 
 typedef struct neox_layer {
@@ -147,6 +149,7 @@ const pf_model_family pf_model_family_gpt_neox = {
     .model_types = model_types,
     .old_names = old_names,
     .default_targets = default_targets,
+    .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward},
     .open = neox_open,
     .build = neox_build,
 };

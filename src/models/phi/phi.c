@@ -19,6 +19,9 @@
 static const char *const architectures[] = {"PhiForCausalLM", NULL};
 static const char *const model_types[] = {"phi", NULL};
 static const char *const default_targets[] = {"q_proj", "v_proj", "fc1", "fc2", NULL};
+static const char *const ia3[] = {"q_proj", "v_proj", "fc2", NULL};
+static const char *const ia3_feedforward[] = {"fc2", NULL};
+static const char *const norms[] = {"input_layernorm", "final_layernorm", NULL};
 
 typedef struct phi_layer {
     pf_site *norm, *q, *k, *v, *dense, *up, *down;
@@ -107,12 +110,12 @@ static peft_status attention(const pf_model *m, pf_build *b, const phi_layer *y,
                                     .n_kv_heads = m->n_kv_heads,
                                     .head_dim = D,
                                     .scale = 1 / sqrt((double)D)};
-    pf_site *norms[2] = {y->q_norm, y->k_norm};
+    pf_site *head_norms[2] = {y->q_norm, y->k_norm};
     pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->q, y->k, y->v}, 3, qkv, err));
     for (int i = 0; i < 2; i++) {
-        if (norms[i] != NULL)
-            PF_TRY(pf_site_layer_norm(b, qkv[i], norms[i], l->eps, D, &qkv[i], err));
+        if (head_norms[i] != NULL)
+            PF_TRY(pf_site_layer_norm(b, qkv[i], head_norms[i], l->eps, D, &qkv[i], err));
         PF_TRY(pf_rope(b->graph, y->attend.name, qkv[i], table, D, &qkv[i], err));
     }
     PF_TRY(pf_layer_attend(b, &y->attend, qkv[0], qkv[1], qkv[2], &args, &o, err));
@@ -150,6 +153,7 @@ const pf_model_family pf_model_family_phi = {
     .architectures = architectures,
     .model_types = model_types,
     .default_targets = default_targets,
+    .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward, .norms = norms},
     .open = phi_open,
     .build = phi_build,
 };
