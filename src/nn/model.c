@@ -336,11 +336,12 @@ peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, 
     PF_TRY(new_site(m, PF_SITE_EMBEDDING, -1, embedding, m->vocab, m->hidden, &e, err));
     if (pf_task_is_classes(m->task)) {
         m->embedding = e;
-        PF_TRY(take(m, &(wanted){stored, m->vocab, m->hidden, false, false}, &e->weight, err));
+        PF_TRY(take(m, &(wanted){.name = stored, .rows = m->vocab, .cols = m->hidden}, &e->weight,
+                    err));
         return pf_model_add_class_head(m, err);
     }
     PF_TRY(new_site(m, PF_SITE_HEAD, -1, head, m->vocab, m->hidden, &h, err));
-    PF_TRY(take(m, &(wanted){stored, m->vocab, m->hidden, false, false}, &w, err));
+    PF_TRY(take(m, &(wanted){.name = stored, .rows = m->vocab, .cols = m->hidden}, &w, err));
     e->weight = h->weight = w;
     if (tied) {
         h->tied_to = e;
