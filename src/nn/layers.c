@@ -6,6 +6,8 @@
 #include "ops/moe/moe.h"
 #include "ops/shape/split.h"
 
+#include <math.h>
+
 /* "layer.part", in the graph's lifetime */
 static peft_status part_name(pf_build *b, const char *layer, const char *part, const char **out,
                              peft_error *err) {
@@ -150,4 +152,21 @@ peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f
     PF_TRY(pf_site_linear(b, x, up, &u, err));
     PF_TRY(pf_activation(b->graph, f, up->name, u, &act, err));
     return pf_site_linear(b, act, down, y, err);
+}
+
+peft_status pf_layer_alibi_slopes(pf_arena *a, int64_t n_heads, const float **out,
+                                  peft_error *err) {
+    float *slopes = PF_NEW_ARRAY(a, float, n_heads);
+    PF_CHECK_ALLOC(slopes, err);
+    int log2_heads = 0;
+    while ((int64_t)2 << log2_heads <= n_heads) log2_heads++;
+    const int64_t power = (int64_t)1 << log2_heads;
+    const float base = (float)exp2(-exp2(3 - log2_heads)),
+                root = (float)exp2(-exp2(2 - log2_heads));
+    for (int64_t h = 0; h < n_heads; h++) {
+        slopes[h] = h < power ? (float)pow((double)base, (double)(h + 1))
+                              : (float)pow((double)root, (double)(2 * (h - power) + 1));
+    }
+    *out = slopes;
+    return PEFT_OK;
 }

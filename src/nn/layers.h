@@ -75,6 +75,10 @@ peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_val
 peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,
                          pf_value **y, peft_error *err);
 
+/* ALiBi's slopes (n_heads), as BLOOM and Falcon have them: powers of one number, and between them
+ * those of its root where the heads are no power of two. */
+peft_status pf_layer_alibi_slopes(pf_arena *a, int64_t n_heads, const float **out, peft_error *err);
+
 /* cos and sin of a model's RoPE for the rows of a batch (T, D); the frequencies live in the graph.
  */
 peft_status pf_layer_rope_table(pf_build *b, const pf_rope_spec *spec, pf_value **table,
