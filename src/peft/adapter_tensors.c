@@ -278,7 +278,7 @@ static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tens
     const writer *w = ctx;
     const pf_param *p = w->items[index];
     float narrow[CHUNK];
-    if (w->row != NULL && t->n_dims == 2) {
+    if (w->row != NULL && t->n_dims == 2 && !p->stored_turned) {
         for (int64_t i = 0; i < t->shape[0]; i++) {
             w->ad->method->file_row(w->ad, p, i, w->row);
             PF_TRY(pf_tensor_sink_add_f32(sink, w->row, (size_t)t->shape[1], err));
