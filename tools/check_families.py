@@ -48,12 +48,14 @@ def check(program, folder, work):
                        capture_output=True, text=True)
     if r.returncode != 0:
         return False, r.stderr.strip()
-    model, report = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    config = json.load(open(folder + "/config.json"))
+    kind = "sdpa" if config.get("alibi") else "eager"  # Falcon's "eager" adds ALiBi twice
+    model, report = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation=kind, output_loading_info=True)
     odd = [k for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for k in report[key] if not k.endswith("masked_bias")]
     with torch.no_grad():
         z = torch.cat([model(input_ids=torch.tensor([s["ids"]])).logits[0] for s in info["batches"][0]])
     d = float((z - load_file(folder + "/expected.safetensors")["logits"]).abs().max())
-    dtype = json.load(open(folder + "/config.json")).get("dtype") or json.load(open(folder + "/config.json")).get("torch_dtype")
+    dtype = config.get("dtype") or config.get("torch_dtype")
     good = d <= (1e-4 if dtype == "float32" else 2e-1) and not odd
     return good, f"{d:.1e} {dtype} {' '.join(odd)}"
 

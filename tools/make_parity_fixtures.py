@@ -118,10 +118,11 @@ def write_model(c, folder, gen):
 
 
 PREPARE = {}  # by case: what is done to a loaded model (parity_cases/moe.py)
+attention = "eager"  # of the case at hand
 
 
 def load(folder, config=None, adapter=None):
-    kw = dict(dtype=torch.float32, attn_implementation="eager")
+    kw = dict(dtype=torch.float32, attn_implementation=attention)
     if config is not None:
         kw["config"] = config
     model = AutoModelForCausalLM.from_pretrained(folder, **kw)
@@ -309,6 +310,8 @@ def trainable_line(model):
 
 
 def make_case(c, out):
+    global attention
+    attention = c["attention"]
     folder = os.path.join(out, c["name"])
     shutil.rmtree(folder, ignore_errors=True)
     gen = torch.Generator().manual_seed(sum(map(ord, c["name"])))

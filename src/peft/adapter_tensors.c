@@ -304,7 +304,7 @@ static peft_status list_tensors(const pf_adapter *ad, const pf_param **items,
         int64_t shape[4];
         const int n_dims = file_shape(p, shape);
         if (p->unsaved) continue;
-        if (n_dims == 2 && ad->method->file_size != NULL)
+        if (n_dims == 2 && !p->stored_turned && ad->method->file_size != NULL)
             ad->method->file_size(ad, p, &shape[0], &shape[1]);
         if (n_dims == 2 && shape[1] > *widest) *widest = shape[1];
         items[*n] = p;
