@@ -26,6 +26,8 @@ typedef struct pf_param {
     float lr_scale;    /* of its learning-rate group: 1, or loraplus_lr_ratio, ... */
     bool zero_grad_ok; /* true while a zero gradient is expected at the first step (A while B is 0)
                         */
+    bool may_idle;     /* its gradient may stay zero for good: whether it acts depends on the data
+                        */
     bool frozen;       /* stays as it is: no gradient, no update (pf_params_freeze) */
     bool unsaved;      /* no tensor of the adapter's file, in checkpoints only */
     const pf_real *grad_map; /* (cols, cols): the optimizer takes grad · grad_map; NULL: grad */

@@ -87,7 +87,7 @@ static peft_status check_nonzero(const pf_optimizer *o, bool excepted, peft_erro
     int n_dead = 0, n = 0;
     for (int i = 0; i < o->params->n; i++) {
         const pf_param *p = o->params->items[i];
-        if (p->frozen || p->zero_grad_ok != excepted) continue;
+        if (p->frozen || p->may_idle || p->zero_grad_ok != excepted) continue;
         n++;
         if (!all_zero(p)) continue;
         if (n_dead++ == 0) dead = p;

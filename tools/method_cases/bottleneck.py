@@ -39,6 +39,8 @@ def build(c, base):
 
 def load(c, base, folder):
     adapters.init(base)
+    if isinstance(c["config"](), DiReftConfig):  # a file cannot say that nothing is subtracted
+        base.add_adapter(NAME, config=c["config"]())
     base.load_adapter(folder, use_safetensors=True, set_active=True)
     return train(c, base)
 
@@ -58,6 +60,8 @@ def save(c):
         path = os.path.join(folder, "adapter_config.json")
         info = json.load(open(path))
         info["model_name"] = c["base"]
+        if getattr(c["config"](), "subtract_projection", None) is False:
+            info["config"]["subtract_projection"] = False  # which AdapterHub forgets
         json.dump(info, open(path, "w"), indent=2, sort_keys=True)
 
     return write
@@ -127,10 +131,10 @@ CASES = [] if adapters is None else [
     case("par_bn_gpt2", lambda: ParBnConfig(), "parallel", base="base_gpt2"),
     case("adapter_plus_gpt2", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "scale per channel", base="base_gpt2"),
     case("compacter_gpt2", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_gpt2"),
-    case("loreft", lambda: LoReftConfig(r=3), "orthogonal, prefix of three"),
-    case("loreft_tied", lambda: LoReftConfig(r=2, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),
+    case("loreft", lambda: LoReftConfig(r=3, dropout=0.0), "orthogonal, prefix of three"),
+    case("loreft_tied", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),
          "one unit, one layer, a function"),
-    case("noreft", lambda: NoReftConfig(r=2), "not orthogonal"),
-    case("direft", lambda: DiReftConfig(r=2), "nothing subtracted"),
-    case("loreft_gpt2", lambda: LoReftConfig(r=2), "orthogonal", base="base_gpt2"),
+    case("noreft", lambda: NoReftConfig(r=2, dropout=0.0), "not orthogonal"),
+    case("direft", lambda: DiReftConfig(r=2, dropout=0.0), "nothing subtracted", optim=dict(max_grad_norm=0.3)),
+    case("loreft_gpt2", lambda: LoReftConfig(r=2, dropout=0.0), "orthogonal", base="base_gpt2"),
 ]
