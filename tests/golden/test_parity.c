@@ -114,9 +114,10 @@ static void equals_transformers(void **state) {
 static void any_way_to_run_a_step(void **state) {
     (void)state;
     static const char *const names[] = {
-        "gqa",       "qwen3",          "window",       "modules_to_save",
-        "full_tied", "embedding_lora", "rope_dynamic", "neox_parallel",
-        "gpt2_saved"};
+        "gqa",         "qwen3",          "window",       "modules_to_save",
+        "full_tied",   "embedding_lora", "rope_dynamic", "neox_parallel",
+        "gpt2_saved",  "bloom",          "falcon_40b",   "opt_350m",
+        "stablelm_12b"};
     static const how ways[] = {
         {"whole", true, PF_SAVE_MINIMAL, 0, PF_SHARE_AUTO},
         {"unfused", false, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER},

@@ -153,6 +153,7 @@ const pf_model_family pf_model_family_bloom = {
     .old_names = old_names,
     .default_targets = default_targets,
     .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward, .norms = norms},
+    .token_head = "classifier",
     .open = bloom_open,
     .build = bloom_build,
 };

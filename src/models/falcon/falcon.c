@@ -213,6 +213,7 @@ const pf_model_family pf_model_family_falcon = {
     .old_names = old_names,
     .default_targets = default_targets,
     .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward, .norms = norms},
+    .token_head = "classifier",
     .open = falcon_open,
     .build = falcon_build,
 };

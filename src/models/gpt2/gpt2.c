@@ -157,6 +157,7 @@ const pf_model_family pf_model_family_gpt2 = {
     .transposed_linears = true,
     .default_targets = default_targets,
     .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward, .norms = norms},
+    .token_head = "classifier",
     .open = gpt2_open,
     .build = gpt2_build,
 };

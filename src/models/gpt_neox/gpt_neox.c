@@ -150,6 +150,7 @@ const pf_model_family pf_model_family_gpt_neox = {
     .old_names = old_names,
     .default_targets = default_targets,
     .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward},
+    .token_head = "classifier",
     .open = neox_open,
     .build = neox_build,
 };

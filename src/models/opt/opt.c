@@ -187,6 +187,7 @@ const pf_model_family pf_model_family_opt = {
     .model_types = model_types,
     .default_targets = default_targets,
     .usual = {.ia3 = ia3, .ia3_feedforward = ia3_feedforward},
+    .tasks = 1u << PF_TASK_CAUSAL_LM | 1u << PF_TASK_SEQ_CLS,
     .open = opt_open,
     .build = opt_build,
 };

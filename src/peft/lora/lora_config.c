@@ -20,7 +20,7 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_INT(pf_lora_cfg, r, 8, 1, 65536, "rank of the update", .aliases = "rank lora_r lora_rank"),
     PF_CFG_FLOAT(pf_lora_cfg, alpha, 16, 0, 1e6, "the update is scaled by alpha / r", .aliases = "lora_alpha"),
     PF_CFG_FLOAT(pf_lora_cfg, dropout, 0, 0, 1, "share of the input dropped before A, in training only", .aliases = "lora_dropout", .flags = PF_CFG_BELOW_MAX),
-    PF_CFG_STRLIST(pf_lora_cfg, target_modules, "q_proj,v_proj", "a list of module names (suffixes), one regular expression for the full name, or all-linear", .aliases = "lora_target_modules"),
+    PF_CFG_STRLIST(pf_lora_cfg, target_modules, NULL, "a list of module names (suffixes), one regular expression for the full name, or all-linear; default: the family's", .aliases = "lora_target_modules"),
     PF_CFG_STRLIST(pf_lora_cfg, exclude_modules, NULL, "names (suffixes) or one regular expression: modules left out of target_modules"),
     PF_CFG_INTLIST(pf_lora_cfg, layers_to_transform, 0, 100000, "only these layers, counted from 0; default: all"),
     PF_CFG_STRLIST(pf_lora_cfg, layers_pattern, NULL, "name of the list of layers, where it is not layers, h or blocks; needs layers_to_transform"),
