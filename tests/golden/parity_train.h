@@ -172,13 +172,12 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
     const pf_lead lead = pf_model_lead(f->model, true);
     const int32_t rows = (h->max_tokens > 0 ? h->max_tokens : rows_of(f)) + lead.prompt;
     const pf_rope_spec *rope = &f->model->rope;
-    const pf_batch_builder_options bo = {
-        .max_tokens = rows,
-        .max_samples = 16,
-        .prompt_rows = lead.prompt,
-        .prefix_rows = lead.prefix,
-        .share = h->share,
-        .rope_original = rope->type == PF_ROPE_DYNAMIC ? (int32_t)rope->max_positions : 0};
+    const pf_batch_builder_options bo = {.max_tokens = rows,
+                                         .max_samples = 16,
+                                         .prompt_rows = lead.prompt,
+                                         .prefix_rows = lead.prefix,
+                                         .share = h->share,
+                                         .rope_original = pf_rope_original(rope)};
     const pf_loss_graph_options go = {.training = training,
                                       .adapters = true,
                                       .policy = h->policy,

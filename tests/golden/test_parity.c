@@ -113,11 +113,17 @@ static void equals_transformers(void **state) {
 /* Cuts, recomputation, fusion and shared prefixes change nothing. */
 static void any_way_to_run_a_step(void **state) {
     (void)state;
-    static const char *const names[] = {
-        "gqa",         "qwen3",          "window",       "modules_to_save",
-        "full_tied",   "embedding_lora", "rope_dynamic", "neox_parallel",
-        "gpt2_saved",  "bloom",          "falcon_40b",   "opt_350m",
-        "stablelm_12b"};
+    static const char *const names[] = {"gqa",           "qwen3",
+                                        "window",        "modules_to_save",
+                                        "full_tied",     "embedding_lora",
+                                        "rope_dynamic",  "neox_parallel",
+                                        "gpt2_saved",    "bloom",
+                                        "falcon_40b",    "opt_350m",
+                                        "stablelm_12b",  "gemma2_final_cap",
+                                        "gemma2_full",   "gemma3",
+                                        "phi3_longrope", "granite",
+                                        "mixtral",       "qwen2_moe_full",
+                                        "qwen3_moe"};
     static const how ways[] = {
         {"whole", true, PF_SAVE_MINIMAL, 0, PF_SHARE_AUTO},
         {"unfused", false, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER},
