@@ -45,7 +45,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, get_linear_schedule_with_warmup
 import peft
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
@@ -93,13 +93,20 @@ def old_dialect(path):
     json.dump(cfg, open(path, "w"), indent=2, sort_keys=True)
 
 
+def auto_class(cfg):
+    return AutoModelForSeq2SeqLM if cfg.is_encoder_decoder else AutoModelForCausalLM
+
+
 def write_model(c, folder, gen):
     """Writes config.json and model.safetensors."""
     os.makedirs(folder)
     cfg = AutoConfig.for_model(c["arch"], **{**c["base"], **c["cfg"]})
-    model = AutoModelForCausalLM.from_config(cfg, attn_implementation="eager").float()
+    model = auto_class(cfg).from_config(cfg, attn_implementation="eager").float()
+    if c["untied"]:  # transformers 5 has one matrix whatever the config says; files with two are read as two
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     randomize(model, gen, c["scale"])
-    model.tie_weights()
+    if not c["untied"]:
+        model.tie_weights()
     model = model.to(getattr(torch, c["dtype"]))
     state = {n: p.detach().contiguous() for n, p in model.named_parameters()}
     if c["store"] is not None:
@@ -125,16 +132,20 @@ def load(folder, config=None, adapter=None):
     kw = dict(dtype=torch.float32, attn_implementation=attention)
     if config is not None:
         kw["config"] = config
-    model = AutoModelForCausalLM.from_pretrained(folder, **kw)
+    model = auto_class(config or AutoConfig.from_pretrained(folder)).from_pretrained(folder, **kw)
     PREPARE.get(os.path.basename(folder), lambda m: None)(model)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     return model
 
 
+def task_type(model):
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+
+
 def add_lora(model, folder, lora, gen, name, targets=LLAMA_ALL):
     """A LoRA adapter with B away from zero, saved as peft saves it."""
-    cfg = LoraConfig(**{**dict(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"), **lora})
+    cfg = LoraConfig(**{**dict(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type=task_type(model)), **lora})
     m = get_peft_model(model, cfg)
     for n, p in sorted(m.named_parameters()):
         if not p.requires_grad:
@@ -168,6 +179,15 @@ def reset_rope(model):
             m.max_seq_len_cached = m.original_max_seq_len
 
 
+def padded(rows):
+    n = max(map(len, rows))
+    ids, mask = torch.zeros(len(rows), n, dtype=torch.long), torch.zeros(len(rows), n, dtype=torch.long)
+    for i, r in enumerate(rows):
+        ids[i, : len(r)] = torch.tensor(r)
+        mask[i, : len(r)] = 1
+    return ids, mask
+
+
 def forward(model, samples, alone):
     """Logits of the real tokens of each sample, from one padded batch (or one sample at a time)."""
     if alone:
@@ -176,6 +196,11 @@ def forward(model, samples, alone):
             reset_rope(model)
             out.append(model(input_ids=torch.tensor([s["ids"]])).logits[0])
         return out
+    if "source" in samples[0]:
+        source, source_mask = padded([s["source"] for s in samples])
+        ids, mask = padded([s["ids"] for s in samples])
+        logits = model(input_ids=source, attention_mask=source_mask, decoder_input_ids=ids, decoder_attention_mask=mask).logits
+        return [logits[i, : len(s["ids"])] for i, s in enumerate(samples)]
     n = max(len(s["ids"]) for s in samples)
     ids = torch.zeros(len(samples), n, dtype=torch.long)
     mask = torch.zeros(len(samples), n, dtype=torch.long)
@@ -201,8 +226,10 @@ def greedy(model, samples, n_new=10, margin=2e-3):
     out = []
     for s in samples:
         ids, new = list(s["ids"]), []
+        if "source" in s:  # from the decoder's start
+            ids = ids[:1]
         while len(new) < n_new:
-            top = torch.topk(model(input_ids=torch.tensor([ids])).logits[0, -1], 2)
+            top = torch.topk(forward(model, [dict(s, ids=ids)], False)[0][-1], 2)
             if float(top.values[0] - top.values[1]) < margin:
                 break
             new.append(int(top.indices[0]))
@@ -211,7 +238,7 @@ def greedy(model, samples, n_new=10, margin=2e-3):
     return out
 
 
-def make_batches(gen, lengths, per_step=4, steps=STEPS):
+def make_batches(gen, lengths, per_step=4, steps=STEPS, seq2seq=False):
     def draw(lo, hi):
         return int(torch.randint(lo, hi + 1, (1,), generator=gen))
 
@@ -220,6 +247,11 @@ def make_batches(gen, lengths, per_step=4, steps=STEPS):
         samples = []
         for _ in range(per_step):
             n = draw(*lengths)
+            if seq2seq:  # source </s> and start answer </s>
+                source = torch.randint(3, VOCAB, (n - 1,), generator=gen).tolist() + [1]
+                ids = [0] + torch.randint(3, VOCAB, (draw(1, max(2, n // 2)),), generator=gen).tolist() + [1]
+                samples.append(dict(source=source, ids=ids, prompt=1))
+                continue
             samples.append(dict(ids=[1] + torch.randint(3, VOCAB, (n - 2,), generator=gen).tolist() + [2], prompt=draw(1, n - 2)))
         out.append(samples)
     return out
@@ -317,7 +349,7 @@ def make_case(c, out):
     gen = torch.Generator().manual_seed(sum(map(ord, c["name"])))
     write_model(c, folder, gen)
     PREPARE[c["name"]] = c["prepare"]
-    batches = make_batches(gen, c["lengths"], steps=3 if c["logits_only"] else STEPS)
+    batches = make_batches(gen, c["lengths"], steps=3 if c["logits_only"] else STEPS, seq2seq=c["seq2seq"])
     adapter = None
     if not c["full"]:
         adapter = os.path.join(folder, "adapter")

@@ -102,10 +102,18 @@ static bool take_token(void *ctx, int i, int32_t id) {
 static peft_status make_generator(peft_model *m, peft_error *err) {
     if (m->generator != NULL) return PEFT_OK;
     /* a context nobody asked to be long need not have the room of the longest */
-    int64_t length = m->max_length > 0 ? m->max_length : 4096;
+    int64_t length = m->max_length > 0                  ? m->max_length
+                     : m->loaded.model->encoder_decoder ? 1024
+                                                        : 4096;
     const pf_generator_options go = {
         .max_sequences = m->max_sequences, .max_length = length, .adapters = true, .fuse = true};
     return pf_generator_new(&m->generator, m->loaded.model, m->loaded.backend, &go, err);
+}
+
+/* A source ends with EOS, also where the tokenizer's files do not say so (pf_prompt_encode). */
+static void end_source(const peft_model *m, int32_t *ids, int32_t *n) {
+    const int32_t eos = pf_tokenizer_special(m->loaded.tokenizer).eos;
+    if (eos >= 0 && (*n == 0 || ids[*n - 1] != eos)) ids[(*n)++] = eos;
 }
 
 static peft_status generate(peft_model *m, pf_arena *a, const char *const *prompts, int n,
@@ -128,14 +136,16 @@ static peft_status generate(peft_model *m, pf_arena *a, const char *const *promp
         status = pf_tokenizer_encode(m->loaded.tokenizer, prompts[i], strlen(prompts[i]),
                                      opt->raw ? 0 : PF_ENCODE_SPECIAL, &m->encoding, err);
         if (status != PEFT_OK) break;
-        /* special tokens behind a prompt would end it before it begins */
-        items[i].n_prompt = (int32_t)(m->encoding.n - m->encoding.n_after);
-        int32_t *ids = PF_NEW_ARRAY(a, int32_t, items[i].n_prompt + 1);
+        /* special tokens behind a prompt would end it before it begins; an encoder reads them */
+        const bool source = m->loaded.model->encoder_decoder;
+        items[i].n_prompt = (int32_t)(m->encoding.n - (source ? 0 : m->encoding.n_after));
+        int32_t *ids = PF_NEW_ARRAY(a, int32_t, items[i].n_prompt + 2);
         items[i].ids = PF_NEW_ARRAY(a, int32_t, limit);
         if (ids == NULL || items[i].ids == NULL)
             status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
         else if (items[i].n_prompt > 0)
             memcpy(ids, m->encoding.ids, (size_t)items[i].n_prompt * sizeof *ids);
+        if (status == PEFT_OK && source && !opt->raw) end_source(m, ids, &items[i].n_prompt);
         items[i].prompt = ids;
     }
     const pf_generate_options go = {
@@ -233,9 +243,23 @@ static peft_status make_scores(peft_model *m, int64_t n, peft_error *err) {
     if (m->scores.exec != NULL && m->scores_room >= n) return PEFT_OK;
     pf_loss_graph_release(&m->scores);
     m->scores_room = n < 512 ? 512 : n;
-    const pf_loss_graph_options lg = {
-        .adapters = true, .fuse = true, .max_tokens = m->scores_room, .max_labels = m->scores_room};
+    const pf_loss_graph_options lg = {.adapters = true,
+                                      .fuse = true,
+                                      .max_tokens = m->scores_room,
+                                      .max_labels = m->scores_room,
+                                      .max_source =
+                                          m->loaded.model->encoder_decoder ? m->scores_room : 0};
     return pf_loss_graph_init(&m->scores, m->loaded.model, m->loaded.backend, &lg, err);
+}
+
+static void add_nll(const peft_model *m, int64_t n, pf_buf *out) {
+    const pf_real *nll = pf_exec_data(m->scores.exec, m->scores.nll);
+    pf_buf_adds(out, ", \"nll\": [");
+    for (int64_t i = 0; i < n; i++) {
+        if (i > 0) pf_buf_adds(out, ", ");
+        pf_json_add_float(out, (float)nll[i]);
+    }
+    pf_buf_adds(out, "]}");
 }
 
 static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena *a, pf_buf *out,
@@ -253,8 +277,9 @@ static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena 
     }
     pf_buf_adds(out, "{\"ids\": ");
     add_ids(out, ids, n);
-    pf_buf_adds(out, ", \"nll\": [");
-    if (n > 1) {
+    if (n < 2) {
+        pf_buf_adds(out, ", \"nll\": []}");
+    } else {
         PF_TRY(make_scores(m, n, err));
         int32_t *pos = PF_NEW_ARRAY(a, int32_t, n), *zero = PF_NEW_ARRAY(a, int32_t, n),
                 *end = PF_NEW_ARRAY(a, int32_t, n);
@@ -285,14 +310,68 @@ static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena 
                                 .label_sample = zero};
         pf_loss_sums sums = {0};
         PF_TRY(pf_loss_graph_forward(&m->scores, &batch, &sums, err));
-        const pf_real *nll = pf_exec_data(m->scores.exec, m->scores.nll);
-        for (int32_t i = 0; i < rows; i++) {
-            if (i > 0) pf_buf_adds(out, ", ");
-            pf_json_add_float(out, (float)nll[i]);
+        add_nll(m, rows, out);
+    }
+    return PEFT_OK;
+}
+
+/* Encoder and decoder: {"prompt": ..., "target": ...}, each a string or a list of ids; what every
+ * token of the target costs. */
+static peft_status score_pair(peft_model *m, const json_t *v, bool special, pf_arena *a,
+                              pf_buf *out, peft_error *err) {
+    const json_t *parts[2] = {json_object_get(v, "prompt"), json_object_get(v, "target")};
+    int32_t *ids[2], n_source = 0;
+    int64_t n[2];
+    if (parts[0] == NULL || parts[1] == NULL)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s has an encoder and a decoder; expected "
+                       "{\"prompt\": ..., \"target\": ...}, each a string or a list of ids",
+                       m->loaded.model->architecture);
+    for (int k = 0; k < 2; k++) {
+        int32_t *found;
+        PF_TRY(tokens_of(m, parts[k], special, a, &found, &n[k], err));
+        ids[k] = PF_NEW_ARRAY(a, int32_t, n[k] + 2);
+        PF_CHECK_ALLOC(ids[k], err);
+        if (k == 1) ids[k][0] = m->loaded.model->decoder_start;
+        if (n[k] > 0) memcpy(ids[k] + k, found, (size_t)n[k] * sizeof *found);
+        for (int64_t i = 0; i < n[k]; i++) {
+            if (found[i] >= m->loaded.model->vocab)
+                return PF_FAIL(err, PEFT_E_FORMAT,
+                               "id %d is outside of the model's vocabulary of %lld", found[i],
+                               (long long)m->loaded.model->vocab);
         }
     }
-    pf_buf_adds(out, "]}");
-    return PEFT_OK;
+    if (n[0] > (1 << 24) || n[1] > (1 << 24))
+        return PF_FAIL(err, PEFT_E_FORMAT, "the texts are too long");
+    n_source = (int32_t)n[0];
+    if (special && json_is_string(parts[0])) end_source(m, ids[0], &n_source);
+    pf_buf_adds(out, "{\"ids\": ");
+    add_ids(out, ids[1] + 1, n[1]);
+    if (n_source == 0) return PF_FAIL(err, PEFT_E_FORMAT, "the prompt has no tokens");
+    if (n[1] == 0) {
+        pf_buf_adds(out, ", \"nll\": []}");
+        return PEFT_OK;
+    }
+    const pf_sample s = {.source = ids[0],
+                         .n_source = n_source,
+                         .tokens = ids[1],
+                         .n_tokens = (int32_t)n[1] + 1,
+                         .first_label = 1};
+    const pf_batch_builder_options o = {.max_tokens = n_source + s.n_tokens, .max_samples = 1};
+    pf_batch_builder *bb;
+    pf_batch batch;
+    pf_loss_sums sums = {0};
+    int32_t n_micro;
+    PF_TRY(make_scores(m, o.max_tokens, err));
+    PF_TRY(pf_batch_builder_new(&bb, &o, err));
+    peft_status status = pf_batch_builder_begin(bb, &s, 1, 0, &n_micro, err);
+    if (status == PEFT_OK) {
+        pf_batch_builder_get(bb, 0, &batch);
+        status = pf_loss_graph_forward(&m->scores, &batch, &sums, err);
+    }
+    pf_batch_builder_free(bb);
+    if (status == PEFT_OK) add_nll(m, n[1], out);
+    return status;
 }
 
 static peft_status answer_generate(peft_model *m, const json_t *v, const peft_generate_options *opt,
@@ -333,6 +412,8 @@ static peft_status answer(peft_model *m, const char *command, const json_t *v,
         return status;
     }
     PF_TRY(needs_weights(m, err));
+    if (pf_streq(command, "score") && m->loaded.model->encoder_decoder)
+        return score_pair(m, v, !opt->no_special, a, out, err);
     if (pf_streq(command, "score")) {
         PF_TRY(tokens_of(m, v, !opt->no_special, a, &ids, &n, err));
         return score(m, ids, n, a, out, err);

@@ -101,6 +101,8 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_ENUM(pf_training_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss or perplexity"),
     PF_CFG_INT(pf_training_cfg, dataloader_num_workers, 0, 0, 256, "threads that prepare data ahead; the result never depends on it"),
     PF_CFG_INT(pf_training_cfg, max_length, 0, 0, 1 << 30, "longest row in tokens, prompt and target together; 0: the model's context", .flags = PF_CFG_UNSET, .aliases = "max_seq_length max_seq_len"),
+    PF_CFG_INT(pf_training_cfg, max_source_length, 0, 0, 1 << 30, "models with an encoder: longest prompt in tokens; 0: any", .flags = PF_CFG_UNSET),
+    PF_CFG_INT(pf_training_cfg, max_target_length, 0, 0, 1 << 30, "models with an encoder: longest target in tokens; 0: any", .flags = PF_CFG_UNSET),
     PF_CFG_BOOL(pf_training_cfg, packing, false, "group samples into rows of max_length tokens; attention never crosses a sample"),
     PF_CFG_SIZE(pf_training_cfg, memory_limit, "0", "stay below so much memory, by recomputing more and then by smaller micro-batches; 0: no limit", .flags = PF_CFG_MEMORY),
     PF_CFG_INT(pf_training_cfg, tokens_per_batch, 0, 0, 1 << 28, "tokens computed at once; does not change the result; 0: chosen by the planner", .flags = PF_CFG_UNSET),

@@ -92,7 +92,8 @@ typedef struct pf_training_cfg {
     const char *metric_for_best_model; /* with its eval_ */
     const char *greater_is_better;     /* true false, never auto */
     int64_t dataloader_num_workers;
-    int64_t max_length; /* 0: the context of the model */
+    int64_t max_length;                           /* 0: the context of the model */
+    int64_t max_source_length, max_target_length; /* models with an encoder; 0: any */
     bool packing;
     uint64_t memory_limit;              /* bytes; 0: none */
     int64_t tokens_per_batch;           /* rows of a micro-batch; 0: the planner chooses */

@@ -26,12 +26,18 @@ struct pf_batch_builder {
     /* per micro-batch: rows and labels so far; what the next sample of the tree in hand would share
      * in it */
     int32_t *micro_rows, *micro_labels, *micro_shared;
+    int32_t *micro_source; /* how many of its rows are sources */
     int32_t n_micro;
     /* the arrays of the micro-batch that was asked for last */
     int32_t *ids, *pos, *seg, *end, *sample; /* (max_tokens) */
     pf_segment *segments;                    /* (max_segments) */
     int32_t *label_row, *label_target, *label_sample;
     float *label_weight;
+    /* the rows of the encoder, likewise: up to max_tokens, a segment for each sample */
+    int32_t *source_ids, *source_pos, *source_seg, *source_end, *source_sample;
+    pf_segment *source_segments;
+    pf_ext_run *source_runs;
+    pf_batch source;
     /* scratch of get */
     int32_t *path_row;             /* row of each depth on the path to the current sample */
     int32_t *chunk_row, *chunk_at; /* stack: first row and first depth of the tails on that path */
@@ -70,6 +76,11 @@ int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
     return s->first_label < end_label(s) ? end_label(s) - 1 : 0;
 }
 
+int32_t pf_sample_all_rows(const pf_sample *s, bool keep_tail) {
+    const int32_t rows = pf_sample_rows(s, keep_tail);
+    return rows > 0 && s->source != NULL ? rows + s->n_source : rows;
+}
+
 static int32_t sample_labels(const pf_sample *s) {
     int32_t n = 0, end = end_label(s);
     if (s->weights == NULL && s->classes == NULL)
@@ -100,6 +111,7 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
     bb->micro_shared = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->micro_rows = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->micro_labels = PF_NEW_ARRAY(&arena, int32_t, N);
+    bb->micro_source = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->ids = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->pos = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->seg = PF_NEW_ARRAY(&arena, int32_t, T);
@@ -122,7 +134,7 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
         bb->label_target == NULL || bb->label_sample == NULL || bb->label_weight == NULL ||
         bb->path_row == NULL || bb->chunk_row == NULL || bb->chunk_at == NULL ||
         bb->starts == NULL || bb->parent_row == NULL || bb->row_labels == NULL ||
-        !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
+        bb->micro_source == NULL || !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
         goto nomem;
     bb->arena = arena; /* the builder lives in its own arena; nothing is taken from it later */
     *out = bb;
@@ -140,6 +152,23 @@ void pf_batch_builder_free(pf_batch_builder *bb) {
     pf_arena_release(&arena);
 }
 
+/* Most models have no sources: their arrays are made when the first one comes, once. */
+static peft_status reserve_source(pf_batch_builder *bb, peft_error *err) {
+    if (bb->source_ids != NULL) return PEFT_OK;
+    const size_t T = (size_t)bb->opt.max_tokens, N = (size_t)bb->opt.max_samples;
+    int32_t **rows[] = {&bb->source_pos, &bb->source_seg, &bb->source_end, &bb->source_sample,
+                        &bb->source_ids};
+    bb->source_segments = PF_NEW_ARRAY(&bb->arena, pf_segment, N);
+    bb->source_runs = PF_NEW_ARRAY(&bb->arena, pf_ext_run, N);
+    PF_CHECK_ALLOC(bb->source_segments, err);
+    PF_CHECK_ALLOC(bb->source_runs, err);
+    for (size_t i = 0; i < PF_COUNT(rows); i++) {
+        *rows[i] = PF_NEW_ARRAY(&bb->arena, int32_t, T);
+        PF_CHECK_ALLOC(*rows[i], err);
+    }
+    return PEFT_OK;
+}
+
 static bool has_room(const pf_batch_builder *bb, int32_t m, int64_t rows, int64_t labels) {
     return rows <= bb->opt.max_tokens - bb->micro_rows[m] &&
            labels <= bb->opt.max_labels - bb->micro_labels[m];
@@ -148,11 +177,13 @@ static bool has_room(const pf_batch_builder *bb, int32_t m, int64_t rows, int64_
 static void put(pf_batch_builder *bb, int32_t i, int32_t m, int32_t rows, int32_t labels) {
     if (m == bb->n_micro) {
         bb->micro_rows[m] = bb->opt.prompt_rows;
-        bb->micro_labels[m] = bb->micro_shared[m] = 0;
+        bb->micro_labels[m] = bb->micro_shared[m] = bb->micro_source[m] = 0;
         bb->figures.rows += bb->opt.prompt_rows;
         bb->figures.rows_plain += bb->opt.prompt_rows;
         bb->n_micro++;
     }
+    const pf_sample *s = &bb->samples[bb->tree.order[i]];
+    if (s->source != NULL) bb->micro_source[m] += s->n_source;
     bb->micro_of[i] = m;
     bb->micro_rows[m] += rows;
     bb->micro_labels[m] += labels;
@@ -187,7 +218,7 @@ static void cut(pf_batch_builder *bb) {
         int64_t rows = 0, labels = 0;
         do {
             const pf_sample *s = &bb->samples[t->order[end]];
-            rows += pf_sample_rows(s, bb->opt.keep_tail) - t->shared[end];
+            rows += pf_sample_all_rows(s, bb->opt.keep_tail) - t->shared[end];
             labels += sample_labels(s);
         } while (++end < t->n_order && t->shared[end] > 0);
         if (rows > bb->opt.max_tokens - bb->opt.prompt_rows || labels > bb->opt.max_labels) {
@@ -198,7 +229,8 @@ static void cut(pf_batch_builder *bb) {
         while (m < bb->n_micro && !has_room(bb, m, rows, labels)) m++;
         for (int32_t i = begin; i < end; i++) {
             const pf_sample *s = &bb->samples[t->order[i]];
-            put(bb, i, m, pf_sample_rows(s, bb->opt.keep_tail) - t->shared[i], sample_labels(s));
+            put(bb, i, m, pf_sample_all_rows(s, bb->opt.keep_tail) - t->shared[i],
+                sample_labels(s));
         }
     }
 }
@@ -219,11 +251,14 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
     if (n < 0 || n > bb->opt.max_samples)
         return PF_FAIL(err, PEFT_E_SHAPE, "batch builder: a step of %d samples, planned were %d", n,
                        bb->opt.max_samples);
+    bool has_source = false;
     for (int32_t i = 0; i < n; i++) {
         const pf_sample *s = &samples[i];
-        int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        int32_t rows = pf_sample_all_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        if (s->source != NULL) PF_TRY(reserve_source(bb, err));
+        has_source |= s->source != NULL;
         if (s->n_tokens < 1 || (s->first_label < 1 && s->classes == NULL) ||
-            s->end_label > s->n_tokens)
+            s->end_label > s->n_tokens || (s->source != NULL && s->n_source < 1))
             return PF_FAIL(err, PEFT_E_SHAPE,
                            "batch builder: sample %d has %d tokens and labels from %d to %d",
                            s->index, s->n_tokens, s->first_label, end_label(s));
@@ -249,8 +284,8 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
             for (int32_t k = s->first_label; k < end_label(s); k++)
                 bb->figures.label_weight += (double)s->weights[k];
     }
-    bool share =
-        bb->opt.share == PF_SHARE_ALWAYS || (bb->opt.share == PF_SHARE_AUTO && !bb->opt.dropout);
+    bool share = !has_source && (bb->opt.share == PF_SHARE_ALWAYS ||
+                                 (bb->opt.share == PF_SHARE_AUTO && !bb->opt.dropout));
     pf_prefix_tree_build(&bb->tree, samples, n,
                          &(pf_prefix_tree_options){
                              .share = share,
@@ -264,6 +299,9 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
         pf_batch_figures *f = &bb->figures;
         if (bb->micro_rows[m] > f->most_rows) f->most_rows = bb->micro_rows[m];
         if (bb->micro_labels[m] > f->most_labels) f->most_labels = bb->micro_labels[m];
+        const int32_t source = bb->micro_source[m], target = bb->micro_rows[m] - source;
+        if (source > f->most_source) f->most_source = source;
+        if (target > f->most_target) f->most_target = target;
     }
     *n_micro = bb->n_micro;
     return PEFT_OK;
@@ -399,9 +437,42 @@ static void place_labels(pf_batch_builder *bb, int32_t m) {
     }
 }
 
+/* The source of each sample is a segment, seen by the rows of the sample. */
+static void place_source(pf_batch_builder *bb, int32_t m) {
+    int32_t row = 0, n = 0;
+    for (int32_t i = 0, at = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
+        const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
+        const int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), start = row;
+        for (int32_t k = 0; k < s->n_source; k++, row++) {
+            bb->source_ids[row] = s->source[k];
+            bb->source_pos[row] = k;
+            bb->source_seg[row] = n;
+            bb->source_end[row] = start + s->n_source;
+            bb->source_sample[row] = s->index;
+        }
+        bb->source_segments[n] = (pf_segment){.start = start,
+                                              .length = s->n_source,
+                                              .parent = -1,
+                                              .subtree_end = row,
+                                              .rope_length = s->n_source};
+        bb->source_runs[n++] = (pf_ext_run){
+            .ext = start, .length = s->n_source, .row_begin = at, .row_end = at + rows};
+        at += rows;
+    }
+    bb->source = (pf_batch){.n_tokens = row,
+                            .ids = bb->source_ids,
+                            .pos = bb->source_pos,
+                            .seg = bb->source_seg,
+                            .end = bb->source_end,
+                            .sample = bb->source_sample,
+                            .segments = bb->source_segments,
+                            .n_segments = n,
+                            .step = bb->step};
+}
+
 void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
     PF_ASSERT(i >= 0 && i < bb->n_micro);
-    int32_t n_rows = bb->micro_rows[i], n_labels = 0;
+    int32_t n_rows = bb->micro_rows[i] - bb->micro_source[i], n_labels = 0;
     memset(bb->starts, 0, (size_t)n_rows + 1);
     place_rows(bb, i);
     for (int32_t row = 0; row < n_rows; row++) {
@@ -432,4 +503,9 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
         .label_sample = bb->label_sample,
         .step = bb->step,
     };
+    if (bb->micro_source[i] == 0) return;
+    place_source(bb, i);
+    out->source = &bb->source;
+    out->source_runs = bb->source_runs;
+    out->n_source_runs = bb->source.n_segments;
 }

@@ -14,6 +14,10 @@
  * larger than the budget is spread over several micro-batches, each sample where it adds the fewest
  * rows; rows of its prefixes are then computed once in each.
  *
+ * A sample of an encoder-decoder model has a source: rows of their own (batch.h), which count
+ * towards max_tokens like the others. Its tokens are the decoder's, and nothing is shared then:
+ * what a decoder's row is depends on its source.
+ *
  * The row of a sample's last target and those behind it predict nothing and are seen by nobody, so
  * they are not computed, nor is a sample without labels; keep_tail asks for all rows (heads that
  * read the last one).
@@ -37,6 +41,8 @@ typedef struct pf_sample {
         *classes;  /* (n_tokens) in place of the three above: the class of each token, whose
                       entry stands on the token's own row; -1: none. All rows are computed */
     int32_t index; /* of the sample in the step: key of its random masks and labels */
+    const int32_t *source; /* tokens of the encoder; NULL: there is none. Borrowed likewise */
+    int32_t n_source;
 } pf_sample;
 
 typedef enum pf_share {
@@ -52,7 +58,8 @@ typedef enum pf_share {
 enum { PF_SHARE_OVERHEAD = 4, PF_SHARE_BELOW = 32 };
 
 typedef struct pf_batch_builder_options {
-    int32_t max_tokens;  /* rows of a micro-batch; at least those of the longest sample */
+    int32_t max_tokens;  /* rows of a micro-batch, sources included; at least those of the longest
+                            sample */
     int32_t max_labels;  /* entries of a micro-batch; 0: max_tokens */
     int32_t max_samples; /* in a step */
     pf_share share;
@@ -85,11 +92,13 @@ typedef struct pf_batch_figures { /* of the step that was begun last; rows of a 
     int64_t labels;               /* entries */
     double label_weight; /* their sum: the denominator, when every target weighs 1 the number of
                             supervised tokens */
-    int32_t most_rows, most_labels; /* of a micro-batch */
+    int32_t most_rows, most_labels;   /* of a micro-batch; rows of both kinds */
+    int32_t most_target, most_source; /* rows of each kind */
 } pf_batch_figures;
 pf_batch_figures pf_batch_builder_figures(const pf_batch_builder *bb);
 
-/* Rows that a sample needs by itself. */
+/* Rows that the tokens of a sample need by themselves, and with those of its source. */
 int32_t pf_sample_rows(const pf_sample *s, bool keep_tail);
+int32_t pf_sample_all_rows(const pf_sample *s, bool keep_tail);
 
 #endif

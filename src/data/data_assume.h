@@ -6,8 +6,9 @@
 #include "data/data_load.h"
 
 typedef struct pf_assumed_rows {
-    int64_t train, test; /* rows; test 0: none */
-    int32_t length;      /* tokens of each */
+    int64_t train, test;  /* rows; test 0: none */
+    int32_t length;       /* tokens of each */
+    bool encoder_decoder; /* half of them are the source's */
 } pf_assumed_rows;
 
 /* Test rows are prompts as long as generation can start from. Released by pf_data_release. */

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static pf_overlength overlength_of(const char *name) {
@@ -43,8 +44,12 @@ static pf_dataset_options options_of(const pf_data_load_options *opt) {
                    .add_bos = pf_streq(d->add_bos, "true")    ? PF_BOS_ALWAYS
                               : pf_streq(d->add_bos, "false") ? PF_BOS_NEVER
                                                               : PF_BOS_AUTO,
-                   .add_eos = d->add_eos},
+                   .add_eos = d->add_eos,
+                   .encoder_decoder = opt->encoder_decoder,
+                   .decoder_start = opt->decoder_start},
         .max_length = opt->training->max_length,
+        .max_source = opt->encoder_decoder ? opt->training->max_source_length : 0,
+        .max_target = opt->encoder_decoder ? opt->training->max_target_length : 0,
         .max_positions = opt->max_positions,
         .overlength = overlength_of(d->overlength),
         .pool = opt->pool,
@@ -53,20 +58,31 @@ static pf_dataset_options options_of(const pf_data_load_options *opt) {
     return o;
 }
 
-static void report(const pf_dataset *ds) {
+/* What rows were longer than. */
+static const char *limit_words(const pf_dataset_options *o, int64_t limit, char *out, size_t n) {
+    if (o->max_source > 0 || o->max_target > 0) {
+        return limit > 0 ? "training.max_source_length, max_target_length or max_length"
+                         : "training.max_source_length or max_target_length";
+    }
+    snprintf(out, n, "%lld tokens", (long long)limit);
+    return out;
+}
+
+static void report(const pf_dataset *ds, const pf_dataset_options *o) {
     const pf_data_counts *c = &ds->counts;
+    char words[48];
+    const char *limit = limit_words(o, c->limit, words, sizeof words);
     PF_INFO("%s: %lld of %lld rows, %lld tokens, %lld of them %s; the longest row has %d", ds->path,
             (long long)ds->n, (long long)c->rows, (long long)c->tokens, (long long)c->supervised,
             ds->classes != NULL ? "with a class" : "learned", c->max_tokens);
     if (c->dropped > 0)
-        PF_WARN("%s: %lld of %lld rows are longer than %lld tokens and were dropped "
+        PF_WARN("%s: %lld of %lld rows are longer than %s and were dropped "
                 "(data.overlength=drop); the longest has %lld",
-                ds->path, (long long)c->dropped, (long long)c->rows, (long long)c->limit,
-                (long long)c->longest);
+                ds->path, (long long)c->dropped, (long long)c->rows, limit, (long long)c->longest);
     if (c->truncated > 0)
-        PF_WARN("%s: %lld of %lld rows are longer than %lld tokens and were cut at the end "
+        PF_WARN("%s: %lld of %lld rows are longer than %s and were cut at the end "
                 "(data.overlength=truncate); the longest has %lld",
-                ds->path, (long long)c->truncated, (long long)c->rows, (long long)c->limit,
+                ds->path, (long long)c->truncated, (long long)c->rows, limit,
                 (long long)c->longest);
     if (c->without_labels > 0)
         PF_WARN("%s: %lld of %lld rows have no token to learn and were left out", ds->path,
@@ -97,6 +113,26 @@ static void warn_without_eos(const pf_data_load_options *opt) {
                 pf_tokenizer_source(opt->tokenizer));
 }
 
+/* An encoder reads prompts, a decoder learns targets: both have to be told apart. */
+static peft_status check_kind(const pf_data_load_options *opt, peft_error *err) {
+    const pf_training_cfg *t = opt->training;
+    if (!opt->encoder_decoder) {
+        if (t->max_source_length > 0 || t->max_target_length > 0)
+            PF_WARN("training.max_source_length and max_target_length are for models with an "
+                    "encoder; here training.max_length says how long a row may be");
+        return PEFT_OK;
+    }
+    if (opt->data->text != NULL)
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "data.text is one text, and the model has an encoder and a decoder; give "
+                       "data.prompt for the one and data.target for the other");
+    if (opt->data->input_ids != NULL)
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "data.input_ids is not supported for models with an encoder; give texts "
+                       "with data.prompt and data.target");
+    return PEFT_OK;
+}
+
 static void warn_context(const pf_data_load_options *opt) {
     if (opt->max_positions > 0 && opt->training->max_length > opt->max_positions)
         PF_WARN("training.max_length is %lld and the model's context %lld tokens: no row may be "
@@ -108,13 +144,14 @@ static void warn_context(const pf_data_load_options *opt) {
 static peft_status load(pf_data *d, const pf_data_load_options *opt, peft_error *err) {
     const pf_data_cfg *cfg = opt->data;
     pf_dataset_options o = options_of(opt);
+    PF_TRY(check_kind(opt, err));
     warn_without_eos(opt);
     warn_context(opt);
     bool split = cfg->test == NULL && cfg->test_size > 0;
     if (cfg->train != NULL && (!opt->test_only || split)) {
         o.max_rows = cfg->max_samples;
         PF_TRY(pf_dataset_load(&d->train_set, cfg->train, &o, err));
-        report(&d->train_set);
+        report(&d->train_set, &o);
         if (split)
             PF_TRY(pf_split_by_size(&d->train_set, cfg->test_size,
                                     (uint64_t)opt->training->data_seed, &d->arena, &d->train,
@@ -125,7 +162,7 @@ static peft_status load(pf_data *d, const pf_data_load_options *opt, peft_error 
     if (cfg->test != NULL) {
         o.max_rows = 0;
         PF_TRY(pf_dataset_load(&d->test_set, cfg->test, &o, err));
-        report(&d->test_set);
+        report(&d->test_set, &o);
         PF_TRY(pf_split_all(&d->test_set, &d->arena, &d->test, err));
     }
     if (d->train.n == 0 && d->test.n == 0)

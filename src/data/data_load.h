@@ -20,8 +20,10 @@ typedef struct pf_data_load_options {
     const pf_data_cfg *data;
     const pf_training_cfg *training; /* max_length, packing, data_seed */
     const pf_tokenizer *tokenizer;
-    int64_t max_positions;         /* the model's; 0: unknown */
-    int64_t vocab;                 /* the model's; 0: unknown */
+    int64_t max_positions; /* the model's; 0: unknown */
+    int64_t vocab;         /* the model's; 0: unknown */
+    bool encoder_decoder;  /* prompts are sources */
+    int32_t decoder_start;
     pf_pool *pool;                 /* threads that tokenize; NULL: in place */
     const pf_class_rules *classes; /* data.label: labels and places as the model has them */
     bool test_only;                /* do not read data.train unless the test rows come from it */

@@ -28,6 +28,13 @@ bool pf_dataset_learns(const pf_dataset *ds, int64_t i, int32_t k) {
 
 pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index) {
     const pf_example *e = &ds->examples[i];
+    if (e->n_source > 0)
+        return (pf_sample){.source = ds->tokens + e->first,
+                           .n_source = e->n_source,
+                           .tokens = ds->tokens + e->first + e->n_source,
+                           .n_tokens = e->n_tokens - e->n_source,
+                           .first_label = e->n_prompt - e->n_source,
+                           .index = index};
     return (pf_sample){.tokens = ds->tokens + e->first,
                        .n_tokens = e->n_tokens,
                        .first_label = first_label(e),

@@ -30,8 +30,9 @@ typedef struct pf_dataset_options {
     pf_token_columns tokens;     /* rows that are tokens already, in place of all three */
     pf_class_rules classes;      /* where columns.label is given: the target is a class */
     pf_encode_options encode;
-    int64_t max_length;    /* training.max_length; 0: none */
-    int64_t max_positions; /* the model's; 0: none */
+    int64_t max_length;             /* training.max_length; 0: none */
+    int64_t max_positions;          /* the model's; 0: none */
+    int64_t max_source, max_target; /* of prompt and target with an encoder; 0: none */
     pf_overlength overlength;
     int64_t max_rows; /* read only so many; 0: all */
     pf_pool *pool;    /* NULL: in place */
@@ -49,6 +50,7 @@ typedef struct pf_example {
     int64_t first;       /* of its tokens in pf_dataset.tokens */
     int32_t n_tokens;    /* BOS and EOS included */
     int32_t n_prompt;    /* leading tokens that are not learned: what generation starts from */
+    int32_t n_source;    /* of them those of the encoder; 0: the model has none */
     int32_t end_label;   /* tokens from here on are not learned either; 0: all are */
     int32_t n_learned;   /* with PF_EXAMPLE_GAPS: how many are, pf_dataset.weights says which; of
                             classes: how many tokens have one */

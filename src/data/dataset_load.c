@@ -25,6 +25,7 @@ typedef struct row { /* rendered, then tokenized */
     pf_class_row made;      /* rows whose target is a class */
     size_t n_first;         /* bytes of the first of two texts */
     int64_t words, n_words; /* in loader.lengths and loader.tags */
+    bool clipped;           /* source or target were cut while encoding */
 } row;
 
 typedef struct loader {
@@ -227,6 +228,29 @@ static peft_status encode_class(loader *l, row *r, int block, pf_encoding *scrat
     return status;
 }
 
+/* Takes the end of a part of n tokens off, but for its last one if that is the end of the sequence.
+ * Returns how many are left. */
+static int32_t clip(int32_t *ids, int32_t n, int64_t most, int32_t eos) {
+    if (most == 0 || n <= most) return n;
+    if (ids[n - 1] == eos) ids[most - 1] = eos;
+    return (int32_t)most;
+}
+
+/* data.overlength=truncate, for source and target each by itself: the row's ids are the last ones
+ * of its block. */
+static void clip_row(const pf_dataset_options *opt, row *r, pf_buf *block) {
+    pf_encoded *e = &r->encoded;
+    const int32_t eos = pf_tokenizer_special(opt->encode.tokenizer).eos, before = e->n_tokens;
+    int32_t *ids = (int32_t *)(void *)(block->data + block->len) - before;
+    const int32_t n = clip(ids, e->n_source, opt->max_source, eos);
+    const int32_t rest = before - e->n_source; /* start and target */
+    memmove(ids + n, ids + e->n_source, (size_t)rest * sizeof *ids);
+    const int32_t target = clip(ids + n + 1, rest - 1, opt->max_target, eos);
+    *e = (pf_encoded){.n_tokens = n + 1 + target, .n_prompt = n + 1, .n_source = n};
+    block->len -= (size_t)(before - e->n_tokens) * sizeof *ids;
+    r->clipped = e->n_tokens < before;
+}
+
 static void encode_block(void *ctx, int block, int worker) {
     (void)worker;
     loader *l = ctx;
@@ -242,7 +266,11 @@ static void encode_block(void *ctx, int block, int worker) {
                 ? encode_class(l, r, block, &scratch, &err)
                 : pf_example_encode(&l->opt->encode, pf_buf_str(&l->text) + r->text, r->n_text,
                                     r->n_prompt_text, &scratch, &l->ids[block], &r->encoded, &err);
-        if (status == PEFT_OK) continue;
+        if (status == PEFT_OK) {
+            if (r->encoded.n_source > 0 && l->opt->overlength == PF_OVERLENGTH_TRUNCATE)
+                clip_row(l->opt, r, &l->ids[block]);
+            continue;
+        }
         pf_fail_prefix(&err, status, "%s:%lld: row %lld", l->ds->path, (long long)r->line,
                        (long long)r->row);
         pthread_mutex_lock(&l->lock);
@@ -274,9 +302,35 @@ static peft_status encode_rows(loader *l, peft_error *err) {
     return PEFT_OK;
 }
 
+/* Beyond any of the limits? */
+static bool is_over(const loader *l, const row *r) {
+    const pf_dataset_options *o = l->opt;
+    const pf_encoded *e = &r->encoded;
+    const int64_t limit = l->ds->counts.limit;
+    if (limit > 0 && e->n_tokens > limit) return true;
+    if (e->n_source == 0) return false;
+    return (o->max_source > 0 && e->n_source > o->max_source) ||
+           (o->max_target > 0 && e->n_tokens - e->n_source - 1 > o->max_target);
+}
+
+static peft_status pair_too_long(const loader *l, const row *r, peft_error *err) {
+    const pf_data_counts *c = &l->ds->counts;
+    const pf_encoded *e = &r->encoded;
+    return PF_FAIL(
+        err, PEFT_E_FORMAT,
+        "%s:%lld: row %lld has %d tokens of prompt and %d of target; "
+        "training.max_source_length is %lld and max_target_length %lld (0: any). %lld of "
+        "%lld rows are longer. Choose data.overlength=drop to leave them out, or "
+        "data.overlength=truncate to cut their ends",
+        l->ds->path, (long long)r->line, (long long)r->row, e->n_source,
+        e->n_tokens - e->n_source - 1, (long long)l->opt->max_source, (long long)l->opt->max_target,
+        (long long)c->over_limit, (long long)c->rows);
+}
+
 /* The three choices, for rows that are too long. */
 static peft_status too_long(const loader *l, const row *r, peft_error *err) {
     const pf_data_counts *c = &l->ds->counts;
+    if (c->limit == 0 || r->encoded.n_tokens <= c->limit) return pair_too_long(l, r, err);
     bool by_model = l->opt->max_positions > 0 && c->limit == l->opt->max_positions;
     char third[160] = "";
     if (!by_model && (l->opt->max_positions == 0 || c->longest <= l->opt->max_positions))
@@ -306,7 +360,7 @@ static peft_status measure(loader *l, peft_error *err) {
             c->longest_row = rows[i].row;
             c->longest_line = rows[i].line;
         }
-        if (c->limit > 0 && n > c->limit) {
+        if (is_over(l, &rows[i])) {
             if (c->over_limit++ == 0) first_long = &rows[i];
         }
     }
@@ -364,6 +418,7 @@ static void keep(loader *l, const row *r, const int32_t *ids, const unsigned cha
     pf_example e = {.first = ds->n_tokens,
                     .n_tokens = truncate ? (int32_t)c->limit : r->encoded.n_tokens,
                     .n_prompt = r->encoded.n_prompt,
+                    .n_source = r->encoded.n_source,
                     .row = r->row,
                     .line = r->line,
                     .text = r->text,
@@ -371,6 +426,8 @@ static void keep(loader *l, const row *r, const int32_t *ids, const unsigned cha
                     .n_prompt_text = r->n_prompt_text};
     if (e.n_prompt > e.n_tokens) e.n_prompt = e.n_tokens;
     if (r->encoded.split) e.flags |= PF_EXAMPLE_SPLIT;
+    if (e.n_source >= e.n_tokens) e.n_source = e.n_tokens - 1; /* nothing to learn is left */
+    truncate |= r->clipped;
     if (truncate) e.flags |= PF_EXAMPLE_TRUNCATED;
     if (learned != NULL)
         take_labels(&e, r->given, learned, ds->weights == NULL ? NULL : ds->weights + ds->n_tokens);
@@ -425,7 +482,7 @@ static peft_status join(loader *l, peft_error *err) {
         if (l->classes != NULL && i % BLOCK == 0)
             classes = (const int32_t *)(const void *)l->classes[i / BLOCK].data;
         const row *r = &rows[i];
-        bool over = c->limit > 0 && r->encoded.n_tokens > c->limit;
+        bool over = is_over(l, r);
         if (over && l->opt->overlength == PF_OVERLENGTH_DROP)
             c->dropped++;
         else if (has_classes(l))
@@ -494,6 +551,11 @@ static peft_status fingerprint(loader *l, peft_error *err) {
              opt->encode.add_eos, (long long)l->ds->counts.limit, (int)opt->overlength,
              (long long)opt->max_rows);
     add_text(h, "options", line);
+    if (opt->encode.encoder_decoder) {
+        snprintf(line, sizeof line, "start %d source %lld target %lld", opt->encode.decoder_start,
+                 (long long)opt->max_source, (long long)opt->max_target);
+        add_text(h, "encoder and decoder", line);
+    }
     pf_sha256_hex(h, l->ds->fingerprint);
     pf_sha256_free(h);
     return PEFT_OK;

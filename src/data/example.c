@@ -39,12 +39,43 @@ static bool find_boundary(const pf_encoding *e, size_t end, size_t boundary, siz
     return i == end; /* offsets that go back would mix the two sides */
 }
 
+/* A text as the tokenizer encodes it alone, ending in EOS where there is one. */
+static peft_status encode_alone(const pf_encode_options *opt, const char *text, size_t n, bool eos,
+                                pf_encoding *e, pf_buf *ids, size_t *count, peft_error *err) {
+    PF_TRY(pf_tokenizer_encode(opt->tokenizer, text, n, PF_ENCODE_SPECIAL, e, err));
+    const size_t end = e->n - e->n_after;
+    *count = add_before(opt, e, ids) + end - e->n_before;
+    add(ids, e->ids + e->n_before, end - e->n_before);
+    const pf_encode_options with_eos = {.tokenizer = opt->tokenizer, .add_eos = eos};
+    *count += add_after(&with_eos, e->ids + end, e->n_after, ids);
+    return PEFT_OK;
+}
+
+static peft_status encode_pair(const pf_encode_options *opt, const char *text, size_t n,
+                               size_t n_prompt, pf_encoding *e, pf_buf *ids, pf_encoded *out,
+                               peft_error *err) {
+    size_t source, target;
+    PF_TRY(encode_alone(opt, text, n_prompt, true, e, ids, &source, err));
+    add(ids, &opt->decoder_start, 1);
+    PF_TRY(encode_alone(opt, text + n_prompt, n - n_prompt, opt->add_eos, e, ids, &target, err));
+    if (!pf_buf_ok(ids) || source + target >= INT32_MAX)
+        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for %zu tokens", source + target);
+    if (source == 0)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "the prompt has no tokens; an encoder needs at least one");
+    *out = (pf_encoded){.n_tokens = (int32_t)(source + 1 + target),
+                        .n_prompt = (int32_t)source + 1,
+                        .n_source = (int32_t)source};
+    return PEFT_OK;
+}
+
 peft_status pf_example_encode(const pf_encode_options *opt, const char *text, size_t n,
                               size_t n_prompt, pf_encoding *scratch, pf_buf *ids, pf_encoded *out,
                               peft_error *err) {
     const pf_tokenizer *t = opt->tokenizer;
     pf_encoding *e = scratch;
     *out = (pf_encoded){0};
+    if (opt->encoder_decoder) return encode_pair(opt, text, n, n_prompt, e, ids, out, err);
     PF_TRY(pf_tokenizer_encode(t, text, n, PF_ENCODE_SPECIAL, e, err));
     size_t end = e->n - e->n_after, boundary = 0, n_tokens = 0, n_before = 0;
     out->split = !find_boundary(e, end, n_prompt, &boundary);
@@ -75,9 +106,15 @@ peft_status pf_example_encode(const pf_encode_options *opt, const char *text, si
 
 peft_status pf_prompt_encode(const pf_encode_options *opt, const char *prompt, size_t n,
                              pf_encoding *scratch, pf_buf *ids, peft_error *err) {
-    PF_TRY(pf_tokenizer_encode(opt->tokenizer, prompt, n, PF_ENCODE_SPECIAL, scratch, err));
-    add_before(opt, scratch, ids);
-    add(ids, scratch->ids + scratch->n_before, scratch->n - scratch->n_before - scratch->n_after);
+    if (opt->encoder_decoder) {
+        size_t count;
+        PF_TRY(encode_alone(opt, prompt, n, true, scratch, ids, &count, err));
+    } else {
+        PF_TRY(pf_tokenizer_encode(opt->tokenizer, prompt, n, PF_ENCODE_SPECIAL, scratch, err));
+        add_before(opt, scratch, ids);
+        add(ids, scratch->ids + scratch->n_before,
+            scratch->n - scratch->n_before - scratch->n_after);
+    }
     if (!pf_buf_ok(ids)) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for the prompt's tokens");
     return PEFT_OK;
 }

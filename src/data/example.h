@@ -4,7 +4,11 @@
  * after the boundary between prompt and target. Where a token would straddle the boundary, the text
  * is split there: the prompt is tokenized alone and the target as its continuation, because
  * generation will start from exactly the prompt's tokens. What is learned goes by position; no
- * token is told apart by its id. */
+ * token is told apart by its id.
+ *
+ * For a model with an encoder the two are texts of their own, each tokenized as the tokenizer does
+ * it, with the end of the sequence behind the prompt too: the prompt's tokens are the source, and
+ * those of the decoder are its start and the target's. */
 #ifndef PF_EXAMPLE_H
 #define PF_EXAMPLE_H
 
@@ -16,11 +20,14 @@ typedef struct pf_encode_options {
     const pf_tokenizer *tokenizer;
     pf_add_bos add_bos; /* AUTO: as the tokenizer does */
     bool add_eos;       /* the end of the sequence is learned, too */
+    bool encoder_decoder;
+    int32_t decoder_start; /* what a decoder's tokens begin with */
 } pf_encode_options;
 
 typedef struct pf_encoded {
     int32_t n_tokens, n_prompt;
-    bool split; /* at the boundary */
+    int32_t n_source; /* leading tokens that are the encoder's; the decoder's start comes next */
+    bool split;       /* at the boundary */
 } pf_encoded;
 
 /* Appends the ids (int32_t) of a text whose first n_prompt bytes are the prompt. Scratch: zeroed or

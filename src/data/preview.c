@@ -28,7 +28,6 @@ static void add_text(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
                      pf_buf *out) {
     const pf_dataset *ds = v->set;
     const pf_example *e = &ds->examples[v->index[at]];
-    pf_sample s = pf_dataset_sample(ds, v->index[at], 0);
     pf_buf_addf(out, "=== %s:%lld  row %lld, %d tokens, %d learned (marked *)%s%s%s\n", ds->path,
                 (long long)e->line, (long long)e->row, e->n_tokens, pf_example_supervised(e),
                 e->flags & PF_EXAMPLE_SPLIT ? ", split between prompt and target" : "",
@@ -41,10 +40,12 @@ static void add_text(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
         add_block(out, ds->plain_text ? "text" : "target", pf_dataset_target(ds, v->index[at]));
     }
     pf_buf_adds(out, "--- tokens\n");
-    for (int32_t i = 0; i < s.n_tokens; i++) {
+    const int32_t *ids = ds->tokens + e->first;
+    for (int32_t i = 0; i < e->n_tokens; i++) {
+        if (i > 0 && i == e->n_source) pf_buf_adds(out, "--- tokens of the decoder\n");
         pf_buf_addf(out, "%6d %c %7d  ", i, pf_dataset_learns(ds, v->index[at], i) ? '*' : ' ',
-                    s.tokens[i]);
-        add_piece(t, s.tokens[i], piece, out);
+                    ids[i]);
+        add_piece(t, ids[i], piece, out);
         pf_buf_addc(out, '\n');
     }
 }
@@ -57,7 +58,6 @@ static void add_json(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
                      pf_buf *out) {
     const pf_dataset *ds = v->set;
     const pf_example *e = &ds->examples[v->index[at]];
-    pf_sample s = pf_dataset_sample(ds, v->index[at], 0);
     pf_str prompt = pf_dataset_prompt(ds, v->index[at]),
            target =
                ds->from_tokens ? decoded(v, t, at, piece) : pf_dataset_target(ds, v->index[at]);
@@ -73,9 +73,10 @@ static void add_json(const pf_data_view *v, const pf_tokenizer *t, int64_t at, p
                 e->n_tokens, e->n_prompt, pf_example_supervised(e),
                 truth(e->flags & PF_EXAMPLE_SPLIT));
     pf_buf_addf(out, ", \"truncated\": %s, \"tokens\": [", truth(e->flags & PF_EXAMPLE_TRUNCATED));
-    for (int32_t i = 0; i < s.n_tokens; i++) {
-        pf_buf_addf(out, "%s{\"id\": %d, \"piece\": ", i > 0 ? ", " : "", s.tokens[i]);
-        add_piece(t, s.tokens[i], piece, out);
+    const int32_t *ids = ds->tokens + e->first;
+    for (int32_t i = 0; i < e->n_tokens; i++) {
+        pf_buf_addf(out, "%s{\"id\": %d, \"piece\": ", i > 0 ? ", " : "", ids[i]);
+        add_piece(t, ids[i], piece, out);
         pf_buf_addf(out, ", \"label\": %s}", truth(pf_dataset_learns(ds, v->index[at], i)));
     }
     pf_buf_adds(out, "]}\n");
@@ -97,17 +98,21 @@ static peft_status preview(const pf_data_view *v, const pf_tokenizer *t, int64_t
     return PEFT_OK;
 }
 
+/* With an encoder the labels are a list of their own: the target's tokens. */
 static void add_ints(const pf_data_view *v, const pf_tokenizer *t, int64_t at, pf_buf *piece,
                      pf_buf *out) {
     (void)t, (void)piece;
-    pf_sample s = pf_dataset_sample(v->set, v->index[at], 0);
+    const pf_example *e = &v->set->examples[v->index[at]];
+    const int32_t *ids = v->set->tokens + e->first;
+    const bool pair = e->n_source > 0;
     pf_buf_adds(out, "{\"input_ids\": [");
-    for (int32_t i = 0; i < s.n_tokens; i++)
-        pf_buf_addf(out, "%s%d", i > 0 ? ", " : "", s.tokens[i]);
+    for (int32_t i = 0; i < (pair ? e->n_source : e->n_tokens); i++)
+        pf_buf_addf(out, "%s%d", i > 0 ? ", " : "", ids[i]);
     pf_buf_adds(out, "], \"labels\": [");
-    for (int32_t i = 0; i < s.n_tokens; i++)
-        pf_buf_addf(out, "%s%d", i > 0 ? ", " : "",
-                    pf_dataset_learns(v->set, v->index[at], i) ? s.tokens[i] : -100);
+    const int32_t first = pair ? e->n_prompt : 0;
+    for (int32_t i = first; i < e->n_tokens; i++)
+        pf_buf_addf(out, "%s%d", i > first ? ", " : "",
+                    pf_dataset_learns(v->set, v->index[at], i) ? ids[i] : -100);
     pf_buf_adds(out, "]}\n");
 }
 

@@ -12,9 +12,13 @@ static void add(pf_step_cut *c, const pf_step *step, const pf_sample *samples,
     c->supervised += f->labels;
     if (f->most_rows > c->rows) c->rows = f->most_rows;
     if (f->most_labels > c->labels) c->labels = f->most_labels;
+    if (f->most_target > c->target) c->target = f->most_target;
+    if (f->most_source > c->source) c->source = f->most_source;
     for (int32_t i = 0; i < step->n; i++) {
         const double rows = pf_sample_rows(&samples[i], keep_tail);
-        c->row_pairs += rows * rows;
+        const double source = rows > 0 ? samples[i].n_source : 0; /* sees itself, and is seen */
+        c->row_pairs += rows * rows + source * (source + rows);
+        c->computed_source += (int64_t)source;
     }
 }
 
@@ -46,7 +50,8 @@ peft_status pf_step_cut_find(pf_step_cut *out, pf_step_plan *plan, const pf_data
             opt->share == PF_SHARE_ALWAYS || (opt->share == PF_SHARE_AUTO && !opt->dropout);
         const int64_t bound =
             shares ? opt->max_tokens : pf_step_plan_max_labels(plan, opt->max_tokens, false);
-        out->rows = opt->max_tokens;
+        out->rows = out->target = opt->max_tokens;
+        if (out->source > 0) out->source = opt->max_tokens;
         if (bound > out->labels) out->labels = bound;
     }
     return status;

@@ -12,10 +12,12 @@
 #include "data/step_plan.h"
 
 typedef struct pf_step_cut {
-    bool exact;           /* every step was cut; else rows and labels are upper bounds */
-    int64_t rows, labels; /* of the largest micro-batch (labels: of the one that has most) */
-    int64_t steps, micro; /* steps that were looked at, and their micro-batches */
-    int64_t computed;     /* their rows, common prefixes counted once */
+    bool exact;              /* every step was cut; else rows and labels are upper bounds */
+    int64_t rows, labels;    /* of the largest micro-batch (labels: of the one that has most) */
+    int64_t target, source;  /* rows of each kind, likewise: with an encoder `rows` is of both */
+    int64_t steps, micro;    /* steps that were looked at, and their micro-batches */
+    int64_t computed;        /* their rows, common prefixes counted once */
+    int64_t computed_source; /* how many of them are sources */
     int64_t tokens, supervised;
     double row_pairs; /* sum over their samples of rows squared: what attention grows with */
 } pf_step_cut;

@@ -189,7 +189,7 @@ int32_t pf_step_plan_max_labels(const pf_step_plan *p, int32_t max_tokens, bool 
     int64_t n = 0, rows = 0, labels = 0, most = 1;
     for (int64_t i = 0; i < p->view->n; i++) {
         pf_sample s = pf_dataset_sample(p->view->set, p->view->index[i], 0);
-        density d = {pf_sample_rows(&s, keep_tail),
+        density d = {pf_sample_all_rows(&s, keep_tail),
                      pf_example_supervised(&p->view->set->examples[p->view->index[i]])};
         if (d.rows > 0) all[n++] = d;
         if (d.labels > most) most = d.labels;

@@ -25,8 +25,11 @@ static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adap
     PF_TRY(pf_site_head_logits(&b, model->head, hidden, &l->out, err));
     l->out->result = true;
     PF_TRY(pf_fusion_run(l->graph, pf_fusion_table, NULL, err));
-    const int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = l->max_tokens + l->lead.prompt, [PF_SPACE_LABELS] = l->max_tokens};
+    const int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = l->max_tokens + l->lead.prompt,
+                                              [PF_SPACE_LABELS] = l->max_tokens,
+                                              [PF_SPACE_SOURCE] =
+                                                  model->encoder_decoder ? l->max_tokens : 0};
+    l->encoder_decoder = model->encoder_decoder;
     return pf_exec_new(&l->exec, l->graph, be, capacity, err);
 }
 
@@ -68,7 +71,19 @@ peft_status pf_logits_run(pf_logits *l, const int32_t *ids, int32_t n, const pf_
     const pf_segment segments[] = {
         {.length = P, .parent = -1, .subtree_end = all, .rope_length = X + P}, text};
     const pf_ext_run prefix = {.length = X, .row_end = all};
-    const pf_batch batch = {.n_tokens = all,
+    const pf_ext_run whole = {.length = n, .row_end = all};
+    const pf_batch source = {.n_tokens = n,
+                             .ids = l->ids,
+                             .pos = l->pos,
+                             .seg = l->zero,
+                             .end = l->end,
+                             .sample = l->zero,
+                             .segments = &text,
+                             .n_segments = 1};
+    const pf_batch batch = {.source = l->encoder_decoder ? &source : NULL,
+                            .source_runs = &whole,
+                            .n_source_runs = l->encoder_decoder,
+                            .n_tokens = all,
                             .n_prompt = P,
                             .ext_runs = &prefix,
                             .n_ext_runs = X > 0,

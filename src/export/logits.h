@@ -12,6 +12,7 @@ typedef struct pf_logits {
     pf_exec *exec;
     pf_value *out;
     int32_t max_tokens;
+    bool encoder_decoder;
     pf_lead lead;
     int32_t *ids, *pos, *zero, *seg, *end, *row;
     float *weight;
@@ -21,7 +22,7 @@ typedef struct pf_logits {
 peft_status pf_logits_init(pf_logits *l, pf_model *model, pf_backend *be, bool adapters,
                            int32_t max_tokens, peft_error *err);
 void pf_logits_release(pf_logits *l);
-/* *logits (n, V) is valid until the next run. */
+/* *logits (n, V) is valid until the next run. With an encoder, the text is what both read. */
 peft_status pf_logits_run(pf_logits *l, const int32_t *ids, int32_t n, const pf_real **logits,
                           peft_error *err);
 

@@ -138,6 +138,7 @@ static peft_status list_tensors(job *j, peft_error *err) {
         pf_tensor_source_find(src, embedding) >= 0 && pf_tensor_source_find(src, head) >= 0;
     for (int i = 0; i < src->n_tensors; i++) {
         const pf_stored_tensor *t = &src->tensors[i];
+        if (pf_strlist_has(&m->aliases, t->name)) continue; /* the embedding, once more */
         bool is_shared = m->head->tied_to != NULL && m->embedding->weight != NULL &&
                          inside(m->embedding->weight, t);
         if (untie && is_shared && !has_both) {
@@ -281,7 +282,9 @@ static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tens
 static peft_status write_config(const job *j, const char *from, const char *to, peft_error *err) {
     json_t *config;
     PF_TRY(pf_json_load(&config, from, MAX_CONFIG, err));
-    if (j->result.untied) json_object_set_new(config, "tie_word_embeddings", json_false());
+    /* where the key has a second meaning, files with two different matrices say it without */
+    if (j->result.untied && !j->ad->model->tie_says_scale)
+        json_object_set_new(config, "tie_word_embeddings", json_false());
     const peft_status written = pf_model_write_task(j->ad->model, config, err);
     if (written != PEFT_OK) {
         json_decref(config);

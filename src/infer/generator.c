@@ -1,8 +1,11 @@
 /* generator.c - see generator.h. A slot holds one sequence; its cache rows are
  * [slot * max_length, slot * max_length + tokens so far). What an adapter puts before every
  * sequence (a learned prefix, a learned prompt) stands behind all slots, once: rows [n_slots *
- * max_length,
- * ... + prefix + prompt). It is written by the first pass of a run. */
+ * max_length, ... + prefix + prompt). It is written by the first pass of a run.
+ *
+ * With an encoder, the prompt is the source: its rows go into the pass in which the sequence
+ * begins, all at once, for each sees all; its keys and values stand in a cache of their own from
+ * row slot * max_source on, and the sequence itself begins with the decoder's start. */
 #include "infer/generator.h"
 
 #include "base/mem.h"
@@ -16,6 +19,7 @@ typedef struct slot {
     int64_t n_total; /* prompt and continuation so far */
     int64_t n_cached;
     int64_t length; /* of the sample when its last rows were made */
+    bool encoded;   /* the source has been through; true where there is none */
     int label;      /* row of the logits of this pass; -1: the prompt is not through yet */
 } slot;
 
@@ -28,39 +32,50 @@ struct pf_generator {
     pf_value *logits;
     int64_t switches_at; /* length beyond which keys have to be made anew; 0: never */
     int n_slots;
-    int64_t max_length, max_tokens;
+    int64_t max_length, max_tokens, max_source; /* max_source 0: no encoder */
+    int64_t source_rows;                        /* of a pass */
     pf_lead lead;
-    bool has_prefix; /* the learned prefix is in the cache */
-    pf_buffer cache; /* K and V rows of all layers */
+    bool has_prefix;        /* the learned prefix is in the cache */
+    pf_buffer cache, cross; /* K and V rows of all layers; of the source */
     slot *slots;
     /* arrays of the batch, at capacity */
     int32_t *ids, *pos, *seg, *end, *sample, *kv_row, *label_row, *label_target, *label_sample;
     float *label_weight;
     pf_segment *segments;
-    pf_ext_run *runs;
+    pf_ext_run *runs, *source_runs;
+    pf_batch source; /* its arrays are ours, at capacity source_rows */
+    int32_t *source_ids, *source_pos, *source_seg, *source_end, *source_sample, *source_kv_row;
+    pf_segment *source_segments;
 };
 
-static peft_status make_states(pf_generator *g, pf_build *b, peft_error *err) {
+/* A pair of states of `rows` rows per layer. */
+static peft_status make_pairs(pf_generator *g, int64_t rows, const char *what, pf_buffer *room,
+                              pf_value ***k, pf_value ***v, peft_error *err) {
     const pf_model *m = g->model;
-    int64_t rows = g->n_slots * g->max_length + g->lead.prefix + g->lead.prompt;
-    int64_t cols = m->n_kv_heads * m->head_dim;
+    const int64_t cols = m->n_kv_heads * m->head_dim;
     size_t bytes = 2 * (size_t)m->n_layers * (size_t)rows * (size_t)cols * sizeof(pf_real);
-    PF_TRY(g->backend->alloc(g->backend, &g->cache, bytes, "the KV cache", err));
-    b->cache_k = PF_NEW_ARRAY(&g->arena, pf_value *, m->n_layers);
-    b->cache_v = PF_NEW_ARRAY(&g->arena, pf_value *, m->n_layers);
-    if (b->cache_k == NULL || b->cache_v == NULL) {
-        return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    }
-    pf_real *data = g->cache.data;
+    PF_TRY(g->backend->alloc(g->backend, room, bytes, what, err));
+    *k = PF_NEW_ARRAY(&g->arena, pf_value *, m->n_layers);
+    *v = PF_NEW_ARRAY(&g->arena, pf_value *, m->n_layers);
+    if (*k == NULL || *v == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    pf_real *data = room->data;
     for (int l = 0; l < m->n_layers; l++) {
-        b->cache_k[l] = pf_graph_state(g->graph, "cache_k", rows, cols, data);
-        b->cache_v[l] = pf_graph_state(g->graph, "cache_v", rows, cols,
-                                       data != NULL ? data + rows * cols : NULL);
-        PF_CHECK_ALLOC(b->cache_k[l], err);
-        PF_CHECK_ALLOC(b->cache_v[l], err);
+        (*k)[l] = pf_graph_state(g->graph, "cache_k", rows, cols, data);
+        (*v)[l] = pf_graph_state(g->graph, "cache_v", rows, cols,
+                                 data != NULL ? data + rows * cols : NULL);
+        PF_CHECK_ALLOC((*k)[l], err);
+        PF_CHECK_ALLOC((*v)[l], err);
         if (data != NULL) data += 2 * rows * cols;
     }
     return PEFT_OK;
+}
+
+static peft_status make_states(pf_generator *g, pf_build *b, peft_error *err) {
+    const int64_t rows = g->n_slots * g->max_length + g->lead.prefix + g->lead.prompt;
+    PF_TRY(make_pairs(g, rows, "the KV cache", &g->cache, &b->cache_k, &b->cache_v, err));
+    if (g->max_source == 0) return PEFT_OK;
+    return make_pairs(g, g->n_slots * g->max_source, "the KV cache of the sources", &g->cross,
+                      &b->cross_k, &b->cross_v, err);
 }
 
 static peft_status make_arrays(pf_generator *g, peft_error *err) {
@@ -82,6 +97,17 @@ static peft_status make_arrays(pf_generator *g, peft_error *err) {
     if (g->label_weight == NULL || g->segments == NULL || g->runs == NULL || g->slots == NULL) {
         return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     }
+    if (g->max_source == 0) return PEFT_OK;
+    int32_t **per_row[] = {&g->source_ids, &g->source_pos,    &g->source_seg,
+                           &g->source_end, &g->source_sample, &g->source_kv_row};
+    for (size_t i = 0; i < PF_COUNT(per_row); i++) {
+        *per_row[i] = PF_NEW_ARRAY(&g->arena, int32_t, g->source_rows);
+        PF_CHECK_ALLOC(*per_row[i], err);
+    }
+    g->source_segments = PF_NEW_ARRAY(&g->arena, pf_segment, s);
+    g->source_runs = PF_NEW_ARRAY(&g->arena, pf_ext_run, s);
+    PF_CHECK_ALLOC(g->source_segments, err);
+    PF_CHECK_ALLOC(g->source_runs, err);
     return PEFT_OK;
 }
 
@@ -94,8 +120,9 @@ static peft_status build(pf_generator *g, const pf_generator_options *opt, peft_
     PF_TRY(pf_site_head_logits(&b, g->model->head, hidden, &g->logits, err));
     g->logits->result = true;
     if (opt->fuse) PF_TRY(pf_fusion_run(g->graph, pf_fusion_table, NULL, err));
-    const int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = g->max_tokens, [PF_SPACE_LABELS] = g->n_slots};
+    const int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = g->max_tokens,
+                                              [PF_SPACE_LABELS] = g->n_slots,
+                                              [PF_SPACE_SOURCE] = g->source_rows};
     return pf_exec_new_in(&g->exec, g->graph, g->backend, capacity, opt->lender, err);
 }
 
@@ -122,6 +149,10 @@ peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be
     g->max_tokens = opt->max_tokens > 0 ? opt->max_tokens : 512;
     if (g->max_tokens < g->n_slots) g->max_tokens = g->n_slots;
     if (g->max_tokens < g->lead.prompt) g->max_tokens = g->lead.prompt; /* in one pass */
+    if (model->encoder_decoder) {
+        g->max_source = opt->max_source > 0 ? opt->max_source : g->max_length;
+        g->source_rows = g->max_tokens > g->max_source ? g->max_tokens : g->max_source;
+    }
     peft_status status = make_arrays(g, err);
     if (status == PEFT_OK) status = build(g, opt, err);
     if (status != PEFT_OK) {
@@ -137,12 +168,13 @@ void pf_generator_free(pf_generator *g) {
     pf_exec_free(g->exec);
     pf_graph_free(g->graph);
     if (g->backend != NULL) g->backend->free(g->backend, &g->cache);
+    if (g->backend != NULL) g->backend->free(g->backend, &g->cross);
     pf_arena_release(&g->arena);
     pf_free(g);
 }
 
 int64_t pf_generator_cache_bytes(const pf_generator *g) {
-    return (int64_t)g->cache.size;
+    return (int64_t)(g->cache.size + g->cross.size);
 }
 
 int64_t pf_generator_other_bytes(const pf_generator *g) {
@@ -153,8 +185,34 @@ int64_t pf_generator_arena_bytes(const pf_generator *g) {
     return g->exec->plan.arena_bytes;
 }
 
-static int32_t token_at(const pf_generation *it, int64_t i) {
-    return i < it->n_prompt ? it->prompt[i] : it->ids[i - it->n_prompt];
+/* Tokens that a sequence has before the first one that is generated. */
+static int32_t n_given(const pf_generator *g, const pf_generation *it) {
+    return g->max_source > 0 ? 1 : it->n_prompt;
+}
+
+static int32_t token_at(const pf_generator *g, const pf_generation *it, int64_t i) {
+    const int32_t n = n_given(g, it);
+    if (i >= n) return it->ids[i - n];
+    return g->max_source > 0 ? g->model->decoder_start : it->prompt[i];
+}
+
+/* The source of a slot becomes rows of the next pass; false where there is no room for it now. */
+static bool add_source(pf_generator *g, int s, const pf_generation *it, int32_t *n_seg) {
+    pf_batch *b = &g->source;
+    const int32_t start = b->n_tokens, n = it->n_prompt;
+    if (n > g->source_rows - start) return false;
+    for (int32_t i = 0; i < n; i++) {
+        g->source_ids[start + i] = it->prompt[i];
+        g->source_pos[start + i] = i;
+        g->source_seg[start + i] = *n_seg;
+        g->source_end[start + i] = start + n;
+        g->source_sample[start + i] = g->slots[s].item;
+        g->source_kv_row[start + i] = (int32_t)(s * g->max_source + i);
+    }
+    g->source_segments[(*n_seg)++] = (pf_segment){
+        .start = start, .length = n, .parent = -1, .subtree_end = start + n, .rope_length = n};
+    b->n_tokens += n;
+    return true;
 }
 
 /* The pass before the first sequence: the rows of a learned prompt, for their keys and values. */
@@ -194,8 +252,9 @@ static peft_status run_prompt(pf_generator *g, peft_error *err) {
 
 /* One ragged batch: of every slot as many tokens that are not cached yet as the budget allows. */
 static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b) {
-    int32_t rows = 0, n_seg = 0, n_runs = 0, n_labels = 0;
+    int32_t rows = 0, n_seg = 0, n_runs = 0, n_labels = 0, n_source_seg = 0;
     const int32_t lead = g->lead.prefix + g->lead.prompt;
+    g->source.n_tokens = 0;
     for (int s = 0; s < g->n_slots; s++) {
         slot *sl = &g->slots[s];
         sl->label = -1;
@@ -210,10 +269,12 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         int64_t room = g->max_tokens - rows - (g->n_slots - 1 - s);
         if (n > room) n = room;
         if (n <= 0) continue;
+        if (!sl->encoded && !add_source(g, s, &items[sl->item], &n_source_seg)) continue;
+        sl->encoded = true;
         const int32_t start = rows;
         for (int64_t i = 0; i < n; i++, rows++) {
             int64_t p = sl->n_cached + i;
-            g->ids[rows] = token_at(&items[sl->item], p);
+            g->ids[rows] = token_at(g, &items[sl->item], p);
             g->pos[rows] = lead + (int32_t)p;
             g->seg[rows] = n_seg;
             g->end[rows] = start + (int32_t)n;
@@ -225,6 +286,11 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                                             .parent = -1,
                                             .subtree_end = rows,
                                             .rope_length = (int32_t)length};
+        if (g->max_source > 0)
+            g->source_runs[n_seg - 1] = (pf_ext_run){.ext = (int32_t)(s * g->max_source),
+                                                     .length = items[sl->item].n_prompt,
+                                                     .row_begin = start,
+                                                     .row_end = rows};
         if (lead > 0) {
             g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(g->n_slots * g->max_length),
                                              .length = lead,
@@ -265,6 +331,20 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                     .store_prefix = g->lead.prefix > 0 && !g->has_prefix,
                     .prefix_row = (int32_t)(g->n_slots * g->max_length)};
     g->has_prefix = true;
+    if (g->max_source == 0) return;
+    b->source_runs = g->source_runs;
+    b->n_source_runs = n_seg;
+    if (g->source.n_tokens == 0) return;
+    g->source = (pf_batch){.n_tokens = g->source.n_tokens,
+                           .ids = g->source_ids,
+                           .pos = g->source_pos,
+                           .seg = g->source_seg,
+                           .end = g->source_end,
+                           .sample = g->source_sample,
+                           .segments = g->source_segments,
+                           .n_segments = n_source_seg,
+                           .kv_row = g->source_kv_row};
+    b->source = &g->source;
 }
 
 static bool is_eos(const pf_generate_options *opt, int32_t id) {
@@ -306,7 +386,12 @@ static peft_status check_prompts(const pf_generator *g, const pf_generation *ite
                            "prompt %d has no tokens; generation needs at least one to start from",
                            i + 1);
         }
-        if (items[i].n_prompt >= g->max_length) {
+        if (g->max_source > 0 && items[i].n_prompt > g->max_source) {
+            return PF_FAIL(err, PEFT_E_FORMAT,
+                           "prompt %d has %d tokens; the encoder was given room for %lld", i + 1,
+                           items[i].n_prompt, (long long)g->max_source);
+        }
+        if (g->max_source == 0 && items[i].n_prompt >= g->max_length) {
             return PF_FAIL(err, PEFT_E_FORMAT,
                            "prompt %d has %d tokens; the context holds %lld and generation needs "
                            "room for one more",
@@ -347,7 +432,8 @@ peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf
     for (;;) {
         for (int s = 0; s < g->n_slots && next < n; s++) {
             if (g->slots[s].item >= 0) continue;
-            g->slots[s] = (slot){.item = next, .n_total = items[next].n_prompt};
+            g->slots[s] = (slot){
+                .item = next, .n_total = n_given(g, &items[next]), .encoded = g->max_source == 0};
             next++;
             active++;
         }
@@ -365,7 +451,7 @@ peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf
             slot *sl = &g->slots[s];
             if (sl->item < 0 || sl->label < 0) continue;
             pf_generation *it = &items[sl->item];
-            for (int64_t i = 0; i < sl->n_total; i++) seen[i] = token_at(it, i);
+            for (int64_t i = 0; i < sl->n_total; i++) seen[i] = token_at(g, it, i);
             int32_t id = pf_sampler_next(&sampler, logits + sl->label * g->model->vocab, seen,
                                          sl->n_total, (uint64_t)sl->item);
             if (take_token(g, opt, sl, it, id)) {

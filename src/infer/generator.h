@@ -6,6 +6,8 @@
  * batch of new tokens (prefill chunks and single tokens together). What a sequence becomes does not
  * depend on its neighbours.
  *
+ * A model with an encoder reads the prompt there, once; the decoder continues from its start.
+ *
  * Life cycle: new -> run* -> free. The model, its adapter's weights and the backend are borrowed.
  */
 #ifndef PF_GENERATOR_H
@@ -24,6 +26,8 @@ typedef struct pf_generator_options {
     int max_sequences;
     int64_t max_length; /* prompt and continuation together; cut to the model's positions, less
                            those that an adapter's learned prompt or prefix takes */
+    int64_t max_source; /* with an encoder: prompts of so many tokens, and max_length is that of the
+                           continuation and its start; 0: as max_length */
     int64_t max_tokens; /* rows of a pass; 0: 512, at least max_sequences */
     bool adapters;      /* false: the bare base */
     bool fuse;

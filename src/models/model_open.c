@@ -36,6 +36,8 @@ static peft_status settle_task(pf_model *m, const char *architecture, pf_task wa
                                peft_error *err) {
     pf_task own;
     pf_task_split(architecture, &own);
+    /* pictures in, text out is called so, too: the text part is a decoder (Gemma 3) */
+    if (own == PF_TASK_SEQ_2_SEQ_LM && !can_do(m->family, own)) own = PF_TASK_CAUSAL_LM;
     m->task = wanted != PF_TASK_AUTO ? wanted : own;
     if (m->task == PF_TASK_AUTO && can_do(m->family, PF_TASK_CAUSAL_LM))
         m->task = PF_TASK_CAUSAL_LM;

@@ -317,7 +317,7 @@ static peft_status resolve_tie(pf_model *m, const char *embedding, const char *h
         *tied = same_numbers(e, h);
         if (*tied) {
             mark_used(m, h);
-        } else {
+        } else if (!m->encoder_decoder) { /* of T5, transformers 5 writes true either way */
             PF_WARN("%s: tie_word_embeddings is true, but %s and %s are both stored and differ: "
                     "they are kept apart",
                     m->config_path, *stored, head_name);
@@ -352,6 +352,23 @@ peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, 
     m->embedding = e;
     m->head = h;
     return PEFT_OK;
+}
+
+bool pf_model_has_tensor(const pf_model *m, const char *name) {
+    return m->files != NULL && find_stored(m, name) != NULL;
+}
+
+peft_status pf_model_embedding_alias(pf_model *m, const char *name, peft_error *err) {
+    const pf_stored_tensor *t = m->files != NULL ? find_exact(m, name) : NULL;
+    const pf_weight *w = m->embedding->weight;
+    if (t == NULL || w == NULL || m->tensor_used[t - m->files->tensors]) return PEFT_OK;
+    const pf_stored_tensor *e = find_tensor(m, w->name);
+    if (e == NULL || !same_numbers(e, t))
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: %s differs from %s; %s has one table of embeddings for both stacks",
+                       m->path, name, w->name, m->architecture);
+    mark_used(m, t);
+    return pf_strlist_add(&m->aliases, &m->arena, name, err);
 }
 
 /* ---- the files as a whole -------------------------------------------------------------------- */

@@ -90,9 +90,13 @@ struct pf_model {
     const char *config_path;     /* for messages */
     struct json_t *config;       /* parsed config.json, for the family's open and for export */
     struct pf_tensor_source
-        *files;       /* mapped weight files; NULL where config.json is all there is */
-    bool shapes_only; /* no weights needed: plans. Nothing is converted */
-    int n_layers;
+        *files;            /* mapped weight files; NULL where config.json is all there is */
+    bool shapes_only;      /* no weights needed: plans. Nothing is converted */
+    int n_layers;          /* of the larger stack */
+    bool encoder_decoder;  /* prompts are the encoder's, answers the decoder's */
+    int32_t decoder_start; /* the id that a decoder begins with */
+    bool tie_says_scale;   /* tie_word_embeddings also says whether the head scales (T5) */
+    pf_strlist aliases;    /* tensors of the files that are the embedding once more */
     int64_t hidden, vocab, n_heads, n_kv_heads, head_dim, max_positions;
     bool tie_word_embeddings; /* as the config says; whether the matrix is shared: head->tied_to */
     pf_rope_spec rope;        /* default for layers; a family may keep several of its own */
@@ -129,6 +133,11 @@ peft_status pf_model_add_trained_site(pf_model *m, pf_site_kind kind, const char
  * task. */
 peft_status pf_model_add_embedding_and_head(pf_model *m, const char *embedding, const char *head,
                                             bool head_bias, peft_error *err);
+/* A tensor that the files may have beside the embedding's, with its numbers: noted as used. Fails
+ * where the numbers differ. After embedding and head. */
+peft_status pf_model_embedding_alias(pf_model *m, const char *name, peft_error *err);
+/* Do the weight files have this tensor? (a plan without files: no) */
+bool pf_model_has_tensor(const pf_model *m, const char *name);
 /* The place behind the embeddings - positions added, scaled, normed, as the family does - where its
  * build calls pf_site_embedding_output. After embedding and head. */
 peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error *err);

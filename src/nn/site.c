@@ -20,6 +20,8 @@ const char *pf_site_kind_name(pf_site_kind kind) {
         return "norm";
     case PF_SITE_POSITIONS:
         return "table of positions";
+    case PF_SITE_POSITION_BIAS:
+        return "table of position biases";
     case PF_SITE_ATTENTION_PREFIX:
         return "attention layer";
     case PF_SITE_EMBEDDING_OUTPUT:
@@ -178,9 +180,14 @@ static peft_status scaled(pf_build *b, const pf_site *site, pf_value *x, pf_valu
 }
 
 peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
+    return pf_site_embed_rows(b, site, PF_SPACE_TOKENS, y, err);
+}
+
+peft_status pf_site_embed_rows(pf_build *b, pf_site *site, pf_space space, pf_value **y,
+                               peft_error *err) {
     pf_value *w;
     PF_TRY(pf_site_weight(b, site, &w, err));
-    PF_TRY(pf_embed(b->graph, site->name, w, y, err));
+    PF_TRY(pf_embed_rows(b->graph, site->name, w, space, y, err));
     PF_TRY(run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err));
     PF_TRY(scaled(b, site, *y, y, err));
     for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {

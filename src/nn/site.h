@@ -22,6 +22,7 @@ typedef enum pf_site_kind {
     PF_SITE_HEAD,
     PF_SITE_NORM,
     PF_SITE_POSITIONS, /* learned positions: a table by position */
+    PF_SITE_POSITION_BIAS, /* a table of biases of scores, by bucket of distances and head */
     PF_SITE_ATTENTION_PREFIX,
     PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
     PF_SITE_ATTENTION_OUTPUT, /* where attention joins the stream */
@@ -98,6 +99,7 @@ struct pf_build {
     pf_build_mode mode;
     bool adapters;                 /* false: the bare base, as a frozen reference */
     pf_value **cache_k, **cache_v; /* per layer, GENERATE only */
+    pf_value **cross_k, **cross_v; /* likewise, of the source; encoder-decoder only */
 };
 
 /* ys[i] = base product of sites[i] with x and all that is attached there. The sites share their
@@ -115,6 +117,9 @@ peft_status pf_site_embed(pf_build *b, pf_site *site, pf_value **y, peft_error *
 /* Learned positions (positions, hidden): row position + offset for every row of the space. */
 peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_t offset,
                               pf_value **y, peft_error *err);
+/* of the rows of a space that has ids */
+peft_status pf_site_embed_rows(pf_build *b, pf_site *site, pf_space space, pf_value **y,
+                               peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
 /* sum = stream + branch, or what is attached at this attention or MLP output makes of the two.

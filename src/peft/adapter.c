@@ -61,7 +61,8 @@ peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, con
     PF_TRY(pf_params_add(&ad->params, name, w->rows, w->cols, &p, err));
     p->is_vector = bias || site->kind == PF_SITE_NORM;
     p->stored_turned = w->transposed;
-    p->decay = !p->is_vector; /* as transformers' Trainer: neither biases nor norms */
+    /* as transformers' Trainer, which goes by names: neither biases nor norms */
+    p->decay = !p->is_vector && site->kind != PF_SITE_POSITION_BIAS;
     if (is_copy) ad->extra_params += w->rows * w->cols;
     return pf_adapter_train_shared(ad, site, bias, p, err);
 }

@@ -139,6 +139,8 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .max_positions = pf_model_positions(p->loaded.model, true),
                                   .vocab = p->loaded.model->vocab,
                                   .classes = p->run.data.label != NULL ? &p->classes : NULL,
+                                  .encoder_decoder = p->loaded.model->encoder_decoder,
+                                  .decoder_start = p->loaded.model->decoder_start,
                                   .pool = p->loaded.backend->pool};
 }
 
@@ -153,12 +155,14 @@ static peft_status assume_data(pf_prepared *p, const char *why, peft_error *err)
     if (!given) length = ASSUMED_LENGTH;
     if (context > 0 && length > context) length = context;
     if (length < 2) length = 2;
+    if (p->loaded.model->encoder_decoder && length < 3) length = 3;
     const int64_t batch = run->training.per_device_train_batch_size,
                   n = batch * run->training.gradient_accumulation_steps;
     const bool tests = run->data.test != NULL || run->data.test_size > 0;
     const pf_assumed_rows rows = {.train = n < 65536 ? n : 65536,
                                   .test = tests ? run->training.per_device_eval_batch_size : 0,
-                                  .length = (int32_t)length};
+                                  .length = (int32_t)length,
+                                  .encoder_decoder = p->loaded.model->encoder_decoder};
     snprintf(p->assumed, sizeof p->assumed,
              "%s: assumed are steps of %lld rows (%lld x %lld) of %lld tokens, all of them learned "
              "(%s)",
@@ -262,7 +266,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     }
     for (int64_t i = 0; i < v->n; i++) {
         const pf_sample s = pf_dataset_sample(v->set, v->index[i], 0);
-        const int32_t rows = pf_sample_rows(&s, false);
+        const int32_t rows = pf_sample_all_rows(&s, false);
         if (rows > longest) longest = rows;
         const int32_t labels = pf_example_supervised(&v->set->examples[v->index[i]]);
         if (labels > most_labels) most_labels = labels;

@@ -67,7 +67,8 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
                                       .fuse = s->p.run.training.fuse,
                                       .compute = s->p.compute.type,
                                       .save_bf16 = s->p.save_bf16,
-                                      .max_tokens = m->max_tokens,
+                                      .max_tokens = m->max_target,
+                                      .max_source = m->max_source,
                                       .max_labels = m->max_labels};
     PF_TRY(pf_loss_graph_init(&s->loss, s->p.loaded.model, s->p.loaded.backend, &lg, err));
     const pf_batch_builder_options bb = pf_prepared_builder(&s->p);

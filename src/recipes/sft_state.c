@@ -74,6 +74,8 @@ static peft_status save_loop(void *ctx, pf_ckpt_writer *w, peft_error *err) {
         {"rows_plain", s->rows_plain},
         {"max_tokens", s->p.memory.max_tokens},
         {"max_labels", s->p.memory.max_labels},
+        {"max_target", s->p.memory.max_target},
+        {"max_source", s->p.memory.max_source},
         {"save_policy", (int64_t)s->p.memory.policy},
         {"save_bf16", s->p.save_bf16},
     };
@@ -238,10 +240,12 @@ peft_status pf_sft_restore_best(pf_sft *s, peft_error *err) {
  * the type of arithmetic, the token budget, what is recomputed. Anything else could change bits. */
 static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
     pf_sft *s = ctx;
-    int64_t tokens, labels, policy, save_bf16;
+    int64_t tokens, labels, target, source, policy, save_bf16;
     const char *isa, *saved, *compute;
     PF_TRY(pf_ckpt_get_int(r, "max_tokens", &tokens, err));
     PF_TRY(pf_ckpt_get_int(r, "max_labels", &labels, err));
+    PF_TRY(pf_ckpt_get_int(r, "max_target", &target, err));
+    PF_TRY(pf_ckpt_get_int(r, "max_source", &source, err));
     PF_TRY(pf_ckpt_get_text(r, "saved_set", &s->p.arena, &saved, err));
     PF_TRY(pf_ckpt_get_int(r, "save_policy", &policy, err));
     PF_TRY(pf_ckpt_get_int(r, "save_bf16", &save_bf16, err));
@@ -264,10 +268,14 @@ static peft_status recall_choices(void *ctx, const pf_ckpt_reader *r, peft_error
     pf_saved_set set;
     const int64_t most = 1 << 28; /* as the configuration allows */
     if (tokens < s->p.request.longest || labels < s->p.request.most_labels || tokens > most ||
-        labels > most || !known || !pf_saved_set_read(&set, saved))
+        labels > most || target < 1 || target > tokens || source < 0 || source > tokens ||
+        (m->max_source > 0 && (target < m->max_target || source < m->max_source)) || !known ||
+        !pf_saved_set_read(&set, saved))
         return PEFT_OK; /* rows were added that need more: planned anew */
     m->max_tokens = tokens;
     m->max_labels = labels;
+    m->max_target = target;
+    m->max_source = source;
     m->policy = (pf_save_policy)policy;
     m->saved = set;
     return PEFT_OK;

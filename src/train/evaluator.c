@@ -61,6 +61,7 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
                                       .logits = set_of(ev)->classes != NULL,
                                       .max_tokens = o->max_tokens + lead.prompt,
                                       .max_labels = o->max_tokens,
+                                      .max_source = o->model->encoder_decoder ? o->max_tokens : 0,
                                       .lender = o->lender};
     PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
     const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens + lead.prompt,
@@ -77,23 +78,29 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     return set_of(ev)->classes != NULL ? make_classes(ev, err) : PEFT_OK;
 }
 
+/* Tokens that generation starts from. */
+static int32_t prompt_of(const pf_example *e) {
+    return e->n_source > 0 ? e->n_source : e->n_prompt;
+}
+
 static peft_status make_generator(pf_evaluator *ev, peft_error *err) {
     const pf_evaluator_options *o = &ev->opt;
     int64_t longest = 0;
     for (int64_t i = 0; i < ev->n; i++) {
-        if (example_at(ev, i)->n_prompt > longest) longest = example_at(ev, i)->n_prompt;
+        if (prompt_of(example_at(ev, i)) > longest) longest = prompt_of(example_at(ev, i));
     }
     /* the larger of the two arenas that rest while this one works */
     const pf_exec *lender = ev->loss.exec;
     if (o->lender != NULL && o->lender->arena.size > lender->arena.size) lender = o->lender;
     /* no more slots than there are rows: a KV cache that nobody fills would be planned for nothing
      */
-    const pf_generator_options go = {.max_sequences =
-                                         o->batch_size < ev->n ? o->batch_size : (int)ev->n,
-                                     .max_length = longest + o->max_new_tokens,
-                                     .adapters = o->adapters,
-                                     .fuse = o->fuse,
-                                     .lender = lender};
+    const pf_generator_options go = {
+        .max_sequences = o->batch_size < ev->n ? o->batch_size : (int)ev->n,
+        .max_length = (o->model->encoder_decoder ? 1 : longest) + o->max_new_tokens,
+        .max_source = longest,
+        .adapters = o->adapters,
+        .fuse = o->fuse,
+        .lender = lender};
     PF_TRY(pf_generator_new(&ev->generator, o->model, o->backend, &go, err));
     ev->items = PF_NEW_ARRAY(&ev->arena, pf_generation, ev->n);
     int32_t *ids = PF_NEW_ARRAY(&ev->arena, int32_t, ev->n * o->max_new_tokens);
@@ -290,7 +297,7 @@ static peft_status run_generation(pf_evaluator *ev, pf_evaluation *out, pf_buf *
     const pf_dataset *set = o->view->set;
     for (int64_t i = 0; i < ev->n; i++) {
         ev->items[i].prompt = set->tokens + example_at(ev, i)->first;
-        ev->items[i].n_prompt = example_at(ev, i)->n_prompt;
+        ev->items[i].n_prompt = prompt_of(example_at(ev, i));
     }
     const pf_generate_options go = {.sampling = o->sampling,
                                     .max_new_tokens = o->max_new_tokens,

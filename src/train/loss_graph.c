@@ -35,8 +35,9 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
         if (opt->policy == PF_SAVE_SELECTED) pf_saved_set_mark(opt->saved, lg->graph);
         PF_TRY(pf_autodiff_run(lg->graph, lg->nll, lg->coef, opt->policy, err));
     }
-    const int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = opt->max_tokens, [PF_SPACE_LABELS] = opt->max_labels};
+    const int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = opt->max_tokens,
+                                              [PF_SPACE_LABELS] = opt->max_labels,
+                                              [PF_SPACE_SOURCE] = opt->max_source};
     PF_TRY(pf_exec_new_in(&lg->exec, lg->graph, be, capacity, opt->lender, err));
     lg->exec->training = opt->training;
     return be->pool != NULL ? pf_linear_prepare(lg->graph, be->pool, err) : PEFT_OK;

@@ -19,6 +19,7 @@ typedef struct pf_loss_graph_options {
     bool fuse;
     bool logits; /* of the head, in place of the loss: classes, without training */
     int64_t max_tokens, max_labels;
+    int64_t max_source;    /* rows of the encoder; 0: the model has none */
     pf_compute compute;    /* of products with frozen weights */
     bool save_bf16;        /* activations wait for the backward pass in bf16 */
     const pf_exec *lender; /* whose arena may be used (exec.h), or NULL */

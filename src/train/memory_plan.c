@@ -38,10 +38,11 @@ static double flops_of_step(const pf_graph *g, const pf_step_cut *cut) {
     if (cut->steps == 0 || cut->micro == 0) return 0;
     const double micro = (double)cut->micro;
     const int64_t rows[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = (int64_t)((double)cut->computed / micro + 0.5),
+        [PF_SPACE_TOKENS] = (int64_t)((double)(cut->computed - cut->computed_source) / micro + 0.5),
+        [PF_SPACE_SOURCE] = (int64_t)((double)cut->computed_source / micro + 0.5),
         [PF_SPACE_LABELS] = (int64_t)((double)cut->supervised / micro + 0.5)};
-    const double T = (double)rows[PF_SPACE_TOKENS];
-    const double pairs = T > 0 ? fmin(1, cut->row_pairs / micro / (T * T)) : 0;
+    const double T = (double)rows[PF_SPACE_TOKENS], S = (double)rows[PF_SPACE_SOURCE];
+    const double pairs = T > 0 ? fmin(1, cut->row_pairs / micro / (T * T + S * (S + T))) : 0;
     double flops = 0;
     for (int i = 0; i < g->n_nodes; i++) {
         const pf_node *n = g->nodes[i];
@@ -63,7 +64,8 @@ static peft_status plan_graph(planner *pl, bool find, peft_error *err) {
                                        .fuse = pl->rq->fuse,
                                        .compute = pl->rq->compute,
                                        .save_bf16 = pl->rq->save_bf16,
-                                       .max_tokens = p->max_tokens,
+                                       .max_tokens = p->max_target,
+                                       .max_source = p->max_source,
                                        .max_labels = p->max_labels};
     PF_TRY(pf_loss_graph_init(&lg, pl->rq->model, pl->null, &opt, err));
     p->graph = lg.exec->plan;
@@ -116,6 +118,8 @@ static peft_status plan_budget(planner *pl, int64_t tokens, bool find, peft_erro
     }
     p->max_tokens = p->cut.rows;
     p->max_labels = p->cut.labels;
+    p->max_target = p->cut.target;
+    p->max_source = p->cut.source;
     PF_TRY(plan_graph(pl, find, err));
     p->eval_arena = evaluation_arena(pl);
     p->total = p->graph.arena_bytes + p->max_labels * (int64_t)sizeof(pf_real) +

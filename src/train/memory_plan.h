@@ -46,6 +46,7 @@ typedef struct pf_memory_request {
 
 typedef struct pf_memory_plan {
     int64_t max_tokens, max_labels; /* of a micro-batch */
+    int64_t max_target, max_source; /* of its rows those that are tokens, and those of an encoder */
     pf_save_policy policy;
     pf_saved_set saved; /* for PF_SAVE_SELECTED */
     pf_plan graph;

@@ -174,22 +174,33 @@ static peft_status make_batch(timer *t, const pf_step_cut *cut, int64_t rows, pe
     const int64_t n = (rows + (int64_t)length - 1) / (int64_t)length;
     const double share = fmin(1, (double)cut->supervised / all);
     t->samples = pf_calloc((size_t)n, sizeof *t->samples);
-    int32_t *zeros = pf_calloc((size_t)length + 2, sizeof *zeros);
+    int32_t *zeros = pf_calloc((size_t)length + 3, sizeof *zeros);
+    const double sources = all > 0 ? (double)cut->computed_source / all : 0;
     peft_status status =
         t->samples != NULL && zeros != NULL ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     int64_t left = rows;
     for (int64_t i = 0; i < n && status == PEFT_OK; i++) {
         const int32_t part = (int32_t)(left < (int64_t)length ? left : (int64_t)length);
-        int32_t labels = (int32_t)(share * part + 0.5);
+        int32_t labels = (int32_t)(share * part + 0.5), target = part, source = 0;
+        if (cut->computed_source > 0) {
+            source = (int32_t)(sources * part + 0.5);
+            if (source > part - 1) source = part - 1;
+            if (source < 1) source = 1;
+            target = part > source ? part - source : 1;
+        }
+        if (labels > target) labels = target;
         if (labels < 1) labels = 1;
-        t->samples[i] = (pf_sample){.tokens = zeros,
-                                    .n_tokens = part + 1,
-                                    .first_label = part + 1 - labels,
+        t->samples[i] = (pf_sample){.source = source > 0 ? zeros : NULL,
+                                    .n_source = source,
+                                    .tokens = zeros,
+                                    .n_tokens = target + 1,
+                                    .first_label = target + 1 - labels,
                                     .index = (int32_t)i};
         left -= part;
     }
-    const pf_batch_builder_options o = {
-        .max_tokens = (int32_t)rows, .max_samples = (int32_t)n, .share = PF_SHARE_NEVER};
+    const pf_batch_builder_options o = {.max_tokens = (int32_t)rows + 2 * (int32_t)n,
+                                        .max_samples = (int32_t)n,
+                                        .share = PF_SHARE_NEVER};
     int32_t n_micro;
     if (status == PEFT_OK) status = pf_batch_builder_new(&t->builder, &o, err);
     if (status == PEFT_OK)
@@ -198,6 +209,7 @@ static peft_status make_batch(timer *t, const pf_step_cut *cut, int64_t rows, pe
     pf_free(zeros); /* the batch has copies of its own */
     t->rows[PF_SPACE_TOKENS] = t->batch.n_tokens;
     t->rows[PF_SPACE_LABELS] = t->batch.n_labels;
+    t->rows[PF_SPACE_SOURCE] = t->batch.source != NULL ? t->batch.source->n_tokens : 0;
     return status;
 }
 
@@ -209,16 +221,16 @@ static int64_t rows_within(const timer *t, const pf_memory_plan *plan, double bu
         if (n->op->cost != NULL) flops += n->op->cost(n, plan->graph.capacity).flops;
     }
     const double seconds = (TRIES + 1) * flops / (GUESSED_RATE * t->be->n_workers);
-    int64_t rows = plan->graph.capacity[PF_SPACE_TOKENS];
+    int64_t rows = plan->graph.capacity[PF_SPACE_TOKENS] + plan->graph.capacity[PF_SPACE_SOURCE];
     if (seconds > budget) rows = (int64_t)((double)rows * budget / seconds);
     return rows > LEAST_ROWS ? rows : LEAST_ROWS;
 }
 
 /* ---- adding up ------------------------------------------------------------------------------- */
 
-static bool counts_labels(const pf_node *n) {
-    return n->n_out > 0 ? n->out[0]->space == PF_SPACE_LABELS
-                        : n->n_in > 0 && n->in[0] != NULL && n->in[0]->space == PF_SPACE_LABELS;
+static bool counts(const pf_node *n, pf_space space) {
+    return n->n_out > 0 ? n->out[0]->space == (int)space
+                        : n->n_in > 0 && n->in[0] != NULL && n->in[0]->space == (int)space;
 }
 
 static double seconds_of(const timer *t, const kind *k, double rate) {
@@ -232,9 +244,15 @@ static void add_up(pf_speed *out, timer *t, const pf_graph *g, const pf_step_cut
     double flops = 0, seconds = 0;
     for (int i = 0; i < t->n_kinds; i++) {
         kind *k = &t->kinds[i];
-        const bool labels = counts_labels(k->node);
-        const double have = (double)t->rows[labels ? PF_SPACE_LABELS : PF_SPACE_TOKENS];
-        const double want = (double)(labels ? cut->supervised : cut->computed) / (double)cut->micro;
+        const bool labels = counts(k->node, PF_SPACE_LABELS),
+                   source = counts(k->node, PF_SPACE_SOURCE);
+        const double have = (double)t->rows[labels   ? PF_SPACE_LABELS
+                                            : source ? PF_SPACE_SOURCE
+                                                     : PF_SPACE_TOKENS];
+        const double want = (double)(labels   ? cut->supervised
+                                     : source ? cut->computed_source
+                                              : cut->computed - cut->computed_source) /
+                            (double)cut->micro;
         k->scale = have > 0 ? want / have : 1;
         k->flops = k->node->op->cost != NULL ? k->node->op->cost(k->node, t->rows).flops : 0;
         if (k->seconds < 0) {
@@ -305,7 +323,8 @@ peft_status pf_speed_predict(pf_speed *out, const pf_memory_request *rq, const p
                                        .fuse = rq->fuse,
                                        .compute = rq->compute,
                                        .save_bf16 = rq->save_bf16,
-                                       .max_tokens = plan->max_tokens,
+                                       .max_tokens = plan->max_target,
+                                       .max_source = plan->max_source,
                                        .max_labels = plan->max_labels};
     peft_status status = t != NULL ? pf_loss_graph_init(&lg, rq->model, null, &opt, err)
                                    : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
@@ -313,7 +332,7 @@ peft_status pf_speed_predict(pf_speed *out, const pf_memory_request *rq, const p
         t->rq = rq;
         t->be = be;
         status = predict(out, t, plan, lg.graph, budget, err);
-        out->rows = t->rows[PF_SPACE_TOKENS];
+        out->rows = t->rows[PF_SPACE_TOKENS] + t->rows[PF_SPACE_SOURCE];
         pf_batch_builder_free(t->builder);
         pf_free(t->samples);
     }

@@ -87,8 +87,15 @@ static inline void read_batches(fixture *f) {
                                 : (int32_t)json_integer_value(json_array_get(ids, (size_t)t));
             }
             const int32_t *classes = read_classes(f, json_object_get(s, "classes"));
+            const json_t *source = json_object_get(s, "source");
+            const int n_source = (int)json_array_size(source);
+            int32_t *rows = n_source > 0 ? PF_NEW_ARRAY(&f->arena, int32_t, n_source) : NULL;
+            for (int t = 0; t < n_source; t++)
+                rows[t] = (int32_t)json_integer_value(json_array_get(source, (size_t)t));
             f->steps[i][k] =
-                (pf_sample){.tokens = tokens,
+                (pf_sample){.source = rows,
+                            .n_source = n_source,
+                            .tokens = tokens,
                             .n_tokens = n,
                             .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
                             .classes = classes,
@@ -156,7 +163,8 @@ static inline int32_t rows_of(const fixture *f) {
     int32_t most = 0;
     for (int i = 0; i < f->n_steps; i++) {
         int32_t rows = 0;
-        for (int k = 0; k < f->n_samples[i]; k++) rows += f->steps[i][k].n_tokens;
+        for (int k = 0; k < f->n_samples[i]; k++)
+            rows += f->steps[i][k].n_tokens + f->steps[i][k].n_source;
         if (rows > most) most = rows;
     }
     return most;
@@ -183,7 +191,8 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                       .policy = h->policy,
                                       .fuse = h->fuse,
                                       .max_tokens = rows,
-                                      .max_labels = rows};
+                                      .max_labels = rows,
+                                      .max_source = f->model->encoder_decoder ? rows : 0};
     OK(pf_batch_builder_new(&r->builder, &bo, &err));
     OK(pf_loss_graph_init(&r->graph, f->model, f->backend, &go, &err));
 }

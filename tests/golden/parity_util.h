@@ -93,6 +93,26 @@ static inline pf_batch whole_samples(pf_arena *a, const int32_t *const *ids, con
                       .label_sample = all[4]};
 }
 
+/* The sources of the samples, where they have some, in the batch of their tokens. */
+static inline void add_sources(pf_arena *a, pf_batch *b, const int32_t *const *ids,
+                               const int32_t *lengths, int n) {
+    if (lengths[0] == 0) return;
+    pf_batch *source = PF_NEW(a, pf_batch);
+    pf_ext_run *runs = PF_NEW_ARRAY(a, pf_ext_run, n);
+    *source = whole_samples(a, ids, lengths, n);
+    source->n_labels = 0;
+    for (int i = 0; i < n; i++) {
+        const pf_segment *s = &b->segments[i];
+        runs[i] = (pf_ext_run){.ext = source->segments[i].start,
+                               .length = lengths[i],
+                               .row_begin = s->start,
+                               .row_end = s->start + s->length};
+    }
+    b->source = source;
+    b->source_runs = runs;
+    b->n_source_runs = n;
+}
+
 /* Logits of all rows. */
 static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *batch, bool adapters,
                                   bool fuse, float *out) {
@@ -113,7 +133,9 @@ static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *b
     logits->result = true;
     if (fuse) OK(pf_fusion_run(g, pf_fusion_table, NULL, &err));
     const int64_t capacity[PF_SPACE_COUNT] = {
-        [PF_SPACE_TOKENS] = batch->n_tokens, [PF_SPACE_LABELS] = batch->n_labels};
+        [PF_SPACE_TOKENS] = batch->n_tokens,
+        [PF_SPACE_LABELS] = batch->n_labels,
+        [PF_SPACE_SOURCE] = batch->source != NULL ? batch->source->n_tokens : 0};
     OK(pf_exec_new(&x, g, be, capacity, &err));
     OK(pf_exec_bind(x, batch, &err));
     OK(pf_exec_forward(x, &err));

@@ -47,6 +47,10 @@ static int check_fixture(fixture *f, const pf_generator_options *opt) {
     for (int i = 0; i < f->n_samples[0]; i++) {
         items[i] = (pf_generation){
             .prompt = f->steps[0][i].tokens, .n_prompt = f->steps[0][i].n_tokens, .ids = ids[i]};
+        if (f->model->encoder_decoder) {
+            items[i].prompt = f->steps[0][i].source;
+            items[i].n_prompt = f->steps[0][i].n_source;
+        }
     }
     const pf_generate_options go = {.sampling = pf_sampling_greedy(), .max_new_tokens = MAX_NEW};
     OK(pf_generator_new(&gen, f->model, backend, opt, &err));

@@ -31,13 +31,16 @@ static int teardown(void **state) {
 /* ---- cases ----------------------------------------------------------------------------------- */
 
 static double check_logits(fixture *f, bool fuse) {
-    const int32_t *ids[16];
-    int32_t lengths[16];
+    const int32_t *ids[16], *source[16];
+    int32_t lengths[16], n_source[16];
     for (int i = 0; i < f->n_samples[0]; i++) {
         ids[i] = f->steps[0][i].tokens;
         lengths[i] = f->steps[0][i].n_tokens;
+        source[i] = f->steps[0][i].source;
+        n_source[i] = f->steps[0][i].n_source;
     }
     pf_batch batch = whole_samples(&f->arena, ids, lengths, f->n_samples[0]);
+    add_sources(&f->arena, &batch, source, n_source, f->n_samples[0]);
     const float *want = tensor_of(&f->expected, "logits", batch.n_labels * f->model->vocab);
     double d = logits_differ(f->model, backend, &batch, true, fuse, want);
     if (!(d <= TOL_LOGITS)) fail_msg("%s: a logit differs by %g", f->name, d);
@@ -123,7 +126,8 @@ static void any_way_to_run_a_step(void **state) {
                                         "gemma2_full",   "gemma3",
                                         "phi3_longrope", "granite",
                                         "mixtral",       "qwen2_moe_full",
-                                        "qwen3_moe"};
+                                        "qwen3_moe",     "t5_small",
+                                        "t5_full_tied"};
     static const how ways[] = {
         {"whole", true, PF_SAVE_MINIMAL, 0, PF_SHARE_AUTO},
         {"unfused", false, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER},

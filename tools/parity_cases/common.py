@@ -45,17 +45,18 @@ def rope(kind="default", theta=10000.0, **kw):
 
 def case(name, arch, what, off, lora=None, dialect=5, dtype="float32", store=None, full=False, lengths=(5, 24), logits_only=False,
          alone=False, base=BASE, targets=None, scale=scale, edit=None, optim=None, prepare=lambda model: None, attention="eager",
-         **cfg):
+         seq2seq=False, untied=False, **cfg):
     """lora: keys of LoraConfig; targets: its target_modules where it has none. dialect: transformers 4 or 5 of config.json.
     store(state) -> the tensors as the file has them. edit(dict) changes config.json. full: every weight is trained.
     lengths: of samples. logits_only: no training. alone: one sample at a time, for what looks at the length of a batch.
     optim: keys of the optimizer that differ. A larger eps where a gradient is zero but for rounding (the bias of keys that do not
     turn: softmax does not see it), which AdamW would blow up to full steps.
     prepare(model) changes what transformers has loaded into what the case is about. attention: its attn_implementation.
+    seq2seq: encoder and decoder; untied: with a head of its own, though transformers 5 would tie it.
     base, scale: the configuration that cfg adds to, and the size of the weights. cfg: the rest of config.json."""
     return dict(name=name, arch=arch, what=what, off=off, lora=lora or {}, dialect=dialect, dtype=dtype, store=store, full=full,
                 lengths=lengths, logits_only=logits_only, alone=alone, base=base, targets=targets or LLAMA_ALL, scale=scale,
-                edit=edit, optim=optim or {}, prepare=prepare, attention=attention, cfg=cfg)
+                edit=edit, optim=optim or {}, prepare=prepare, attention=attention, seq2seq=seq2seq, untied=untied, cfg=cfg)
 
 
 LLAMA_ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
