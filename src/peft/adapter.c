@@ -255,6 +255,18 @@ void pf_adapter_close_chain(pf_adapter *first) {
     }
 }
 
+/* ---- beside the optimizer -------------------------------------------------------------------- */
+
+peft_status pf_adapter_after_backward(pf_adapter *ad, peft_error *err) {
+    for (int i = 0; i < ad->n_parts; i++) PF_TRY(pf_adapter_after_backward(ad->parts[i], err));
+    return ad->method->after_backward == NULL ? PEFT_OK : ad->method->after_backward(ad, err);
+}
+
+peft_status pf_adapter_after_step(pf_adapter *ad, const pf_step_done *done, peft_error *err) {
+    for (int i = 0; i < ad->n_parts; i++) PF_TRY(pf_adapter_after_step(ad->parts[i], done, err));
+    return ad->method->after_step == NULL ? PEFT_OK : ad->method->after_step(ad, done, err);
+}
+
 /* ---- for people ------------------------------------------------------------------------------ */
 
 /* 1234567 -> "1,234,567" */

@@ -148,6 +148,15 @@ peft_status pf_adapter_train_whole(pf_adapter *ad, pf_site *site, bool bias, con
 peft_status pf_adapter_train_shared(pf_adapter *ad, pf_site *site, bool bias, pf_param *param,
                                     peft_error *err);
 
+/* A step of training, for methods that do more than gradients say. */
+typedef struct pf_step_done {
+    int64_t step, total_steps; /* the first is 1; total 0: not known */
+    double clip;               /* what the gradients in the block were multiplied with */
+} pf_step_done;
+/* To be called when the gradient of a step is complete, and after the optimizer's update. */
+peft_status pf_adapter_after_backward(pf_adapter *ad, peft_error *err);
+peft_status pf_adapter_after_step(pf_adapter *ad, const pf_step_done *done, peft_error *err);
+
 /* --- what a method is --- */
 struct pf_method {
     const char *name; /* "lora", as peft.method has it */
@@ -182,6 +191,12 @@ struct pf_method {
      * weights are there; section: the method's of the run's configuration. NULL: all alike. */
     peft_status (*train_as)(pf_adapter *ad, const void *section, double learning_rate,
                             peft_error *err);
+    /* Adds the gradient of what the loss of the samples does not have (a regularization); NULL:
+     * nothing. */
+    peft_status (*after_backward)(pf_adapter *ad, peft_error *err);
+    /* Parameters are updated, gradients still there. State that has to last is in parameters that
+     * are frozen and unsaved: checkpoints hold those and their moments. NULL: nothing. */
+    peft_status (*after_step)(pf_adapter *ad, const pf_step_done *done, peft_error *err);
     /* Does it change this site's weight by more than a trained copy? NULL: no. */
     bool (*touches)(const pf_adapter *ad, const pf_site *site);
     /* Folds the update into logical rows [row0, row0 + n) of the site's matrix, in f32. */

@@ -91,7 +91,7 @@ static peft_status accumulate(pf_sft *s, const pf_step *step, pf_loss_sums *sums
         if (!isfinite(sums->nll)) return pf_loss_graph_explain_nonfinite(&s->loss, false, err);
         PF_TRY(pf_loss_graph_backward(&s->loss, denominator, err));
     }
-    return PEFT_OK;
+    return pf_adapter_after_backward(s->p.loaded.adapter, err); /* a method's regularization */
 }
 
 peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
@@ -110,6 +110,9 @@ peft_status pf_sft_step(pf_sft *s, peft_step_report *report, peft_error *err) {
     PF_TRY(pf_sft_diverged(
         s, pf_optimizer_step(&s->optimizer, s->p.loaded.backend->pool, lr, &update, err), err));
     s->step++;
+    const pf_step_done done = {
+        .step = s->step, .total_steps = s->p.total_steps, .clip = update.clip};
+    PF_TRY(pf_adapter_after_step(s->p.loaded.adapter, &done, err));
     pf_profile_step(&s->profile, start, reached, pf_pool_busy(s->p.loaded.backend->pool) - busy);
 
     const pf_batch_figures figures = pf_batch_builder_figures(s->builder);

@@ -151,9 +151,10 @@ static void draw(pf_adapter *ad) {
     const vera_cfg *cfg = ad->cfg.method_cfg;
     pf_torch_rng g;
     pf_torch_rng_init(&g, (uint64_t)cfg->projection_prng_key);
-    static const char *const names[] = {"base_model.vera_A", "base_model.vera_B"};
+    const vera_site *any = NULL;
+    for (int i = 0; any == NULL; i++) any = pf_delta_at(ad, ad->model->sites[i]);
     for (int i = 0; i < 2; i++) {
-        pf_param *p = pf_params_find(&ad->params, names[i]);
+        pf_param *p = i == 0 ? any->a : any->b;
         const double bound = sqrt(3.0) * (sqrt(2.0) / sqrt((double)p->cols));
         for (int64_t k = 0; k < p->rows * p->cols; k++)
             p->data[k] = (pf_real)pf_torch_rng_uniform(&g, (float)-bound, (float)bound);
