@@ -33,8 +33,9 @@ peft_status pf_model_read_sizes(pf_model *m, const pf_size_keys *keys, peft_erro
     PF_TRY(pf_json_get_int(m->config, m->config_path, "vocab_size", 1, INT32_MAX, &m->vocab, err));
     m->max_positions = INT32_MAX;
     if (keys->positions != NULL) {
-        PF_TRY(pf_json_opt_int(m->config, m->config_path, keys->positions, 2048, 1, INT32_MAX,
-                               &m->max_positions, err));
+        PF_TRY(pf_json_opt_int(m->config, m->config_path, keys->positions,
+                               keys->usual_positions > 0 ? keys->usual_positions : 2048, 1,
+                               INT32_MAX, &m->max_positions, err));
     }
     if (m->hidden % m->n_heads != 0) {
         return PF_FAIL(err, PEFT_E_FORMAT, "%s: %s %lld is no multiple of %lld heads",

@@ -9,6 +9,7 @@
  * second name, or for positions none at all. */
 typedef struct pf_size_keys {
     const char *hidden[2], *layers[2], *heads[2], *positions;
+    int64_t usual_positions; /* where the key is missing; 0: 2048 */
 } pf_size_keys;
 
 extern const pf_size_keys pf_usual_size_keys; /* hidden_size, num_hidden_layers, ... */

@@ -107,6 +107,89 @@ static void counts_published_models(void **state) {
         3075098624);
 }
 
+/* The same for families with LayerNorm; the numbers are transformers'. */
+static void counts_models_with_layer_norm(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *config;
+        int64_t n;
+    } models[] = {
+        {"pythia_160m",
+         "{\"architectures\": [\"GPTNeoXForCausalLM\"], \"hidden_size\": 768, "
+         "\"intermediate_size\": 3072, \"num_attention_heads\": 12, \"num_hidden_layers\": 12, "
+         "\"vocab_size\": 50304}",
+         162322944},
+        {"phi_2",
+         "{\"architectures\": [\"PhiForCausalLM\"], \"hidden_size\": 2560, \"intermediate_size\": "
+         "10240, \"num_attention_heads\": 32, \"num_hidden_layers\": 32, \"vocab_size\": 51200}",
+         2779683840},
+        {"gpt2",
+         "{\"architectures\": [\"GPT2LMHeadModel\"], \"n_embd\": 768, \"n_head\": 12, \"n_layer\": "
+         "12, \"n_positions\": 1024, \"vocab_size\": 50257}",
+         124439808},
+        {"bloom_560m",
+         "{\"architectures\": [\"BloomForCausalLM\"], \"hidden_size\": 1024, \"n_head\": 16, "
+         "\"n_layer\": 24, \"vocab_size\": 250880}",
+         559214592},
+        {"opt_125m",
+         "{\"architectures\": [\"OPTForCausalLM\"], \"hidden_size\": 768, \"ffn_dim\": 3072, "
+         "\"num_attention_heads\": 12, \"num_hidden_layers\": 12, \"max_position_embeddings\": "
+         "2048, \"vocab_size\": 50272}",
+         125239296},
+        {"opt_350m",
+         "{\"architectures\": [\"OPTForCausalLM\"], \"hidden_size\": 1024, \"ffn_dim\": 4096, "
+         "\"num_attention_heads\": 16, \"num_hidden_layers\": 24, \"max_position_embeddings\": "
+         "2048, \"vocab_size\": 50272, \"word_embed_proj_dim\": 512, \"do_layer_norm_before\": "
+         "false}",
+         331196416},
+        {"falcon_7b",
+         "{\"architectures\": [\"FalconForCausalLM\"], \"hidden_size\": 4544, "
+         "\"num_attention_heads\": 71, \"num_hidden_layers\": 32, \"vocab_size\": 65024}",
+         6921720704},
+        {"falcon_40b",
+         "{\"architectures\": [\"FalconForCausalLM\"], \"hidden_size\": 8192, "
+         "\"num_attention_heads\": 128, \"num_hidden_layers\": 60, \"num_kv_heads\": 8, "
+         "\"new_decoder_architecture\": true, \"vocab_size\": 65024, \"tie_word_embeddings\": "
+         "false}",
+         41835970560},
+        {"stablelm_2_1_6b",
+         "{\"architectures\": [\"StableLmForCausalLM\"], \"hidden_size\": 2048, "
+         "\"intermediate_size\": 5632, \"num_attention_heads\": 32, \"num_key_value_heads\": 32, "
+         "\"num_hidden_layers\": 24, \"use_qkv_bias\": true, \"vocab_size\": 100352}",
+         1644515328},
+        {"stablelm_2_12b",
+         "{\"architectures\": [\"StableLmForCausalLM\"], \"hidden_size\": 5120, "
+         "\"intermediate_size\": 13824, \"num_attention_heads\": 32, \"num_key_value_heads\": 8, "
+         "\"num_hidden_layers\": 40, \"qk_layernorm\": true, \"use_parallel_residual\": true, "
+         "\"vocab_size\": 100352}",
+         12143185920},
+    };
+    for (size_t i = 0; i < PF_COUNT(models); i++) {
+        const int64_t n = count_params(models[i].name, models[i].config);
+        if (n != models[i].n) fail_msg("%s has %lld parameters", models[i].name, (long long)n);
+    }
+}
+
+/* GPT-2 stores (in, out): sites are (out, in) all the same, and the numbers those of the file. */
+static void turns_conv1d(void **state) {
+    (void)state;
+    pf_model *m = open_ok(TEST_SOURCE_DIR "/tests/golden/parity/gpt2", NULL);
+    const pf_site *up = pf_model_find_site(m, "transformer.h.1.mlp.c_fc");
+    const pf_site *positions = pf_model_find_site(m, "transformer.wpe");
+    assert_int_equal(up->out_dim, 128);
+    assert_int_equal(up->in_dim, 32);
+    assert_int_equal(up->weight->rows, 128);
+    assert_int_equal(up->weight->cols, 32);
+    const float *stored = up->weight->data;
+    pf_real row[32];
+    pf_weight_read_tile(up->weight, 5, 1, 0, 32, row, 32);
+    for (int i = 0; i < 32; i++) assert_true(row[i] == stored[i * 128 + 5]);
+    assert_int_equal(positions->kind, PF_SITE_POSITIONS);
+    assert_int_equal(positions->out_dim, 64);
+    assert_true(m->head->tied_to == m->embedding);
+    pf_model_close(m);
+}
+
 static void lists_sites(void **state) {
     (void)state;
     pf_model *m = open_ok(TEST_SOURCE_DIR "/tests/golden/parity/qwen3", NULL);
@@ -218,6 +301,7 @@ static void ties(void **state) {
 
 static void refuses_configs(void **state) {
     (void)state;
+    const pf_model_options plan = {.shapes_only = true};
     static const struct {
         const char *name, *config, *message;
     } cases[] = {
@@ -226,6 +310,27 @@ static void refuses_configs(void **state) {
         {"no_such", "{\"architectures\": [\"NoSuchForCausalLM\"]}",
          "M/config.json: architecture 'NoSuchForCausalLM' is not supported; these are: ..."},
         {"list", "[]", NULL},
+        {"gpt2_cross",
+         "{\"model_type\": \"gpt2\", \"n_embd\": 8, \"n_head\": 2, \"n_layer\": 1, "
+         "\"vocab_size\": 8, \"add_cross_attention\": true}",
+         "M/config.json: add_cross_attention is true: a GPT-2 that reads an encoder is not "
+         "supported"},
+        {"neox_heads",
+         "{\"model_type\": \"gpt_neox\", \"hidden_size\": 10, \"num_attention_heads\": 4, "
+         "\"num_hidden_layers\": 1, \"vocab_size\": 8}",
+         "M/config.json: hidden_size 10 is no multiple of 4 heads"},
+        {"phi_act",
+         "{\"model_type\": \"phi\", \"hidden_size\": 8, \"num_attention_heads\": 2, "
+         "\"num_hidden_layers\": 1, \"vocab_size\": 8, \"intermediate_size\": 8, "
+         "\"hidden_act\": \"laplace\"}",
+         "M/config.json: hidden_act 'laplace' is not supported for PhiForCausalLM; gelu, gelu_new, "
+         "gelu_pytorch_tanh, relu and silu are"},
+        {"stablelm_heads",
+         "{\"model_type\": \"stablelm\", \"hidden_size\": 1048576, "
+         "\"num_attention_heads\": 65536, \"num_hidden_layers\": 10000, \"vocab_size\": 8, "
+         "\"intermediate_size\": 8, \"qk_layernorm\": true}",
+         "M/config.json: 10000 layers with a norm for each of 65536 heads are more than this "
+         "program can hold"},
         {"quantized",
          "{\"architectures\": [\"LlamaForCausalLM\"], \"quantization_config\": {\"quant_method\": "
          "\"gptq\"}}",
@@ -239,7 +344,7 @@ static void refuses_configs(void **state) {
         if (cases[i].message == NULL) {
             assert_int_not_equal(pf_model_open(&m, dir, NULL, NULL), PEFT_OK);
         } else {
-            assert_refused(dir, NULL, cases[i].message);
+            assert_refused(dir, &plan, cases[i].message);
         }
     }
 }
@@ -359,6 +464,8 @@ static void opens_every_fixture(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_published_models),
+        cmocka_unit_test(counts_models_with_layer_norm),
+        cmocka_unit_test(turns_conv1d),
         cmocka_unit_test(lists_sites),
         cmocka_unit_test(maps_in_place_and_converts),
         cmocka_unit_test(ties),

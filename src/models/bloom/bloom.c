@@ -47,7 +47,8 @@ static peft_status read_config(pf_model *m, bloom *l, peft_error *err) {
     static const pf_size_keys keys = {{"n_embed", "hidden_size"},
                                       {"n_layer", "num_hidden_layers"},
                                       {"n_head", "num_attention_heads"},
-                                      "seq_length"};
+                                      "seq_length",
+                                      0};
     const json_t *c = m->config;
     const char *where = m->config_path;
     PF_TRY(pf_model_read_sizes(m, &keys, err));

@@ -88,7 +88,8 @@ static peft_status read_config(pf_model *m, falcon *l, peft_error *err) {
     static const pf_size_keys keys = {{"n_embed", "hidden_size"},
                                       {"num_hidden_layers", "n_layer"},
                                       {"num_attention_heads", "n_head"},
-                                      "max_position_embeddings"};
+                                      "max_position_embeddings",
+                                      0};
     const json_t *c = m->config;
     const char *where = m->config_path;
     PF_TRY(pf_model_read_sizes(m, &keys, err));

@@ -45,7 +45,7 @@ typedef struct gpt2 {
 
 static peft_status read_config(pf_model *m, gpt2 *l, peft_error *err) {
     static const char *const dropouts[] = {"attn_pdrop", "resid_pdrop", "embd_pdrop", NULL};
-    static const pf_size_keys keys = {{"n_embd"}, {"n_layer"}, {"n_head"}, "n_positions"};
+    static const pf_size_keys keys = {{"n_embd"}, {"n_layer"}, {"n_head"}, "n_positions", 1024};
     const json_t *c = m->config;
     const char *where = m->config_path;
     bool cross;

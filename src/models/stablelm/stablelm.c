@@ -17,6 +17,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#define MAX_HEAD_NORMS (1 << 16) /* of a model; the 12B has 1600 */
+
 static const char *const architectures[] = {"StableLmForCausalLM", NULL};
 static const char *const model_types[] = {"stablelm", NULL};
 static const char *const default_targets[] = {"q_proj", "v_proj", NULL};
@@ -54,6 +56,12 @@ static peft_status read_config(pf_model *m, stablelm *l, peft_error *err) {
     PF_TRY(pf_json_opt_bool(c, where, "use_parallel_residual", false, &l->parallel, err));
     PF_TRY(pf_json_opt_bool(c, where, "use_qkv_bias", false, &l->qkv_bias, err));
     PF_TRY(pf_json_opt_bool(c, where, "qk_layernorm", false, &l->qk_norm, err));
+    if (l->qk_norm && m->n_heads * m->n_layers > MAX_HEAD_NORMS) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: %d layers with a norm for each of %lld heads are more than this "
+                       "program can hold",
+                       where, m->n_layers, (long long)m->n_heads);
+    }
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", false, &m->tie_word_embeddings, err));
     PF_TRY(pf_model_warn_dropout(m, dropouts, err));
     return pf_rope_spec_read_as(&m->rope, c, where, m->head_dim, m->max_positions, &rope, err);
