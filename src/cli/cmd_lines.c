@@ -31,7 +31,8 @@ const cli_command cmd_score = {
     .usage = "score --model DIR [--adapter DIR] < lines of JSON strings or lists of ids",
     .what = "negative log likelihood of each predicted token, one JSON value per line",
     .examples =
-        "  echo '\"Once upon a time\"' | peft-toolkit score --model model/ --adapter outputs/\n",
+        "  echo '\"Once upon a time\"' | peft-toolkit score --model model/ --adapter outputs/\n"
+        "  echo '{\"prompt\": \"1 + 1\", \"target\": \"2\"}' | peft-toolkit score --model t5/\n",
     .run = run_score,
 };
 

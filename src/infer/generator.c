@@ -387,9 +387,10 @@ static peft_status check_prompts(const pf_generator *g, const pf_generation *ite
                            i + 1);
         }
         if (g->max_source > 0 && items[i].n_prompt > g->max_source) {
-            return PF_FAIL(err, PEFT_E_FORMAT,
-                           "prompt %d has %d tokens; the encoder was given room for %lld", i + 1,
-                           items[i].n_prompt, (long long)g->max_source);
+            return PF_FAIL(
+                err, PEFT_E_FORMAT,
+                "prompt %d has %d tokens; the encoder was given room for %lld (--max-length)",
+                i + 1, items[i].n_prompt, (long long)g->max_source);
         }
         if (g->max_source == 0 && items[i].n_prompt >= g->max_length) {
             return PF_FAIL(err, PEFT_E_FORMAT,

@@ -438,12 +438,72 @@ static void test_out_of_memory(void **state) {
     fail_msg("never enough memory");
 }
 
+/* Sources are rows of their own that count towards the budget; each is seen by its own sample, and
+ * samples with equal tokens do not share. */
+static void test_sources(void **state) {
+    (void)state;
+    enum { N = 7, MOST = 40 };
+    int32_t source[N][16], tokens[N][16];
+    pf_sample samples[N];
+    for (int32_t i = 0; i < N; i++) {
+        for (int32_t k = 0; k < 16; k++) {
+            source[i][k] = 10 + i;
+            tokens[i][k] = k; /* the same in all */
+        }
+        samples[i] = (pf_sample){.source = source[i],
+                                 .n_source = 3 + i,
+                                 .tokens = tokens[i],
+                                 .n_tokens = 6 + i % 3,
+                                 .first_label = 1,
+                                 .index = i};
+    }
+    const pf_batch_builder_options o = {
+        .max_tokens = MOST, .max_samples = N, .share = PF_SHARE_ALWAYS};
+    peft_error err = {0};
+    pf_batch_builder *bb;
+    int32_t n_micro, seen = 0, most = 0, most_source = 0;
+    assert_int_equal(pf_batch_builder_new(&bb, &o, &err), PEFT_OK);
+    assert_int_equal(pf_batch_builder_begin(bb, samples, N, 0, &n_micro, &err), PEFT_OK);
+    assert_true(n_micro > 1);
+    for (int32_t m = 0; m < n_micro; m++) {
+        pf_batch b;
+        pf_batch_builder_get(bb, m, &b);
+        if (pf_batch_check(&b, 64, 0, &err) != PEFT_OK) fail_msg("%s", err.message);
+        assert_non_null(b.source);
+        assert_true(b.n_tokens + b.source->n_tokens <= MOST);
+        if (b.n_tokens + b.source->n_tokens > most) most = b.n_tokens + b.source->n_tokens;
+        if (b.source->n_tokens > most_source) most_source = b.source->n_tokens;
+        assert_int_equal(b.n_source_runs, b.n_segments);
+        for (int32_t r = 0; r < b.n_source_runs; r++, seen++) {
+            const pf_ext_run *run = &b.source_runs[r];
+            const pf_sample *s = &samples[b.sample[run->row_begin]];
+            assert_int_equal(run->length, s->n_source);
+            assert_int_equal(run->row_end - run->row_begin, s->n_tokens - 1);
+            assert_int_equal(b.segments[r].start, run->row_begin);
+            for (int32_t k = 0; k < run->length; k++) {
+                assert_int_equal(b.source->ids[run->ext + k], 10 + s->index);
+                assert_int_equal(b.source->pos[run->ext + k], k);
+                assert_int_equal(b.source->sample[run->ext + k], s->index);
+            }
+        }
+    }
+    assert_int_equal(seen, N);
+    const pf_batch_figures f = pf_batch_builder_figures(bb);
+    assert_int_equal(f.rows, f.rows_plain);
+    assert_int_equal(f.most_rows, most);
+    assert_int_equal(f.most_source, most_source);
+    samples[0].n_source = MOST;
+    assert_int_equal(pf_batch_builder_begin(bb, samples, N, 0, &n_micro, &err), PEFT_E_SHAPE);
+    pf_batch_builder_free(bb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_properties),         cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_first_fit),          cmocka_unit_test(test_cost_model),
-        cmocka_unit_test(test_cost_of_rows_below), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_out_of_memory),      cmocka_unit_test(test_behind),
+        cmocka_unit_test(test_sources),    cmocka_unit_test(test_properties),
+        cmocka_unit_test(test_tree),       cmocka_unit_test(test_first_fit),
+        cmocka_unit_test(test_cost_model), cmocka_unit_test(test_cost_of_rows_below),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

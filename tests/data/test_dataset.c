@@ -336,12 +336,75 @@ static void test_real_data(void **state) {
     pf_tokenizer_close(t);
 }
 
+/* With an encoder: source and EOS, the decoder's start, target and EOS; cut each by itself, with
+ * EOS kept. */
+static void test_sources(void **state) {
+    (void)state;
+    pf_dataset_options opt = options();
+    const char *path = write_text("pairs.csv", csv);
+    pf_dataset ds, plain;
+    load(&plain, path, &opt);
+    opt.encode.encoder_decoder = true;
+    opt.encode.decoder_start = 5;
+    load(&ds, path, &opt);
+    assert_string_not_equal(ds.fingerprint, plain.fingerprint);
+    assert_int_equal(ds.n, 3);
+    for (int64_t i = 0; i < ds.n; i++) {
+        const pf_example *e = &ds.examples[i];
+        const pf_sample s = pf_dataset_sample(&ds, i, 3);
+        assert_int_equal(s.n_source, e->n_source);
+        assert_int_equal(s.source[s.n_source - 1], 0); /* EOS */
+        assert_int_equal(s.tokens[0], 5);
+        assert_int_equal(s.tokens[s.n_tokens - 1], 0);
+        assert_int_equal(s.first_label, 1);
+        assert_int_equal(s.n_source + s.n_tokens, e->n_tokens);
+        assert_int_equal(pf_example_supervised(e), s.n_tokens - 1);
+        pf_buf text = {0};
+        assert_int_equal(
+            pf_tokenizer_decode(tokenizer, s.source, (size_t)s.n_source, true, &text, NULL),
+            PEFT_OK);
+        assert_text(pf_dataset_prompt(&ds, i), pf_buf_str(&text));
+        pf_buf_free(&text);
+    }
+    pf_dataset_release(&plain);
+
+    opt.max_source = 9;
+    opt.max_target = 3;
+    peft_error err = {0};
+    assert_int_equal(pf_dataset_load(&plain, path, &opt, &err), PEFT_E_FORMAT);
+    assert_non_null(strstr(err.message, "training.max_source_length is 9 and max_target_length 3"));
+    opt.overlength = PF_OVERLENGTH_TRUNCATE;
+    load(&plain, path, &opt);
+    assert_int_equal(plain.n, 3);
+    for (int64_t i = 0; i < ds.n; i++) {
+        const pf_sample whole = pf_dataset_sample(&ds, i, 0), cut = pf_dataset_sample(&plain, i, 0);
+        assert_int_equal(cut.n_source, whole.n_source < 9 ? whole.n_source : 9);
+        assert_int_equal(cut.n_tokens, whole.n_tokens < 4 ? whole.n_tokens : 4);
+        assert_memory_equal(cut.source, whole.source, sizeof(int32_t) * (size_t)(cut.n_source - 1));
+        assert_memory_equal(cut.tokens, whole.tokens, sizeof(int32_t) * (size_t)(cut.n_tokens - 1));
+        assert_int_equal(cut.source[cut.n_source - 1], 0);
+        assert_int_equal(cut.tokens[cut.n_tokens - 1], 0);
+        assert_int_equal((plain.examples[i].flags & PF_EXAMPLE_TRUNCATED) != 0,
+                         cut.n_source < whole.n_source || cut.n_tokens < whole.n_tokens);
+    }
+    assert_true(plain.counts.truncated > 0);
+    pf_dataset_release(&plain);
+    opt.overlength = PF_OVERLENGTH_DROP;
+    opt.max_target = 0;
+    opt.max_source = ds.examples[0].n_source;
+    load(&plain, path, &opt);
+    assert_true(plain.n > 0 && plain.n == 3 - plain.counts.dropped);
+    pf_dataset_release(&plain);
+    pf_dataset_release(&ds);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_load),          cmocka_unit_test(test_plain_text),
-        cmocka_unit_test(test_overlength),    cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_fingerprint),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_real_data),
+        cmocka_unit_test(test_sources),     cmocka_unit_test(test_load),
+        cmocka_unit_test(test_plain_text),  cmocka_unit_test(test_overlength),
+        cmocka_unit_test(test_mistakes),    cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_real_data),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
