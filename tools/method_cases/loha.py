@@ -15,6 +15,7 @@ def start(name, data, r):
 
 CASES = [
     case("loha", config(LLAMA_ALL), "all linear layers", start=start),
+    case("loha_wide", config(["v_proj", "down_proj"], r=6), "a rank whose square is more than the layer has", start=start),
     case("loha_patterns", config(["q_proj", "up_proj"], rank_pattern={"up_proj": 2}, alpha_pattern={"q_proj": 2},
                                  exclude_modules=["layers.0.mlp.up_proj"], modules_to_save=["lm_head"]),
          "patterns, exclude_modules, modules_to_save", start=start),

@@ -12,6 +12,9 @@
 extern const pf_derive pf_khatri_rao_rows; /* args: const double *scale */
 extern const pf_derive pf_khatri_rao_cols; /* args: NULL */
 
+/* Z (m, n) = scale (A1 B1) * (A2 B2), element by element (hadamard.c); inputs A1, B1, A2, B2 */
+extern const pf_derive pf_hadamard; /* args: const double *scale */
+
 /* Orthogonal blocks from skew-symmetric ones (cayley.c). Q is a block's skew-symmetric matrix:
  * the numbers above its diagonal, row by row, of a row of P (packed), or (P - Pᵀ) / 2 of a square
  * block of P. P (n, size (size - 1) / 2) or (n size, size) -> R (n size, size):

@@ -33,6 +33,7 @@ static const pf_cfg_row rows[] = {
 typedef struct loha_site {
     pf_delta_site s; /* w1_a (out,r), w1_b (r,in), w2_a (out,r), w2_b (r,in) */
     double scale;
+    bool is_wide;
 } loha_site;
 
 static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
@@ -42,6 +43,11 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
     pf_graph *g = b->graph;
     pf_value *w[PF_DELTA_PARAMS], *p, *q, *s, *delta;
     PF_TRY(pf_delta_values(b, &l->s, w, err));
+    if (l->is_wide) {
+        PF_TRY(pf_derive_emit(g, site->name, &pf_hadamard, &l->scale, w, 4, &p, err));
+        PF_TRY(pf_linear(g, site->name, x, p, NULL, &delta, err));
+        return pf_add(g, site->name, *y, delta, y, err);
+    }
     PF_TRY(pf_derive_emit(g, site->name, &pf_khatri_rao_rows, &l->scale, (pf_value *[]){w[0], w[2]},
                           2, &p, err));
     PF_TRY(pf_derive_emit(g, site->name, &pf_khatri_rao_cols, NULL, (pf_value *[]){w[1], w[3]}, 2,
@@ -56,6 +62,7 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
     pf_param *p;
     const int64_t in = l->s.site->in_dim, out = l->s.site->out_dim;
     l->scale = t->alpha / (double)t->r;
+    l->is_wide = (double)(t->r * t->r) * (double)(in + out) > (double)in * (double)out;
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w1_a", out, t->r, &p, err));
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w1_b", t->r, in, &p, err));
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w2_a", out, t->r, &p, err));

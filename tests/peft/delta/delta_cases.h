@@ -215,6 +215,16 @@ static peft_status build_shards(op_fixture *f, pf_value **root, peft_error *err)
 
 static const shards shards_small = {6, 4, 2, 0};
 
+static peft_status build_hadamard(op_fixture *f, pf_value **root, peft_error *err) {
+    const sizes *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *w;
+    pf_value *in[4] = {
+        op_param(f, "a1", a->out, a->r, 0, 0.5), op_param(f, "b1", a->r, a->in, 0, 0.3),
+        op_param(f, "a2", a->out, a->s, 0, 0.5), op_param(f, "b2", a->s, a->in, 0, 0.3)};
+    PF_TRY(pf_derive_emit(op_graph(f), "w", &pf_hadamard, &a->scale, in, 4, &w, err));
+    return pf_linear(op_graph(f), "linear", x, w, NULL, root, err);
+}
+
 static const sizes small = {.in = 7, .out = 5, .r = 3, .s = 2, .scale = 1.5};
 static const sizes medium = {.in = 40, .out = 33, .r = 4, .s = 4, .scale = 0.5};
 
@@ -279,6 +289,10 @@ static const op_case delta_cases[] = {
     {OP_CASE("khatri_rao/small", &op_batch_plain, build_khatri_rao, &small),
      .oracle = khatri_rao_oracle},
     {OP_CASE("khatri_rao/medium", &op_batch_tree, build_khatri_rao, &medium),
+     .oracle = khatri_rao_oracle},
+    {OP_CASE("hadamard/small", &op_batch_plain, build_hadamard, &small),
+     .oracle = khatri_rao_oracle},
+    {OP_CASE("hadamard/medium", &op_batch_tree, build_hadamard, &medium),
      .oracle = khatri_rao_oracle},
     {OP_CASE("cayley/exact", &op_batch_plain, build_rotation, &exact_3), .oracle = rotation_oracle},
     {OP_CASE("cayley/shared", &op_batch_tree, build_rotation, &shared_3),
