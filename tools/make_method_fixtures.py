@@ -63,6 +63,10 @@ BASES = dict(
                                 pad_token_id=None)),
     base_gpt2=("gpt2", dict(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4, n_inner=48, bos_token_id=1, eos_token_id=2,
                             pad_token_id=None, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)),
+    base_phi=("phi", dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                          num_key_value_heads=4, max_position_embeddings=64, partial_rotary_factor=0.5, resid_pdrop=0.0,
+                          embd_pdrop=0.0, attention_dropout=0.0, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
+                          pad_token_id=None)),
 )
 
 

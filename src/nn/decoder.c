@@ -227,7 +227,10 @@ static peft_status open_layer(place p, pf_decoder_layer *y, peft_error *err) {
         PF_TRY(open_mlp(p, &y->mlp, err));
     PF_TRY(add_norm(p, p.s->mlp_post_norm, C, &y->mlp_post_norm, err));
     snprintf(block, sizeof block, "%s.layers.%d", p.s->root, p.layer);
-    return pf_model_add_block_sites(p.m, p.layer, block, false, &y->at, err);
+    PF_TRY(pf_model_add_block_sites(p.m, p.layer, block, false, &y->at, err));
+    y->at.attention->norm = y->attention_post_norm;
+    y->at.mlp->norm = y->mlp_post_norm;
+    return PEFT_OK;
 }
 
 peft_status pf_decoder_open(pf_model *m, pf_decoder *d, const pf_decoder_shape *shape,

@@ -80,6 +80,8 @@ struct pf_site {
     double scale;            /* embedding and head: of their output; 0: 1 */
     double softcap;          /* head: logits become softcap tanh(logit / softcap); 0: they stay */
     pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
+    pf_site *norm;           /* attention and MLP output: the norm that the branch passes on its way
+                                to the stream, or their sum behind it; NULL: none */
     bool parallel;           /* MLP output: its branch started where attention's did */
     bool always_trained;     /* the head of a task: every method trains it whole and saves it */
     pf_param *trained_weight,

@@ -131,6 +131,8 @@ CASES = [] if adapters is None else [
     case("par_bn_gpt2", lambda: ParBnConfig(), "parallel", base="base_gpt2"),
     case("adapter_plus_gpt2", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "scale per channel", base="base_gpt2"),
     case("compacter_gpt2", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_gpt2"),
+    case("double_seq_bn_phi", lambda: DoubleSeqBnInvConfig(reduction_factor=8), "side by side, invertible with its inverse", base="base_phi"),
+    case("seq_bn_phi", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "side by side", base="base_phi"),
     case("loreft", lambda: LoReftConfig(r=3, dropout=0.0), "orthogonal, prefix of three"),
     case("loreft_tied", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),
          "one unit, one layer, a function"),

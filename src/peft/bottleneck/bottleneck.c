@@ -284,6 +284,12 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     PF_CHECK_ALLOC(prefix, err);
     PF_CHECK_ALLOC(down, err);
     PF_CHECK_ALLOC(up, err);
+    if (site->norm != NULL) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s norms what a branch adds to the stream (%s); bottleneck adapters act on "
+                       "models that norm before a branch. peft.method lora works here",
+                       ad->model->architecture, site->norm->name);
+    }
     if (cfg->is_parallel && site->parallel) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: its MLP runs beside attention, so a parallel adapter there has no "

@@ -4,15 +4,22 @@
  *
  *   y1 = x1 + F(x2),  y2 = x2 + G(y1),   F, G = up(f(down(x)))
  *
- * As AdapterHub's models with a head of their own do, the inverse is not applied before the head.
- * (GLOW blocks are not offered: AdapterHub's cut a text's tokens in two, not its columns.) */
+ * Before the head the inverse, x2 = y2 - G(y1), x1 = y1 - F(x2), is applied as AdapterHub does: on
+ * models that it reaches through its interface (Qwen, Phi, ...), not on those it has classes of its
+ * own for (`own_classes`). GLOW blocks are not offered: AdapterHub's cut a text's tokens in two,
+ * not its columns. */
 #include "ops/activation/activation.h"
+#include "ops/activation/scale.h"
 #include "ops/shape/split.h"
 #include "peft/bottleneck/bottleneck.h"
 #include "peft/first_weights.h"
+#include "text/json.h"
 
 #include <math.h>
 #include <string.h>
+
+/* model_type of the decoders that AdapterHub has classes of its own for */
+static const char *const own_classes[] = {"llama", "mistral", "gpt2", "gptj"};
 
 typedef struct subnet {
     pf_projection down, up;
@@ -66,7 +73,34 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
     return pf_join(b->graph, site->name, half, &inv->halves, y, err);
 }
 
-static const pf_site_hooks hooks = {.output = output};
+/* y - d */
+static peft_status take_off(pf_build *b, const char *name, pf_value *d, pf_value **y,
+                            peft_error *err) {
+    PF_TRY(pf_scale(b->graph, name, d, -1, &d, err));
+    return pf_add(b->graph, name, *y, d, y, err);
+}
+
+static peft_status head_input(pf_build *b, void *self, pf_site *site, pf_value **x,
+                              peft_error *err) {
+    const pf_invertible *inv = self;
+    pf_value *half[2], *d;
+    PF_TRY(pf_split(b->graph, site->name, *x, &inv->halves, half, err));
+    PF_TRY(build_subnet(b, inv, &inv->g, site->name, half[0], &d, err));
+    PF_TRY(take_off(b, site->name, d, &half[1], err));
+    PF_TRY(build_subnet(b, inv, &inv->f, site->name, half[1], &d, err));
+    PF_TRY(take_off(b, site->name, d, &half[0], err));
+    return pf_join(b->graph, site->name, half, &inv->halves, x, err);
+}
+
+static const pf_site_hooks hooks = {.output = output}, head_hooks = {.input = head_input};
+
+static bool inverts_before_head(const pf_model *m) {
+    const char *type = json_string_value(json_object_get(m->config, "model_type"));
+    for (size_t i = 0; i < PF_COUNT(own_classes); i++) {
+        if (pf_streq(type, own_classes[i])) return false;
+    }
+    return true;
+}
 
 peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, pf_invertible **out,
                                  peft_error *err) {
@@ -95,6 +129,7 @@ peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, p
     PF_TRY(add_subnet(ad, cfg, prefix, "F", second, first, &inv->f, err));
     PF_TRY(add_subnet(ad, cfg, prefix, "G", first, second, &inv->g, err));
     *out = inv;
+    if (inverts_before_head(m)) PF_TRY(pf_adapter_hook(ad, m->head, &head_hooks, inv, err));
     return pf_adapter_hook(ad, site, &hooks, inv, err);
 }
 
