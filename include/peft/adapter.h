@@ -39,6 +39,47 @@ typedef struct peft_merge_report {
 PEFT_API
 peft_status peft_merge(const peft_merge_options *opt, peft_merge_report *out, peft_error *err);
 
+/* --- adapters as things; texts are the caller's to free with peft_free (run.h) --- */
+
+typedef struct peft_combine_options { /* zero = default */
+    const char *const *adapters;      /* folders of LoRA adapters (PEFT, AdapterHub, MLX) */
+    int n_adapters;
+    const double *weights;   /* NULL: 1 each */
+    const char *kind;        /* linear svd cat ties ties_svd dare_linear dare_ties dare_linear_svd
+                                dare_ties_svd magnitude_prune magnitude_prune_svd; NULL: linear */
+    double density;          /* of what is kept; 0: 1 */
+    bool majority_frequency; /* ties: by how many, not by how much */
+    int64_t svd_rank;        /* 0: the largest rank of them */
+    uint64_t seed;           /* dare */
+    const char *output;      /* folder, in PEFT's format */
+    bool overwrite;
+} peft_combine_options;
+
+PEFT_API
+peft_status peft_adapter_combine(const peft_combine_options *opt, char **text, peft_error *err);
+
+typedef struct peft_convert_options { /* zero = default */
+    const char *adapter;
+    const char *to;    /* peft, adapterhub, mlx: another format of a LoRA; lora: another method as a
+                          LoRA of `rank`, by SVD, with what it misses said */
+    const char *model; /* lora: the base, NULL: the one that the adapter names; adapterhub: whose
+                          type and width the folder names */
+    int64_t rank;
+    int threads;
+    const char *output;
+    bool overwrite;
+} peft_convert_options;
+
+PEFT_API
+peft_status peft_adapter_convert(const peft_convert_options *opt, char **text, peft_error *err);
+
+/* What two folders do not have in common; one folder's configuration and norms. */
+PEFT_API
+peft_status peft_adapter_diff(const char *a, const char *b, bool json, bool *same, char **text,
+                              peft_error *err);
+PEFT_API
+peft_status peft_adapter_inspect(const char *dir, bool json, char **text, peft_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -78,3 +78,24 @@ grep -q "cannot train beside other methods" log || fail "full beside lora: $(cat
 printf 'peft:\n  - method: lora\n  - ia3\n' >bad.yaml
 refuse "peft\[1\] is text" bad.yaml
 echo "wrong use: answered"
+
+# --- adapters as things
+"$PEFT" adapter convert both --to lora --rank 32 --output full-rank >stdout 2>log || fail "convert: $(cat log)"
+grep -q "left out, of the norm of what changes: 0 %\|e-[0-9]* % in all" stdout || fail "rank 32 misses something: $(cat stdout)"
+"$PEFT" eval config.yaml --adapter full-rank >eval 2>log || fail "eval of the converted one"
+awk -v a="$(grep -o '"eval_loss": [0-9.e-]*' eval | cut -d' ' -f2)" -v b="$(last_loss both | cut -d' ' -f2)" \
+    'BEGIN {d = a - b; exit !(d < 1e-4 && d > -1e-4)}' || fail "converted: $(cat eval), $(last_loss both)"
+"$PEFT" adapter convert full-rank --to mlx --output as-mlx >stdout 2>log &&
+    "$PEFT" adapter convert as-mlx --to peft --output back >stdout 2>log || fail "mlx and back: $(cat log)"
+"$PEFT" adapter combine -a full-rank -w 0.5 -a back -w 0.5 --kind svd --svd-rank 32 -o mixed >stdout 2>log ||
+    fail "combine: $(cat log)"
+"$PEFT" eval config.yaml --adapter mixed >eval 2>log || fail "eval of the combination"
+awk -v a="$(grep -o '"eval_loss": [0-9.e-]*' eval | cut -d' ' -f2)" -v b="$(last_loss both | cut -d' ' -f2)" \
+    'BEGIN {d = a - b; exit !(d < 1e-4 && d > -1e-4)}' || fail "half and half: $(cat eval), $(last_loss both)"
+"$PEFT" adapter combine -a full-rank -o mixed >stdout 2>log && fail "an existing folder was overwritten"
+"$PEFT" adapter diff both/lora both/lora >stdout 2>log || fail "an adapter differs from itself"
+"$PEFT" adapter diff both/lora both/ia3 >stdout 2>log
+[ $? = 1 ] && grep -q '^key peft_type: "LORA" | "IA3"' stdout || fail "diff: $(cat stdout log)"
+"$PEFT" adapter inspect both/ia3 >stdout 2>log && grep -q 'ia3_l *\[' stdout || fail "inspect: $(cat stdout log)"
+"$PEFT" adapter inspect both/lora --json >stdout 2>log && grep -q update_norm stdout || fail "inspect --json"
+echo "adapters as things: converted, combined, compared"
