@@ -216,12 +216,6 @@ static peft_status add_scaling(pf_adapter *ad, const char *prefix, unit *u, peft
 
 /* ---- attaching ------------------------------------------------------------------------------- */
 
-/* Python's x // y of floats */
-static double floor_divide(double x, double y) {
-    const double mod = fmod(x, y), quotient = (x - mod) / y, down = floor(quotient);
-    return quotient - down > 0.5 ? down + 1 : down;
-}
-
 static peft_status factor_of(const pf_bottleneck_cfg *cfg, int layer, double *factor,
                              peft_error *err) {
     double own = 0, rest = cfg->reduction_factor;
@@ -243,7 +237,7 @@ static peft_status width_of(const pf_bottleneck_cfg *cfg, int64_t hidden, int la
     *width = cfg->bottleneck_size;
     if (*width > 0) return PEFT_OK;
     PF_TRY(factor_of(cfg, layer, &factor, err));
-    const double w = floor_divide((double)hidden, factor);
+    const double w = pf_bottleneck_floor_divide((double)hidden, factor);
     if (!(w <= 64 * (double)hidden + 64)) {
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "a reduction_factor of %g makes adapters wider than 64 times the model; 16 "

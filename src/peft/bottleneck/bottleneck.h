@@ -87,6 +87,8 @@ void pf_invertible_init(const pf_invertible *inv, uint64_t seed);
 void pf_bottleneck_check_config(pf_cfg *c, const void *section);
 /* learned, channel, or the number in *value (*word is NULL) */
 bool pf_bottleneck_scaling(const pf_bottleneck_cfg *cfg, const char **word, double *value);
+/* Python's x // y of floats, which makes a width of a factor */
+double pf_bottleneck_floor_divide(double x, double y);
 bool pf_bottleneck_is_config(const struct json_t *config);
 peft_status pf_bottleneck_read_config(pf_arena *a, const struct json_t *file, const char *where,
                                       const void **method_cfg, peft_error *err);

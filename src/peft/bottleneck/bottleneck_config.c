@@ -255,10 +255,16 @@ peft_status pf_bottleneck_read_config(pf_arena *a, const json_t *file, const cha
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+double pf_bottleneck_floor_divide(double x, double y) {
+    const double mod = fmod(x, y), quotient = (x - mod) / y, down = floor(quotient);
+    return quotient - down > 0.5 ? down + 1 : down;
+}
+
 /* A factor of which AdapterHub, dividing and cutting off, makes this width. */
 static double factor_for(int64_t hidden, int64_t width) {
     double factor = (double)hidden / (double)width;
-    while (floor((double)hidden / factor) < (double)width) factor = nextafter(factor, 0);
+    while (pf_bottleneck_floor_divide((double)hidden, factor) < (double)width)
+        factor = nextafter(factor, 0);
     return factor;
 }
 
