@@ -9,9 +9,11 @@
 #include "peft/run.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool quiet, verbose;
 
@@ -221,11 +223,17 @@ int cli_fail(const peft_error *err) {
     return peft_status_exit_code(err->status);
 }
 
+/* Has the reader of stdout gone? An earlier write may have met it, whose errno is lost. */
+static bool reader_is_gone(void) {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 int cli_done(void) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     peft_error err = {0};
-    if (errno == EPIPE)
+    if (errno == EPIPE || (errno == 0 && reader_is_gone()))
         return peft_status_exit_code(PEFT_E_IO); /* "| head": nobody is left to tell */
     pf_fail_errno(&err, PEFT_E_IO, errno != 0 ? errno : EIO, "cannot write to stdout");
     return cli_fail(&err);
