@@ -16,6 +16,7 @@ void pf_params_init(pf_params *ps) {
 
 void pf_params_release(pf_params *ps) {
     if (ps == NULL) return;
+    if (ps->made.release != NULL) ps->made.release(ps->made.ctx);
     pf_free(ps->data);
     pf_free(ps->grad);
     pf_free(ps->m);
@@ -68,6 +69,13 @@ peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t
 peft_status pf_params_adopt(pf_params *ps, const pf_params *part, peft_error *err) {
     if (ps->data != NULL || part->data != NULL)
         return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed");
+    if (part->made.params != NULL) {
+        if (ps->made.params != NULL)
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "two methods make learned rows of their parameters; one can");
+        ps->made = part->made;
+        ps->made.release = NULL; /* the part's business */
+    }
     for (int i = 0; i < part->n; i++) PF_TRY(append(ps, part->items[i], err));
     return PEFT_OK;
 }
@@ -84,6 +92,22 @@ static peft_status new_block(pf_real **out, int64_t n, const char *what, peft_er
     return PEFT_OK;
 }
 
+static void set_pointers(pf_params *ps) {
+    for (int i = 0; i < ps->n; i++) {
+        ps->items[i]->data = ps->data + ps->items[i]->offset;
+        ps->items[i]->grad = ps->grad != NULL ? ps->grad + ps->items[i]->offset : NULL;
+    }
+}
+
+peft_status pf_params_seal_made(pf_params *ps, bool with_training, peft_error *err) {
+    if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed already");
+    PF_TRY(new_block(&ps->data, ps->block_len, "rows made by its encoder", err));
+    if (with_training) PF_TRY(new_block(&ps->grad, ps->block_len, "gradients", err));
+    for (int i = 0; i < ps->n && !with_training; i++) ps->items[i]->frozen = true;
+    set_pointers(ps);
+    return PEFT_OK;
+}
+
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err) {
     if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed already");
     PF_TRY(new_block(&ps->data, ps->block_len, "weights", err));
@@ -92,10 +116,7 @@ peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err) {
         PF_TRY(new_block(&ps->m, ps->block_len, "first moments", err));
         PF_TRY(new_block(&ps->v, ps->block_len, "second moments", err));
     }
-    for (int i = 0; i < ps->n; i++) {
-        ps->items[i]->data = ps->data + ps->items[i]->offset;
-        ps->items[i]->grad = with_training ? ps->grad + ps->items[i]->offset : NULL;
-    }
+    set_pointers(ps);
     return PEFT_OK;
 }
 
@@ -114,4 +135,10 @@ pf_param *pf_params_find(const pf_params *ps, const char *name) {
 
 void pf_params_zero_grad(pf_params *ps) {
     if (ps->grad != NULL) memset(ps->grad, 0, (size_t)ps->block_len * sizeof *ps->grad);
+    if (ps->made.params != NULL) pf_params_zero_grad(ps->made.params);
+}
+
+peft_status pf_params_make(const pf_params *ps, int64_t step, peft_error *err) {
+    if (ps->made.params == NULL || ps->made.params->data == NULL) return PEFT_OK;
+    return ps->made.make(ps->made.ctx, step, err);
 }

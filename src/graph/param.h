@@ -37,7 +37,23 @@ typedef struct pf_param {
     int index;               /* in the list of the set that it was added to */
 } pf_param;
 
-typedef struct pf_params {
+/* Parameters that are made of trained ones, once per optimizer step (keys and values that an
+ * encoder writes): graphs read them and gather their gradients like those of any parameter, the
+ * optimizer does not know them. */
+typedef struct pf_params pf_params;
+typedef struct pf_made_params {
+    pf_params *params; /* without moments */
+    void *ctx;
+    /* The trained weights are there, or have changed: makes the others of them. step >= 0: for that
+     * step of training, with its random masks. */
+    peft_status (*make)(void *ctx, int64_t step, peft_error *err);
+    bool random; /* training draws masks here: `make` is asked before every step, too */
+    /* The gradients of `params` are complete: adds what follows from them to the trained ones'. */
+    peft_status (*hand_on)(void *ctx, peft_error *err);
+    void (*release)(void *ctx); /* with the trained ones */
+} pf_made_params;
+
+struct pf_params {
     pf_arena arena;
     pf_param **items;
     int n, cap;
@@ -45,7 +61,8 @@ typedef struct pf_params {
     int64_t block_len; /* elements of one block, padding counted */
     uint64_t seed;     /* of the adapter: random masks and initial weights */
     pf_real *data, *grad, *m, *v;
-} pf_params;
+    pf_made_params made; /* params is NULL: none */
+};
 
 void pf_params_init(pf_params *ps);
 void pf_params_release(pf_params *ps);
@@ -61,6 +78,10 @@ peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err);
 /* Before a graph is built and the optimizer made: this one keeps its numbers. */
 void pf_params_freeze(pf_params *ps, pf_param *p);
 pf_param *pf_params_find(const pf_params *ps, const char *name);
-void pf_params_zero_grad(pf_params *ps);
+/* Those that are made of others: weights, with_training gradients. */
+peft_status pf_params_seal_made(pf_params *ps, bool with_training, peft_error *err);
+void pf_params_zero_grad(pf_params *ps); /* of what is made of them, too */
+/* Whatever is made of these is made anew, if anything is; step as above. */
+peft_status pf_params_make(const pf_params *ps, int64_t step, peft_error *err);
 
 #endif

@@ -142,6 +142,8 @@ peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err)
     }
     if (ad->model->shapes_only) return PEFT_OK;
     PF_TRY(pf_params_seal(&ad->params, with_training, err));
+    if (ad->params.made.params != NULL)
+        PF_TRY(pf_params_seal_made(ad->params.made.params, with_training, err));
     fill_trained(ad);
     return PEFT_OK;
 }
@@ -154,6 +156,7 @@ peft_status pf_adapter_attach(pf_adapter **out, pf_model *model, const pf_peft_c
     pf_adapter_set_seed(ad, seed);
     peft_status status = pf_adapter_seal(ad, with_training, err);
     if (status == PEFT_OK && !model->shapes_only) status = ad->method->init(ad, seed, err);
+    if (status == PEFT_OK) status = pf_params_make(&ad->params, -1, err);
     if (status != PEFT_OK) {
         pf_adapter_close(ad);
         return status;

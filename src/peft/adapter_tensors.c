@@ -250,7 +250,7 @@ static peft_status load(loader *l, bool with_training, peft_error *err) {
     PF_TRY(
         pf_adapter_seal(l->ad, with_training, err)); /* now that the sizes are known to be true */
     read_all(l);
-    return PEFT_OK;
+    return pf_params_make(&l->ad->params, -1, err);
 }
 
 peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,

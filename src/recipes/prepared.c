@@ -255,6 +255,12 @@ static int64_t program_bytes(const pf_prepared *p, int64_t data_bytes) {
     return bytes;
 }
 
+/* In one of four blocks: weights, gradients, two moments. What is made of them has the first two. */
+static int64_t trained_numbers(const pf_params *ps) {
+    const pf_params *made = ps->made.params;
+    return ps->block_len + (made != NULL ? made->block_len / 2 : 0);
+}
+
 static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     const pf_training_cfg *t = &p->run.training;
     const pf_data_view *v = &p->data.train;
@@ -301,7 +307,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .step_tokens = step_tokens + prompt,
         .assumed = p->assumed[0] != '\0',
         .evaluation = p->data.test.n > 0 ? &p->evaluation : NULL,
-        .trained = p->loaded.adapter->params.block_len,
+        .trained = trained_numbers(&p->loaded.adapter->params),
         .data_bytes = data_bytes,
         .program_bytes = program_bytes(p, data_bytes),
     };

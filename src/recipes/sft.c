@@ -83,7 +83,9 @@ static peft_status accumulate(pf_sft *s, const pf_step *step, pf_loss_sums *sums
     PF_TRY(pf_batch_builder_begin(s->builder, s->samples, step->n, (uint64_t)step->step, &n_micro,
                                   err));
     const double denominator = pf_batch_builder_figures(s->builder).label_weight;
-    pf_params_zero_grad(&s->p.loaded.adapter->params);
+    pf_params *trained = &s->p.loaded.adapter->params;
+    pf_params_zero_grad(trained);
+    if (trained->made.random) PF_TRY(pf_params_make(trained, s->step, err));
     for (int32_t m = 0; m < n_micro; m++) {
         pf_batch batch;
         pf_batch_builder_get(s->builder, m, &batch);

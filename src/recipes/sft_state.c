@@ -52,7 +52,7 @@ static peft_status load_params(void *ctx, const pf_ckpt_reader *r, peft_error *e
             PF_TRY(pf_ckpt_get_real_block(r, key, p->rows, p->cols, blocks[k] + p->offset, err));
         }
     }
-    return PEFT_OK;
+    return pf_params_make(ps, -1, err);
 }
 
 /* Counters of the loop, and what was chosen for this machine: a resumed run makes the same choices.

@@ -130,6 +130,7 @@ static void map_gradients(const pf_optimizer *o) {
 peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_optimizer_report *out,
                               peft_error *err) {
     pf_params *ps = o->params;
+    if (ps->made.params != NULL) PF_TRY(ps->made.hand_on(ps->made.ctx, err));
     double norm = sqrt(pf_sum_squares(pool, ps->block_len, ps->grad));
     if (!isfinite(norm)) {
         int64_t at = pf_first_nonfinite(pool, ps->block_len, ps->grad);
@@ -161,6 +162,7 @@ peft_status pf_optimizer_step(pf_optimizer *o, pf_pool *pool, double lr, pf_opti
     }
     o->t++;
     if (lr > 0) o->moved = true;
+    PF_TRY(pf_params_make(ps, -1, err));
     if (out != NULL) *out = (pf_optimizer_report){.grad_norm = norm, .clip = clip, .lr = lr};
     return PEFT_OK;
 }

@@ -359,7 +359,9 @@ static peft_status save_params(void *ctx, pf_ckpt_writer *w, peft_error *err) {
 }
 
 static peft_status load_params(void *ctx, const pf_ckpt_reader *r, peft_error *err) {
-    return each_block(&((const pf_adapter *)ctx)->params, NULL, r, err);
+    const pf_params *ps = &((const pf_adapter *)ctx)->params;
+    PF_TRY(each_block(ps, NULL, r, err));
+    return pf_params_make(ps, -1, err);
 }
 
 /* Half of the steps, a checkpoint, everything closed, opened again, the checkpoint's numbers read,

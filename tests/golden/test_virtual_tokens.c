@@ -80,7 +80,7 @@ static void check_way(pf_model *m, const pf_generator_options *opt, int *differ)
 
 static void generation_equals_the_full_pass(void **state) {
     (void)state;
-    static const char *const cases[] = {"prompt_tuning"};
+    static const char *const cases[] = {"prompt_tuning", "prefix_tuning"};
     static const pf_generator_options ways[] = {
         {.max_sequences = TEXTS, .max_length = 40, .adapters = true, .fuse = true},
         {.max_sequences = 2, .max_length = 40, .max_tokens = 3, .adapters = true},

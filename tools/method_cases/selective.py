@@ -47,11 +47,13 @@ CASES = [
          optim=dict(max_grad_norm=0.3), method="bitfit"),
     part("bitfit_neox", "biases of norms, fused and plain layers", [".bias"], dict(
         peft_type="BITFIT", target_modules=["input_layernorm", "post_attention_layernorm", "query_key_value", "dense", "dense_h_to_4h",
-                                            "dense_4h_to_h", "final_layer_norm"]), base="base_neox", optim=dict(max_grad_norm=0.3), method="bitfit"),
+                                            "dense_4h_to_h", "final_layer_norm"]), base="base_neox", optim=dict(max_grad_norm=0.3), method="bitfit",
+         tolerance=dict(update=5e-3, why="biases of keys move by what is left of gradients that nearly cancel")),
     part("freeze", "the last block, without its norms, and the final norm", ["layers.1.self_attn", "layers.1.mlp", "model.norm"], dict(
         peft_type="FREEZE", freeze_trainable_layers=1, freeze_trainable_modules=["self_attn", "mlp"], freeze_extra_modules=["norm"]),
          lr=0.01, spread=0.2, method="freeze"),
     part("freeze_first_neox", "the first block whole", ["layers.0."], dict(
         peft_type="FREEZE", freeze_trainable_layers=-1, freeze_trainable_modules=["all"]), base="base_neox", lr=0.01, spread=0.2,
-        method="freeze"),
+        method="freeze",
+         tolerance=dict(update=5e-3, why="biases of keys move by what is left of gradients that nearly cancel")),
 ]
