@@ -212,6 +212,8 @@ peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_er
     bad |= json_object_set_new(c, "lora_dropout", json_real(l->dropout));
     bad |= json_object_set_new(c, "bias", json_string(l->bias));
     if (l->use_rslora) bad |= json_object_set_new(c, "use_rslora", json_true());
+    if (ad->model->family->transposed_linears) /* a Conv1D, to peft */
+        bad |= json_object_set_new(c, "fan_in_fan_out", json_true());
     if (l->use_dora) bad |= json_object_set_new(c, "use_dora", json_true());
     if (l->lora_bias) bad |= json_object_set_new(c, "lora_bias", json_true());
     switch (pf_lora_init_of(l->init_lora_weights)) {
