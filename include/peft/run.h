@@ -103,6 +103,11 @@ peft_status peft_config_explain(const char *key, char **text, peft_error *err);
 /* The pages of docs/config.md, from the rows of the schema. */
 PEFT_API
 peft_status peft_config_reference(char **text, peft_error *err);
+/* docs/methods.md and docs/models.md: what can be trained, and on what. */
+PEFT_API
+peft_status peft_methods_reference(char **text, peft_error *err);
+PEFT_API
+peft_status peft_models_reference(char **text, peft_error *err);
 /* The resolved configuration with the origin of each value, as JSON. */
 PEFT_API
 peft_status peft_config_resolve(const peft_run_options *opt, char **json, peft_error *err);

@@ -8,6 +8,7 @@
 #include "data/preview.h"
 #include "peft/method.h"
 #include "recipes/eval.h"
+#include "recipes/pages.h"
 #include "recipes/plan.h"
 #include "recipes/prepared.h"
 #include "recipes/sft.h"
@@ -180,4 +181,14 @@ peft_status peft_config_reference(char **text, peft_error *err) {
     pf_cfg_ext methods[PF_MAX_METHODS];
     const int n_methods = pf_method_sections(methods);
     return give_text(&out, pf_run_cfg_markdown(&out, methods, n_methods, err), text, err);
+}
+
+peft_status peft_methods_reference(char **text, peft_error *err) {
+    pf_buf page = {0};
+    return give_text(&page, pf_methods_page(&page, err), text, err);
+}
+
+peft_status peft_models_reference(char **text, peft_error *err) {
+    pf_buf page = {0};
+    return give_text(&page, pf_models_page(&page, err), text, err);
 }

@@ -37,9 +37,9 @@ const cli_command cmd_inspect = {
 
 const cli_command cmd_config = {
     .name = "config",
-    .usage =
-        "config show CONFIG.yaml [key.path=value ...] | config explain [KEY] | config reference",
-    .what = "the resolved configuration; what a key means",
+    .usage = "config show CONFIG.yaml [key.path=value ...] | config explain [KEY] | config "
+             "reference|methods|models",
+    .what = "the resolved configuration; what a key means; what there is to train, and on what",
     .examples = "  peft-toolkit config show config.yaml training.max_steps=10\n"
                 "  peft-toolkit config explain training.learning_rate\n",
     .max_files = 2,
@@ -128,7 +128,13 @@ static int run_config(int argc, char **argv) {
         return print_text(peft_config_explain(rest, &text, &err), &text, &err);
     if (strcmp(verb, "reference") == 0)
         return print_text(peft_config_reference(&text, &err), &text, &err);
+    if (strcmp(verb, "methods") == 0)
+        return print_text(peft_methods_reference(&text, &err), &text, &err);
+    if (strcmp(verb, "models") == 0)
+        return print_text(peft_models_reference(&text, &err), &text, &err);
     pf_fail(&err, PEFT_E_USAGE,
-            "config: say 'config show', 'config explain' or 'config reference', not '%s'", verb);
+            "config: say 'config show', 'config explain', 'config reference', 'config methods' or "
+            "'config models', not '%s'",
+            verb);
     return cli_fail(&err);
 }

@@ -247,6 +247,22 @@ static bool has_dropout(const pf_adapter *ad) {
     return false;
 }
 
+static peft_status after_backward(pf_adapter *ad, peft_error *err) {
+    for (int i = 0; i < ad->n_parts; i++) {
+        const pf_method *m = ad->parts[i]->method;
+        if (m->after_backward != NULL) PF_TRY(m->after_backward(ad->parts[i], err));
+    }
+    return PEFT_OK;
+}
+
+static peft_status after_step(pf_adapter *ad, const pf_step_done *done, peft_error *err) {
+    for (int i = 0; i < ad->n_parts; i++) {
+        const pf_method *m = ad->parts[i]->method;
+        if (m->after_step != NULL) PF_TRY(m->after_step(ad->parts[i], done, err));
+    }
+    return PEFT_OK;
+}
+
 const pf_method pf_method_several = {
     .name = "several",
     .help = "methods that train side by side",
@@ -259,4 +275,6 @@ const pf_method pf_method_several = {
     .touches_bias = touches_bias,
     .merge_bias = merge_bias,
     .has_dropout = has_dropout,
+    .after_backward = after_backward,
+    .after_step = after_step,
 };
