@@ -31,6 +31,17 @@ peft_status peft_model_open(peft_model **out, const peft_model_options *opt, pef
 PEFT_API
 void peft_model_close(peft_model *m);
 
+/* Several adapters on one open base, at most one of which acts. The one that the model was opened
+ * with is "default". Loading one does not let it act; set_adapter does, and NULL lets none act. A
+ * name that is loaded already, or is not, is an error that lists those that are. */
+PEFT_API
+peft_status peft_model_load_adapter(peft_model *m, const char *name, const char *path,
+                                    peft_error *err);
+PEFT_API
+peft_status peft_model_set_adapter(peft_model *m, const char *name, peft_error *err);
+PEFT_API
+peft_status peft_model_delete_adapter(peft_model *m, const char *name, peft_error *err);
+
 typedef struct peft_generate_options { /* zero = default */
     int64_t max_new_tokens;            /* 0: 256 */
     bool do_sample;     /* false: greedy. Set by any temperature but 0 and 1 on the command line */

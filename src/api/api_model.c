@@ -1,5 +1,5 @@
 /* api_model.c - the door of model.h: an open model, text in and numbers or text out. */
-#include "peft/model.h"
+#include "api/open_model.h"
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -10,16 +10,6 @@
 #include "train/loss_graph.h"
 
 #include <string.h>
-
-struct peft_model {
-    pf_loaded loaded;
-    int64_t max_length;
-    int max_sequences;
-    pf_generator *generator; /* made when first asked for */
-    pf_loss_graph scores;    /* likewise */
-    int64_t scores_room;
-    pf_encoding encoding;
-};
 
 peft_status peft_model_open(peft_model **out, const peft_model_options *opt, peft_error *err) {
     *out = NULL;
@@ -34,6 +24,11 @@ peft_status peft_model_open(peft_model **out, const peft_model_options *opt, pef
         pf_free(m);
         return status;
     }
+    if (m->loaded.adapter != NULL) status = pf_open_model_add(m, "default", m->loaded.adapter, err);
+    if (status != PEFT_OK) {
+        peft_model_close(m);
+        return status;
+    }
     m->max_length = opt->max_length;
     m->max_sequences = opt->max_sequences > 0 ? opt->max_sequences : 8;
     *out = m;
@@ -42,9 +37,9 @@ peft_status peft_model_open(peft_model **out, const peft_model_options *opt, pef
 
 void peft_model_close(peft_model *m) {
     if (m == NULL) return;
-    pf_generator_free(m->generator);
-    pf_loss_graph_release(&m->scores);
+    pf_open_model_forget_graphs(m);
     pf_encoding_release(&m->encoding);
+    pf_open_model_close_adapters(m);
     pf_unload(&m->loaded);
     pf_free(m);
 }
