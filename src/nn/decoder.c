@@ -104,6 +104,20 @@ peft_status pf_decoder_read_window(const pf_model *m, const json_t *c, int64_t d
     return pf_json_opt_int(c, m->config_path, "sliding_window", def, 1, INT32_MAX, window, err);
 }
 
+peft_status pf_decoder_read_router_loss(const pf_model *m, const json_t *c, double def,
+                                        pf_moe_shape *s, peft_error *err) {
+    bool on;
+    PF_TRY(pf_json_opt_bool(c, m->config_path, "output_router_logits", false, &on, err));
+    PF_TRY(pf_json_opt_real(c, m->config_path, "router_aux_loss_coef", def, &s->aux_coef, err));
+    if (!(s->aux_coef >= 0 && isfinite(s->aux_coef))) {
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: router_aux_loss_coef is %g; it should be a positive number, or 0",
+                       m->config_path, s->aux_coef);
+    }
+    if (!on) s->aux_coef = 0;
+    return PEFT_OK;
+}
+
 /* ---- sites ----------------------------------------------------------------------------------- */
 
 typedef struct place {
@@ -237,6 +251,7 @@ peft_status pf_decoder_open(pf_model *m, pf_decoder *d, const pf_decoder_shape *
                             const char *head, peft_error *err) {
     char name[128];
     d->shape = *shape;
+    m->router_loss = shape->moe != NULL && shape->moe->aux_coef > 0 && m->task == PF_TASK_CAUSAL_LM;
     d->rope[0] = m->rope;
     d->n_ropes = 1;
     d->layers = PF_NEW_ARRAY(&m->arena, pf_decoder_layer, m->n_layers);
@@ -279,7 +294,7 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
     x = *h;
     PF_TRY(norm(b, d, y->mlp_norm, &x, err));
     if (y->moe.experts != NULL)
-        PF_TRY(pf_layer_moe(b, &y->moe, x, &branch, err));
+        PF_TRY(pf_layer_moe(b, &y->moe, x, &branch, &b->routes[b->n_routes++], err));
     else
         PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, x, &branch, err));
     PF_TRY(join(b, d, y->mlp_post_norm, y->at.mlp, h, branch, err));
@@ -289,6 +304,9 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
 peft_status pf_decoder_build(pf_model *m, pf_build *b, const pf_decoder *d, pf_value **hidden,
                              peft_error *err) {
     pf_value *h, *tables[2]; // (T,C), (T,D)
+    b->routes = PF_NEW_ARRAY(&b->graph->arena, pf_routes, m->n_layers);
+    PF_CHECK_ALLOC(b->routes, err);
+    if (d->shape.moe != NULL) b->router_coef = d->shape.moe->aux_coef;
     for (int i = 0; i < d->n_ropes; i++)
         PF_TRY(pf_layer_rope_table(b, &d->rope[i], &tables[i], err));
     PF_TRY(pf_site_embed(b, m->embedding, &h, err));

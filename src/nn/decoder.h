@@ -41,6 +41,7 @@ typedef struct pf_moe_shape {
     int64_t
         shared_width;   /* of the shared expert, at .shared_expert and .shared_expert_gate; 0: none
                          */
+    double aux_coef;    /* of the routers' own loss; 0: none */
     const bool *sparse; /* by layer: has experts; NULL: every one */
 } pf_moe_shape;
 
@@ -90,6 +91,10 @@ peft_status pf_decoder_is_sliding(const pf_model *m, const struct json_t *config
 /* sliding_window; a missing key is `def`, null is 0: none */
 peft_status pf_decoder_read_window(const pf_model *m, const struct json_t *config, int64_t def,
                                    int64_t *window, peft_error *err);
+/* output_router_logits, router_aux_loss_coef (`def` where it is missing): the routers' own loss, as
+ * transformers adds it to that of a causal LM */
+peft_status pf_decoder_read_router_loss(const pf_model *m, const struct json_t *config, double def,
+                                        pf_moe_shape *shape, peft_error *err);
 /* Sites of everything, with their weights. Takes the shape and m->rope as the RoPE of all layers.
  */
 peft_status pf_decoder_open(pf_model *m, pf_decoder *d, const pf_decoder_shape *shape,

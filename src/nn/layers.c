@@ -120,7 +120,7 @@ peft_status pf_layer_gated_mlp_of(pf_build *b, const pf_gated_mlp *l, pf_value *
 }
 
 peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_value **y,
-                         peft_error *err) {
+                         pf_routes *routes, peft_error *err) {
     const char *name = l->router->name;
     const pf_route_args args = {.n = l->n_experts, .top_k = l->top_k, .normalize = l->normalize};
     pf_value *logits, *shared, *gate;
@@ -133,6 +133,7 @@ peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_val
     for (int e = 0; e < l->n_experts; e++)
         PF_TRY(pf_layer_gated_mlp_of(b, &l->experts[e], rows[e], &rows[e], err));
     PF_TRY(pf_combine(b->graph, name, &r, rows, y, err));
+    *routes = r;
     if (l->shared == NULL) return PEFT_OK;
     PF_TRY(pf_layer_gated_mlp_of(b, l->shared, x, &shared, err));
     PF_TRY(pf_site_linear(b, x, l->shared_gate, &gate, err));

@@ -66,10 +66,10 @@ typedef struct pf_moe_layer {
     pf_site *shared_gate;       /* one number per row, through a sigmoid */
 } pf_moe_layer;
 
-/* sum of weight · expert(x) over the experts that the router chose, + sigmoid(gate(x)) · shared(x)
- */
+/* sum of weight · expert(x) over the experts that the router chose, + sigmoid(gate(x)) · shared(x);
+ * *routes are the router's */
 peft_status pf_layer_moe(pf_build *b, const pf_moe_layer *l, pf_value *x, pf_value **y,
-                         peft_error *err);
+                         pf_routes *routes, peft_error *err);
 
 /* down(f(up(x))), f an activation function (activation.h) */
 peft_status pf_layer_mlp(pf_build *b, pf_site *up, pf_site *down, const pf_op *f, pf_value *x,

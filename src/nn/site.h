@@ -15,13 +15,14 @@
 
 #include "graph/graph.h"
 #include "ops/loss/head_ce.h"
+#include "ops/moe/moe.h"
 
 typedef enum pf_site_kind {
     PF_SITE_LINEAR,
     PF_SITE_EMBEDDING,
     PF_SITE_HEAD,
     PF_SITE_NORM,
-    PF_SITE_POSITIONS, /* learned positions: a table by position */
+    PF_SITE_POSITIONS,     /* learned positions: a table by position */
     PF_SITE_POSITION_BIAS, /* a table of biases of scores, by bucket of distances and head */
     PF_SITE_ATTENTION_PREFIX,
     PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
@@ -102,6 +103,11 @@ struct pf_build {
     bool adapters;                 /* false: the bare base, as a frozen reference */
     pf_value **cache_k, **cache_v; /* per layer, GENERATE only */
     pf_value **cross_k, **cross_v; /* likewise, of the source; encoder-decoder only */
+    /* What the layers' routers chose, where they have a loss of their own (ops/moe/router_aux.h);
+     * set by the family's build. */
+    pf_routes *routes;
+    int n_routes;
+    double router_coef; /* 0: no such loss */
 };
 
 /* ys[i] = base product of sites[i] with x and all that is attached there. The sites share their

@@ -230,7 +230,8 @@ pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
         .max_tokens = (int32_t)p->memory.max_tokens,
         .max_labels = (int32_t)p->memory.max_labels,
         .max_samples = pf_step_plan_max_samples(p->steps),
-        .share = p->assumed[0] != '\0' ? PF_SHARE_NEVER : pf_prepared_share(p),
+        .share = p->assumed[0] != '\0' || m->router_loss ? PF_SHARE_NEVER : pf_prepared_share(p),
+        .keep_tail = m->router_loss,
         .dropout = p->dropout,
         .rope_original = pf_rope_original(&m->rope),
         .prompt_rows = lead.prompt,
@@ -255,7 +256,8 @@ static int64_t program_bytes(const pf_prepared *p, int64_t data_bytes) {
     return bytes;
 }
 
-/* In one of four blocks: weights, gradients, two moments. What is made of them has the first two. */
+/* In one of four blocks: weights, gradients, two moments. What is made of them has the first two.
+ */
 static int64_t trained_numbers(const pf_params *ps) {
     const pf_params *made = ps->made.params;
     return ps->block_len + (made != NULL ? made->block_len / 2 : 0);
@@ -272,7 +274,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     }
     for (int64_t i = 0; i < v->n; i++) {
         const pf_sample s = pf_dataset_sample(v->set, v->index[i], 0);
-        const int32_t rows = pf_sample_all_rows(&s, false);
+        const int32_t rows = pf_sample_all_rows(&s, p->loaded.model->router_loss);
         if (rows > longest) longest = rows;
         const int32_t labels = pf_example_supervised(&v->set->examples[v->index[i]]);
         if (labels > most_labels) most_labels = labels;

@@ -3,6 +3,7 @@
 
 #include "nn/class_head.h"
 #include "ops/matmul/linear.h"
+#include "ops/moe/router_aux.h"
 #include "ops/op_table.h"
 
 #include <string.h>
@@ -24,6 +25,9 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
         lg->logits->result = true;
     } else {
         PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
+        if (opt->training && model->router_loss && b.n_routes > 0)
+            PF_TRY(pf_router_aux(lg->graph, "router_aux", lg->nll, b.routes, b.n_routes,
+                                 b.router_coef, &lg->nll, err));
         lg->nll->result = lg->correct->result = true;
     }
     if (opt->fuse) PF_TRY(pf_fusion_run(lg->graph, pf_fusion_table, &lg->n_fused, err));

@@ -85,6 +85,7 @@ static void check_written(fixture *f) {
 static void equals_transformers(void **state) {
     (void)state;
     static const how usual = {"usual", true, PF_SAVE_MINIMAL, SMALL_CUT, PF_SHARE_AUTO};
+    static const how whole = {"whole", true, PF_SAVE_MINIMAL, 0, PF_SHARE_NEVER};
     pf_arena a;
     pf_strlist names = {0};
     int n = 0;
@@ -101,7 +102,7 @@ static void equals_transformers(void **state) {
         check_written(&f);
         double plain = check_logits(&f, false), fused = check_logits(&f, true);
         if (json_object_get(f.info, "steps") != NULL) {
-            check_training(&f, &usual);
+            check_training(&f, json_object_get(f.info, "whole") != NULL ? &whole : &usual);
         } else {
             check_evaluation(&f, &usual);
             print_message("%-18s logits %.1e, fused %.1e\n", f.name, plain, fused);

@@ -28,7 +28,7 @@ static peft_status read_experts(const pf_model *m, pf_moe_shape *s, peft_error *
         PF_WARN("%s: router_jitter_noise %g is not applied while training", m->config_path, jitter);
     s->n_experts = (int)n;
     s->top_k = (int)k;
-    return PEFT_OK;
+    return pf_decoder_read_router_loss(m, m->config, 0.001, s, err);
 }
 
 static peft_status mixtral_open(pf_model *m, peft_error *err) {

@@ -77,6 +77,7 @@ static peft_status read_experts(pf_model *m, qwen_moe *q, peft_error *err) {
                                1 << 22, &s->shared_width, err));
     s->n_experts = (int)n;
     s->top_k = (int)k;
+    PF_TRY(pf_decoder_read_router_loss(m, m->config, 0.001, s, err));
     return read_sparse(m, s, err);
 }
 

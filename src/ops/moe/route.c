@@ -1,5 +1,6 @@
-/* route.c - the ops route and route_grad; see moe.h. The gradient goes through the weights alone,
- * as everywhere: which experts are chosen is no differentiable thing. */
+/* route.c - the ops route and route_grad; see moe.h. The gradient goes through the weights and,
+ * where routers have a loss of their own (router_aux.h), the probabilities: which experts are
+ * chosen is no differentiable thing. */
 #include "ops/moe/moe.h"
 
 #include "ops/op_util.h"
@@ -32,23 +33,24 @@ static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     for (int i = 0; i < 3; i++) {
         pf_value *v = pf_graph_out(g, n, PF_SPACE_TOKENS, 0, cols[i]);
         PF_CHECK_ALLOC(v, err);
-        if (i > 0) v->needs_grad = false;
+        if (i == 1) v->needs_grad = false;
     }
     return PEFT_OK;
 }
 
 static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
-    pf_value *in[4] = {pf_grad_of(ad, n->out[0])}, *dx;
-    if (in[0] == NULL) return PEFT_OK;
-    for (int i = 0; i < 3; i++) PF_TRY(pf_op_need(ad, n->out[i], &in[1 + i], err));
-    PF_TRY(pf_op_emit(pf_grad_graph(ad), "route_grad", n->name, n->args, in, 4, &dx, err));
+    pf_value *in[5] = {pf_grad_of(ad, n->out[0]), pf_grad_of(ad, n->out[2])}, *dx;
+    if (in[0] == NULL && in[1] == NULL) return PEFT_OK;
+    for (int i = 0; i < 3; i++) PF_TRY(pf_op_need(ad, n->out[i], &in[2 + i], err));
+    PF_TRY(pf_op_emit(pf_grad_graph(ad), "route_grad", n->name, n->args, in, 5, &dx, err));
     return pf_grad_give(ad, n->in[0], dx, err);
 }
 
-/* dweights, weights, choice, probs -> dlogits */
+/* dweights or NULL, dprobs or NULL, weights, choice, probs -> dlogits */
 static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
-    PF_TRY(pf_op_check_same(n->in[0], "dweights", n->in[1], "weights", err));
-    PF_CHECK_ALLOC(pf_op_out_like(g, n, n->in[3]), err);
+    if (n->in[0] != NULL) PF_TRY(pf_op_check_same(n->in[0], "dweights", n->in[2], "weights", err));
+    if (n->in[1] != NULL) PF_TRY(pf_op_check_same(n->in[1], "dprobs", n->in[4], "probs", err));
+    PF_CHECK_ALLOC(pf_op_out_like(g, n, n->in[4]), err);
     return PEFT_OK;
 }
 
@@ -57,7 +59,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
 typedef struct job {
     const pf_route_args *a;
     int64_t T;
-    const pf_real *logits, *dweights;
+    const pf_real *logits, *dweights, *dprobs;
     pf_real *weights, *choice, *probs, *dlogits;
     int32_t *expert;
 } job;
@@ -114,8 +116,8 @@ static int64_t workspace(const pf_node *n, const int64_t *capacity, int n_worker
     return capacity[PF_SPACE_TOKENS] * a->top_k * (int64_t)sizeof(int32_t);
 }
 
-/* With S = sum of the chosen p (or 1): dp_j = (dw_j - sum dw w) / S for a chosen one, else 0; then
- * dz_e = p_e (dp_e - sum p dp). */
+/* With S = sum of the chosen p (or 1): dp_j += (dw_j - sum dw w) / S for a chosen one; then dz_e =
+ * p_e (dp_e - sum p dp). */
 static void grad_task(void *ctx, int task, int worker) {
     (void)worker;
     const job *j = ctx;
@@ -123,18 +125,17 @@ static void grad_task(void *ctx, int task, int worker) {
     const int64_t from = (int64_t)task * TASK_ROWS, to = pf_min_i64(from + TASK_ROWS, j->T);
     for (int64_t t = from; t < to; t++) {
         const pf_real *p = j->probs + t * a->n, *w = j->weights + t * a->top_k,
-                      *dw = j->dweights + t * a->top_k, *choice = j->choice + t * a->top_k;
+                      *dw = j->dweights != NULL ? j->dweights + t * a->top_k : NULL,
+                      *choice = j->choice + t * a->top_k;
         pf_real *dz = j->dlogits + t * a->n, sum = 0, mean = 0, inner = 0;
-        for (int e = 0; e < a->n; e++) dz[e] = 0;
-        for (int k = 0; k < a->top_k; k++) {
+        for (int e = 0; e < a->n; e++) dz[e] = j->dprobs != NULL ? j->dprobs[t * a->n + e] : 0;
+        for (int k = 0; k < a->top_k && dw != NULL; k++) {
             sum += p[(int)choice[k]];
             mean += dw[k] * w[k];
         }
-        for (int k = 0; k < a->top_k; k++) {
-            const int e = (int)choice[k];
-            dz[e] = a->normalize ? (dw[k] - mean) / sum : dw[k];
-            inner += p[e] * dz[e];
-        }
+        for (int k = 0; k < a->top_k && dw != NULL; k++)
+            dz[(int)choice[k]] += a->normalize ? (dw[k] - mean) / sum : dw[k];
+        for (int e = 0; e < a->n; e++) inner += p[e] * dz[e];
         for (int e = 0; e < a->n; e++) dz[e] = p[e] * (dz[e] - inner);
     }
 }
@@ -142,11 +143,12 @@ static void grad_task(void *ctx, int task, int worker) {
 static peft_status run_grad(pf_exec *x, const pf_node *n, peft_error *err) {
     (void)err;
     job j = {.a = n->args,
-             .T = pf_exec_rows(x, n->in[0]),
+             .T = pf_exec_rows(x, n->in[2]),
              .dweights = pf_exec_data(x, n->in[0]),
-             .weights = pf_exec_data(x, n->in[1]),
-             .choice = pf_exec_data(x, n->in[2]),
-             .probs = pf_exec_data(x, n->in[3]),
+             .dprobs = pf_exec_data(x, n->in[1]),
+             .weights = pf_exec_data(x, n->in[2]),
+             .choice = pf_exec_data(x, n->in[3]),
+             .probs = pf_exec_data(x, n->in[4]),
              .dlogits = pf_exec_data(x, n->out[0])};
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.T, TASK_ROWS), grad_task, &j);
     return PEFT_OK;

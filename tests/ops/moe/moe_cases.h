@@ -3,7 +3,8 @@
 #include "op_harness.h"
 
 #include "ops/matmul/linear.h"
-#include "ops/moe/moe.h"
+#include "ops/loss/head_ce.h"
+#include "ops/moe/router_aux.h"
 
 static const char *const expert_names[] = {"w0", "w1", "w2", "w3", "w4",  "w5",
                                            "w6", "w7", "w8", "w9", "w10", "w11"};
@@ -74,6 +75,49 @@ static void moe_oracle(const op_fixture *f, pf_real *root) {
     }
 }
 
+/* A loss per label and the routers of two layers. */
+static peft_status build_aux(op_fixture *f, pf_value **root, peft_error *err) {
+    pf_graph *g = op_graph(f);
+    const pf_route_args args = {.n = 5, .top_k = 2, .normalize = true};
+    pf_value *x = op_rows(f, "x", 8, 0, 1), *nll, *logits;
+    pf_routes r[2];
+    PF_TRY(pf_gather_labels(g, "nll", op_rows(f, "nll", 1, 2, 1), &nll, err));
+    for (int l = 0; l < 2; l++) {
+        pf_value *w = op_param(f, l == 0 ? "w0" : "w1", 5, 8, 0, 0.6);
+        PF_TRY(pf_linear(g, "router", x, w, NULL, &logits, err));
+        PF_TRY(pf_route(g, "route", logits, &args, &r[l], err));
+    }
+    return pf_router_aux(g, "aux", nll, r, 2, 0.5, root, err);
+}
+
+static void aux_oracle(const op_fixture *f, pf_real *root) {
+    const pf_batch *b = op_batch(f);
+    const pf_real *x = op_numbers(f, "x"), *nll = op_numbers(f, "nll");
+    const double rows = 2 * (double)b->n_tokens;
+    double share[5] = {0}, mean[5] = {0}, aux = 0;
+    for (int l = 0; l < 2; l++) {
+        const pf_real *w = op_numbers(f, expert_names[l]);
+        for (int32_t t = 0; t < b->n_tokens; t++) {
+            double p[5], sum = 0;
+            int first = 0, second = -1;
+            for (int e = 0; e < 5; e++) {
+                p[e] = 0;
+                for (int c = 0; c < 8; c++) p[e] += (double)x[t * 8 + c] * (double)w[e * 8 + c];
+                sum += p[e] = exp(p[e]);
+            }
+            for (int e = 1; e < 5; e++) first = p[e] > p[first] ? e : first;
+            for (int e = 0; e < 5; e++)
+                if (e != first && (second < 0 || p[e] > p[second])) second = e;
+            share[first] += 1 / rows;
+            share[second] += 1 / rows;
+            for (int e = 0; e < 5; e++) mean[e] += p[e] / sum / rows;
+        }
+    }
+    for (int e = 0; e < 5; e++) aux += 5 * share[e] * mean[e];
+    for (int32_t e = 0; e < b->n_labels; e++)
+        root[e] = (pf_real)((double)nll[b->label_row[e]] + 0.5 * aux);
+}
+
 static peft_status build_gate(op_fixture *f, pf_value **root, peft_error *err) {
     return pf_gate_rows(op_graph(f), "gate", op_rows(f, "x", 37, 0, 1), op_rows(f, "z", 1, 0, 2),
                         root, err);
@@ -97,5 +141,6 @@ static const op_case moe_cases[] = {
     {OP_CASE("moe/all", &op_batch_plain, build_moe, &moe_all), .oracle = moe_oracle},
     {OP_CASE("moe/experts_without_rows", &op_batch_plain, build_moe, &moe_lonely),
      .oracle = moe_oracle, .n_fused = 1},
+    {OP_CASE("router_aux", &op_batch_plain, build_aux, NULL), .oracle = aux_oracle},
     {OP_CASE("gate_rows", &op_batch_plain, build_gate, NULL), .oracle = gate_oracle},
 };
