@@ -201,6 +201,21 @@ def scaling(row):
     return out + [f"`{row['command']}`", ""]
 
 
+def methods(row):
+    lines = []
+    for pair in row["pairs"]:
+        ours, lora = pair["method"], pair.get("lora", {})
+        if "failed" in ours or "failed" in lora or not lora:
+            lines.append([pair["name"], "", "", "", "", "", ours.get("failed", "")[:60]])
+            continue
+        t, l = (statistics.median(runs.steady(r)) for r in (ours, lora))
+        n = ours["tokens"] / ours["steps"]
+        lines.append([pair["name"], f"{ours['trained']:,}", str(pair["rank"]), f"{n / t:.0f}", f"{t / l:.2f}",
+                      gib(ours["peak_anon"]), gib(lora["peak_anon"])])
+    return table(["method", "trained numbers", "LoRA's rank", "tokens/s", "step ÷ LoRA's step", "peak anonymous, GiB",
+                  "LoRA's"], lines) + [f"`{row['command']}`", ""]
+
+
 def page(results):
     rows = results["rows"]
     versions = ", ".join(f"{k} {v}" for k, v in results["peer_versions"].items()) or "not installed"
@@ -262,6 +277,10 @@ def page(results):
         out += ["## Low precision", "", "The fall of the held-out loss within 0.5 % of f32's, gradient norms within 5 %, on "
                 "pretrained models.", "", "```", rows["gate"]["gate"]["text"].rstrip(), "```", "",
                 f"`{rows['gate']['command']}`", ""]
+    if rows.get("methods", {}).get("pairs"):
+        out += ["## Methods beside LoRA", "", "SmolLM2-135M, f32, 2 samples of 512 tokens a step. Beside each method a LoRA on all "
+                "linear layers with about as many trained numbers, run right after it.", ""]
+        out += methods(rows["methods"])
     if rows.get("scaling", {}).get("runs"):
         out += ["## Scaling", "", "SmolLM2-135M, f32. The formula counts what a LoRA step needs: 4 operations per weight and "
                 "token, the head at its labels, causal attention with five products backward, the adapters; nothing for "

@@ -70,6 +70,7 @@ ROWS = {
                       "ours": [{"compute": "f32", "share": "never"}, {"compute": "f32", "share": "auto"}], "repeat": 2,
                       "minutes": 1},
     "memory": {"minutes": 2},
+    "methods": {"minutes": 6},
     "scaling": {"minutes": 4},
     "gate": {"minutes": 8},
 }
@@ -88,6 +89,34 @@ SCALING = {  # what is varied: (tokens of a row, samples, rank, threads (0: all)
                         (4096, 1, 16, 0, 0), (8192, 1, 16, 0, 0)],
     "rank": [(512, 4, r, 0, 0) for r in (4, 16, 64, 256)],
     "threads": [(512, 4, 16, t, 0) for t in (1, 2, 4)],
+}
+
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ALL = {"target_modules": LINEAR}
+METHODS = {  # name in the table -> the peft section, LoRA on all linears beside it
+    "dora": {"method": "lora", "lora": {"r": 16, "use_dora": True, **ALL}},
+    "lora, pissa": {"method": "lora", "lora": {"r": 16, "init": "pissa_niter_4", **ALL}},
+    "lora_fa": {"method": "lora", "lora": {"r": 16, "lora_fa": True, **ALL}},
+    "vera": {"method": "vera", "vera": {"r": 64, **ALL}},
+    "loha": {"method": "loha", "loha": {"r": 8, **ALL}},
+    "lokr": {"method": "lokr", "lokr": {"r": 8, **ALL}},
+    "miss": {"method": "miss", "miss": {"r": 16, **ALL}},
+    "oft": {"method": "oft", "oft": {"oft_block_size": 32, **ALL}},
+    "boft": {"method": "boft", "boft": {"boft_block_size": 4, **ALL}},
+    "hra": {"method": "hra", "hra": {"r": 8, **ALL}},
+    "fourierft": {"method": "fourierft", "fourierft": {"n_frequency": 1000, **ALL}},
+    "adalora": {"method": "adalora", "adalora": {"init_r": 12, "target_r": 8, "tinit": 0, "tfinal": 0, **ALL}},
+    "ia3": {"method": "ia3"},
+    "ln_tuning": {"method": "ln_tuning"},
+    "prompt_tuning": {"method": "prompt_tuning", "prompt_tuning": {"num_virtual_tokens": 8}},
+    "prefix_tuning": {"method": "prefix_tuning", "prefix_tuning": {"num_virtual_tokens": 8}},
+    "p_tuning": {"method": "p_tuning", "p_tuning": {"num_virtual_tokens": 8, "encoder_hidden_size": 576}},
+    "seq_bn": {"method": "seq_bn"},
+    "double_seq_bn": {"method": "double_seq_bn"},
+    "par_bn": {"method": "par_bn", "par_bn": {"reduction_factor": 16}},
+    "compacter": {"method": "compacter"},
+    "loreft": {"method": "loreft"},
 }
 
 
@@ -282,6 +311,32 @@ class Table:
             out["runs"].append(self.cached(group, 0, what, lambda: self.run_ours("memory", config)))
             self.save()
 
+    def methods(self, name, spec):
+        """Each method and a LoRA with about as many numbers, one after the other."""
+        out = {"pairs": [], "command": "bench/peers/peers.py --only methods"}
+        self.results["rows"][name] = out
+        folder = self.model("toy" if self.opt.smoke else "smollm2-135m")
+        per_rank = sum(i + o for _, i, o in tokens.linears(tokens.sizes(folder))) * tokens.sizes(folder)["layers"]
+        path = self.rows_of(folder, "fixed128" if self.opt.smoke else "fixed512")
+        steps = self.opt.steps or 4
+
+        def run(peft):
+            config = self.our_config(folder, path, 2, steps, {"share": "never"}, 16)
+            config["model"] = {"name_or_path": folder}
+            config["peft"] = peft
+            what = {"side": "ours", "peft": peft}
+            key = sha(self.ours_key, self.cpu, contents(path), what, self.opt.weights, steps, *self.session)
+            return self.cached(key, 0, what, lambda: self.run_ours("methods", config))
+        for method, peft in METHODS.items():
+            ours = run(peft)
+            pair = {"name": method, "method": ours}
+            if "failed" not in ours:
+                rank = max(1, round(ours["trained"] / per_rank))
+                pair["lora"] = run({"method": "lora", "lora": {"r": rank, "alpha": rank, **ALL}})
+                pair["rank"] = rank
+            out["pairs"].append(pair)
+            self.save()
+
     def scaling(self, name, spec):
         out = {"runs": [], "command": "bench/peers/peers.py --only scaling"}
         self.results["rows"][name] = out
@@ -340,7 +395,8 @@ class Table:
             if self.opt.smoke:
                 spec = smaller(spec)
             log(f"{name} ({time.strftime('%H:%M:%S')}, load {os.getloadavg()[0]:.1f})")
-            {"machine": self.machine, "memory": self.memory, "scaling": self.scaling, "gate": self.gate}.get(
+            {"machine": self.machine, "memory": self.memory, "scaling": self.scaling, "methods": self.methods,
+             "gate": self.gate}.get(
                 name, self.compare)(name, spec)
         log(f"done in {(time.monotonic() - self.started) / 60:.1f} minutes: {os.path.relpath(self.path, ROOT)}")
 

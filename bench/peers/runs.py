@@ -90,7 +90,8 @@ def ours(program, folder, config, limit=0, nice=0, env=None):
             "losses": [r["loss"] for r in logged], "grad_norms": [r["grad_norm"] for r in logged],
             "planned": timing["planned_bytes"], "above_start": timing["above_start_bytes"],
             "tokens_said": [timing["tokens"], timing["supervised_tokens"]], "rows": timing["rows"],
-            "rows_plain": timing["rows_plain"], "out": out}
+            "rows_plain": timing["rows_plain"], "out": out, "steps": len(timing["step_ends"]), "tokens": timing["tokens"],
+            "trained": timing.get("trained_parameters", 0)}
 
 
 def peer(python, script, folder, arguments, threads, limit=0, nice=0, preload=None):

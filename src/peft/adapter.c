@@ -289,11 +289,16 @@ bool pf_adapter_has_dropout(const pf_adapter *ad) {
     return ad->method->has_dropout != NULL && ad->method->has_dropout(ad);
 }
 
+int64_t pf_adapter_trained(const pf_adapter *ad) {
+    if (ad->n_parts == 0) return ad->params.count;
+    int64_t count = 0; /* a part may have frozen some since */
+    for (int i = 0; i < ad->n_parts; i++) count += ad->parts[i]->params.count;
+    return count;
+}
+
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n) {
     char trainable[48], all[48];
-    int64_t count = ad->params.count;
-    for (int i = 0; i < ad->n_parts; i++) /* a part may have frozen some since */
-        count = (i == 0 ? 0 : count) + ad->parts[i]->params.count;
+    const int64_t count = pf_adapter_trained(ad);
     double percent = 100 * (double)count / (double)ad->total_params;
     snprintf(out, n, "trainable params: %s || all params: %s || trainable%%: %.4f",
              with_commas(count, trainable, sizeof trainable),

@@ -114,6 +114,7 @@ peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *pa
                                peft_error *err);
 
 /* "trainable params: 4,194,304 || all params: 6,742,609,920 || trainable%: 0.0622" */
+int64_t pf_adapter_trained(const pf_adapter *ad); /* numbers that are trained */
 void pf_adapter_describe(const pf_adapter *ad, char *out, size_t n);
 
 bool pf_adapter_has_dropout(const pf_adapter *ad); /* random masks are drawn in training */

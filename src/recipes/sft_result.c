@@ -39,6 +39,7 @@ static peft_status write_timing(pf_sft *s, peft_error *err) {
     t->supervised_tokens = s->supervised_seen;
     t->rows = s->rows_seen;
     t->rows_plain = s->rows_plain;
+    t->trained_parameters = pf_adapter_trained(s->p.loaded.adapter);
     pf_run_timing_phase(t, "saved");
     pf_buf out = {0};
     pf_run_timing_json(t, &out);

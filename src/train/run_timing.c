@@ -62,6 +62,7 @@ void pf_run_timing_json(const pf_run_timing *t, pf_buf *out) {
         {"supervised_tokens", t->supervised_tokens},
         {"rows", t->rows},
         {"rows_plain", t->rows_plain},
+        {"trained_parameters", t->trained_parameters},
         {"planned_bytes", (int64_t)t->plan},
         {"above_start_bytes", (int64_t)(t->peak_anon - t->start_anon)},
         {"peak_anon_bytes", (int64_t)t->peak_anon},

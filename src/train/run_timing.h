@@ -28,6 +28,7 @@ typedef struct pf_run_timing { /* zeroed and begun before use */
     uint64_t start_anon;      /* anonymous memory of the process before anything was opened */
     uint64_t peak_anon, plan; /* anonymous memory at most; what was planned for it; bytes */
     int64_t tokens, supervised_tokens, rows, rows_plain; /* of all steps */
+    int64_t trained_parameters;
 } pf_run_timing;
 
 void pf_run_timing_begin(pf_run_timing *t);
