@@ -76,6 +76,7 @@ static bool must_untie(const job *j) {
     if (m->head->tied_to == NULL) return false;
     if (m->head->trained_weight != NULL && m->head->trained_weight == m->embedding->trained_weight)
         return false;
+    if (j->ad->method->keeps_tie != NULL && j->ad->method->keeps_tie(j->ad)) return false;
     return pf_adapter_touches(j->ad, m->head, false) ||
            pf_adapter_touches(j->ad, m->embedding, false);
 }

@@ -25,6 +25,10 @@ void pf_params_release(pf_params *ps) {
     memset(ps, 0, sizeof *ps);
 }
 
+int64_t pf_param_room(const pf_param *p) {
+    return (p->rows * p->cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+}
+
 /* At the end of the list and of the blocks. */
 static peft_status append(pf_params *ps, pf_param *p, peft_error *err) {
     if (pf_params_find(ps, p->name) != NULL)
@@ -40,7 +44,7 @@ static peft_status append(pf_params *ps, pf_param *p, peft_error *err) {
     p->offset = ps->block_len;
     ps->items[ps->n++] = p;
     if (!p->frozen) ps->count += p->rows * p->cols;
-    ps->block_len += (p->rows * p->cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    ps->block_len += pf_param_room(p);
     return PEFT_OK;
 }
 
@@ -95,7 +99,8 @@ static peft_status new_block(pf_real **out, int64_t n, const char *what, peft_er
 static void set_pointers(pf_params *ps) {
     for (int i = 0; i < ps->n; i++) {
         ps->items[i]->data = ps->data + ps->items[i]->offset;
-        ps->items[i]->grad = ps->grad != NULL ? ps->grad + ps->items[i]->offset : NULL;
+        const bool has_grad = ps->grad != NULL && !ps->items[i]->constant;
+        ps->items[i]->grad = has_grad ? ps->grad + ps->items[i]->offset : NULL;
     }
 }
 
@@ -108,9 +113,24 @@ peft_status pf_params_seal_made(pf_params *ps, bool with_training, peft_error *e
     return PEFT_OK;
 }
 
+/* What is constant moves behind the block. */
+static void lay_out(pf_params *ps) {
+    int64_t at = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < ps->n; i++) {
+            if (ps->items[i]->constant != (pass == 1)) continue;
+            ps->items[i]->offset = at;
+            at += pf_param_room(ps->items[i]);
+        }
+        if (pass == 0) ps->block_len = at;
+    }
+    ps->fixed_len = at - ps->block_len;
+}
+
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err) {
     if (ps->data != NULL) return PF_FAIL(err, PEFT_E_STATE, "the parameters are sealed already");
-    PF_TRY(new_block(&ps->data, ps->block_len, "weights", err));
+    lay_out(ps);
+    PF_TRY(new_block(&ps->data, ps->block_len + ps->fixed_len, "weights", err));
     if (with_training) {
         PF_TRY(new_block(&ps->grad, ps->block_len, "gradients", err));
         PF_TRY(new_block(&ps->m, ps->block_len, "first moments", err));
@@ -124,6 +144,12 @@ void pf_params_freeze(pf_params *ps, pf_param *p) {
     if (p->frozen) return;
     p->frozen = true;
     ps->count -= p->rows * p->cols;
+}
+
+void pf_params_fix(pf_params *ps, pf_param *p) {
+    PF_ASSERT(ps->data == NULL);
+    pf_params_freeze(ps, p);
+    p->constant = true;
 }
 
 pf_param *pf_params_find(const pf_params *ps, const char *name) {

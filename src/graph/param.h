@@ -29,6 +29,7 @@ typedef struct pf_param {
     bool may_idle;     /* its gradient may stay zero for good: whether it acts depends on the data
                         */
     bool frozen;       /* stays as it is: no gradient, no update (pf_params_freeze) */
+    bool constant;     /* frozen, and without room for a gradient and moments */
     bool unsaved;      /* no tensor of the adapter's file, in checkpoints only */
     const pf_real *grad_map; /* (cols, cols): the optimizer takes grad · grad_map; NULL: grad */
     int64_t offset;          /* in elements, into each block */
@@ -59,6 +60,7 @@ struct pf_params {
     int n, cap;
     int64_t count;     /* trainable numbers, padding not counted */
     int64_t block_len; /* elements of one block, padding counted */
+    int64_t fixed_len; /* behind it in `data` alone: constant parameters */
     uint64_t seed;     /* of the adapter: random masks and initial weights */
     pf_real *data, *grad, *m, *v;
     pf_made_params made; /* params is NULL: none */
@@ -75,8 +77,12 @@ peft_status pf_params_add(pf_params *ps, const char *name, int64_t rows, int64_t
 peft_status pf_params_adopt(pf_params *ps, const pf_params *part, peft_error *err);
 /* Allocates weights; with_training also gradients and moments. All zero. */
 peft_status pf_params_seal(pf_params *ps, bool with_training, peft_error *err);
-/* Before a graph is built and the optimizer made: this one keeps its numbers. */
+/* Before a graph is built and the optimizer made: this one keeps its numbers. Gradient and
+ * moments have room that the method may use. */
 void pf_params_freeze(pf_params *ps, pf_param *p);
+/* The same before the seal, without that room. */
+void pf_params_fix(pf_params *ps, pf_param *p);
+int64_t pf_param_room(const pf_param *p); /* elements of a block, padding counted */
 pf_param *pf_params_find(const pf_params *ps, const char *name);
 /* Those that are made of others: weights, with_training gradients. */
 peft_status pf_params_seal_made(pf_params *ps, bool with_training, peft_error *err);

@@ -206,6 +206,8 @@ struct pf_method {
     /* The same for the site's bias. NULL: it stays. */
     bool (*touches_bias)(const pf_adapter *ad, const pf_site *site);
     void (*merge_bias)(const pf_adapter *ad, const pf_site *site, float *bias);
+    /* Embedding and head share one matrix and still do with what is attached. NULL: no. */
+    bool (*keeps_tie)(const pf_adapter *ad);
     /* Does training draw random masks (dropout)? NULL: no. */
     bool (*has_dropout)(const pf_adapter *ad);
     /* Files have a parameter in another form: its sizes (two dimensions) and its rows there. Both

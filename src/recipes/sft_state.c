@@ -31,7 +31,7 @@ static peft_status save_params(void *ctx, pf_ckpt_writer *w, peft_error *err) {
         const pf_param *p = ps->items[i];
         const pf_real *const blocks[] = {ps->data, ps->m, ps->v};
         static const char *const names[] = {"weight", "exp_avg", "exp_avg_sq"};
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < (p->constant ? 1 : 3); k++) {
             char key[512];
             snprintf(key, sizeof key, "%s.%s", names[k], p->name);
             PF_TRY(pf_ckpt_put_real_block(w, key, p->rows, p->cols, blocks[k] + p->offset, err));
@@ -46,7 +46,7 @@ static peft_status load_params(void *ctx, const pf_ckpt_reader *r, peft_error *e
         const pf_param *p = ps->items[i];
         pf_real *const blocks[] = {ps->data, ps->m, ps->v};
         static const char *const names[] = {"weight", "exp_avg", "exp_avg_sq"};
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < (p->constant ? 1 : 3); k++) {
             char key[512];
             snprintf(key, sizeof key, "%s.%s", names[k], p->name);
             PF_TRY(pf_ckpt_get_real_block(r, key, p->rows, p->cols, blocks[k] + p->offset, err));

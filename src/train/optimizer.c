@@ -25,7 +25,7 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
         if (p->frozen) continue;
         if (p->grad_map != NULL && p->cols > widest) widest = p->cols;
         /* A run reaches to the next parameter: the padding between them is zero and stays so. */
-        int64_t end = i + 1 < params->n ? params->items[i + 1]->offset : params->block_len;
+        int64_t end = p->offset + pf_param_room(p);
         pf_optimizer_run *last = o->n_runs > 0 ? &o->runs[o->n_runs - 1] : NULL;
         if (last != NULL && last->offset + last->len == p->offset && last->decay == p->decay &&
             last->lr_scale == (double)p->lr_scale) {
@@ -44,15 +44,12 @@ peft_status pf_optimizer_init(pf_optimizer *o, pf_arena *a, pf_params *params,
 
 /* The parameter that element `at` of the block belongs to. */
 static const pf_param *param_at(const pf_params *ps, int64_t at) {
-    int lo = 0, hi = ps->n - 1;
-    while (lo < hi) {
-        int mid = (lo + hi + 1) / 2;
-        if (ps->items[mid]->offset <= at)
-            lo = mid;
-        else
-            hi = mid - 1;
+    const pf_param *best = ps->items[0];
+    for (int i = 1; i < ps->n; i++) {
+        const pf_param *p = ps->items[i];
+        if (p->offset <= at && (best->offset > at || p->offset > best->offset)) best = p;
     }
-    return ps->items[lo];
+    return best;
 }
 
 static const char *value_name(double v) {
@@ -187,7 +184,7 @@ static peft_status save_optimizer(void *ctx, pf_ckpt_writer *w, peft_error *err)
     PF_TRY(pf_ckpt_put_int(w, "checked_excepted", o->checked_excepted, err));
     PF_TRY(pf_ckpt_put_int(w, "n_params", ps->n, err));
     for (int i = 0; i < ps->n; i++) {
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 2 && !ps->items[i]->constant; k++) {
             const pf_param *p = ps->items[i];
             char key[900];
             PF_TRY(moment_key(p, k, key, sizeof key, err));
@@ -211,7 +208,7 @@ static peft_status load_optimizer(void *ctx, const pf_ckpt_reader *r, peft_error
     o->checked = checked != 0;
     o->checked_excepted = checked_excepted != 0;
     for (int i = 0; i < ps->n; i++) {
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 2 && !ps->items[i]->constant; k++) {
             const pf_param *p = ps->items[i];
             char key[900];
             PF_TRY(moment_key(p, k, key, sizeof key, err));

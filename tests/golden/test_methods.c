@@ -345,6 +345,7 @@ static peft_status each_block(const pf_params *ps, pf_ckpt_writer *w, const pf_c
     pf_real *const blocks[] = {ps->data, ps->m, ps->v};
     for (int i = 0; i < 3 * ps->n; i++) {
         const pf_param *p = ps->items[i / 3];
+        if (p->constant && i % 3 > 0) continue;
         pf_real *block = blocks[i % 3] + p->offset;
         char key[512];
         snprintf(key, sizeof key, "%s.%s", names[i % 3], p->name);

@@ -377,10 +377,9 @@ static void refuses_configs(void **state) {
          "SEQ_2_SEQ_LM, SEQ_CLS and TOKEN_CLS are supported"},
         {"{\"peft_type\": \"LORA\", \"use_qalora\": true}",
          "%a/adapter_config.json: use_qalora is set: QALoRA is not supported yet; plain LoRA is"},
-        {"{\"peft_type\": \"LORA\", \"trainable_token_indices\": [1]}",
-         "%a/adapter_config.json: trainable_token_indices is set: training single token rows is "
-         "not "
-         "supported yet; plain LoRA is"},
+        {"{\"peft_type\": \"LORA\", \"trainable_token_indices\": [99999]}",
+         "%a/adapter_config.json: peft.lora.trainable_token_indices: there is no token 99999; "
+         "model.embed_tokens has 0 to 63"},
         {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa_niter_4\"}",
          "%a/adapter_config.json: init_lora_weights is 'pissa_niter_4', which changes the base "
          "weights when peft loads it. Save the adapter from peft with "

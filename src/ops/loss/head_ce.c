@@ -1,5 +1,6 @@
 /* head_ce.c - the ops head_ce and head_ce_grad: shapes and gradients; see head_ce.h. */
 #include "ops/loss/head_ce.h"
+#include "ops/embed/token_rows.h"
 #include "ops/loss/head_ce_kernels.h"
 #include "ops/matmul/linear_kernels.h"
 #include "ops/op_util.h"
@@ -41,7 +42,7 @@ static peft_status check_inputs(const pf_node *n, double dropout, double softcap
     if ((a != NULL) != (b != NULL))
         return PF_FAIL(err, PEFT_E_SHAPE, "the low-rank part needs both A and B");
     if (a == NULL) return PEFT_OK;
-    if (a->kind != PF_VALUE_PARAM || b->kind != PF_VALUE_PARAM)
+    if (pf_token_shift_param(a) == NULL || b->kind != PF_VALUE_PARAM)
         return PF_FAIL(err, PEFT_E_UNSUPPORTED, "A and B have to be parameters");
     if (a->cols != w->cols || b->rows != w->rows || a->rows != b->cols)
         return PF_FAIL(err, PEFT_E_SHAPE,
@@ -84,7 +85,7 @@ static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
     for (int i = PF_HEAD_W; i <= PF_HEAD_B; i++) {
         in[i] = n->in[i];
         if (pf_grad_wanted(n->in[i]))
-            in[PF_HEAD_GRAD_DW + i - PF_HEAD_W] = pf_grad_sink(ad, n->in[i]);
+            in[PF_HEAD_GRAD_DW + i - PF_HEAD_W] = pf_grad_sink(ad, pf_token_shift_param(n->in[i]));
     }
     PF_TRY(pf_op_need(ad, h, &in[PF_HEAD_H], err));
     in[PF_HEAD_GRAD_DNLL] = dnll;

@@ -175,6 +175,10 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
             n_biases++;
         }
     }
+    pf_token_list room[1];
+    const pf_token_lists tokens = pf_lora_token_lists(cfg, room);
+    PF_TRY(pf_tokens_attach(ad, &tokens, "peft.lora.trainable_token_indices",
+                            ".token_adapter.trainable_tokens_delta", &st->tokens, err));
     if ((all_biases || lora_biases) && n_biases == 0) {
         PF_WARN("peft.lora.bias is %s, but %s has no bias there: nothing is added", cfg->bias,
                 m->name);
@@ -193,6 +197,7 @@ static bool all_zero(const pf_param *p) {
 static void lora_ready(pf_adapter *ad) {
     const pf_lora *st = ad->state;
     pf_lora_dora_prepare(ad);
+    pf_tokens_ready(st->tokens);
     for (int i = 0; i < ad->model->n_sites; i++) {
         const pf_lora_site *l = st->at[i];
         if (l == NULL) continue;
@@ -203,6 +208,11 @@ static void lora_ready(pf_adapter *ad) {
 
 static bool lora_has_dropout(const pf_adapter *ad) {
     return ((const pf_lora_cfg *)ad->cfg.method_cfg)->dropout > 0;
+}
+
+static bool keeps_tie(const pf_adapter *ad) {
+    const pf_lora *st = ad->state;
+    return pf_tokens_keep_tie(ad, st->tokens);
 }
 
 /* ---- merging the bias of B ------------------------------------------------------------------- */
@@ -236,6 +246,7 @@ const pf_method pf_method_lora = {
     .merge_bias = merge_bias,
     .file_size = pf_lora_file_size,
     .file_row = pf_lora_file_row,
+    .keeps_tie = keeps_tie,
     .has_dropout = lora_has_dropout,
     .read_config = pf_lora_read_config,
     .write_config = pf_lora_write_config,

@@ -4,6 +4,7 @@
 
 #include "ops/matmul/dora.h"
 #include "peft/targets.h"
+#include "peft/tokens/tokens.h"
 
 typedef struct pf_lora_cfg {
     int64_t r;
@@ -16,6 +17,8 @@ typedef struct pf_lora_cfg {
     bool use_rslora, use_dora, lora_bias;
     const char *bias; /* none all lora_only */
     pf_cfg_strings modules_to_save;
+    pf_cfg_ints trainable_token_indices; /* of the embedding, as a configuration has them */
+    pf_token_lists tokens;               /* as a file has them, which may name modules */
     double loraplus_lr_ratio, loraplus_lr_embedding; /* ratio 0: not LoRA+ */
     bool lora_fa;
     const char *init_lora_weights; /* see pf_lora_init_of */
@@ -44,12 +47,15 @@ typedef struct pf_lora {
     /* The first factors are part of the base: files have them beside the trained ones, as plain
      * LoRA of twice the rank */
     bool converted;
+    pf_tokens *tokens; /* trainable_token_indices; NULL: none */
     bool squares_done;
 } pf_lora;
 
 /* ---- lora_config.c --------------------------------------------------------------------------- */
 extern const pf_cfg_row pf_lora_cfg_rows[];
 void pf_lora_check_config(pf_cfg *c, const void *section);
+/* The token rows that are trained too; in room where a configuration has them. */
+pf_token_lists pf_lora_token_lists(const pf_lora_cfg *cfg, pf_token_list room[1]);
 /* What its section says about modules. */
 pf_target_rules pf_lora_rules(const pf_lora_cfg *cfg);
 

@@ -31,6 +31,7 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_BOOL(pf_lora_cfg, lora_bias, false, "a bias on B"),
     PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
     PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
+    PF_CFG_INTLIST(pf_lora_cfg, trainable_token_indices, 0, 100000000, "ids of tokens whose rows of the embedding are trained too, and of a head that shares its matrix"),
     PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_ratio, 0, 0, 1e6, "LoRA+: B learns so many times as fast as A (16 is usual); 0: as fast (arXiv 2402.12354)", .flags = PF_CFG_UNSET),
     PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_embedding, 1e-6, 0, 1e3, "LoRA+: learning rate of the factors of an embedding"),
     PF_CFG_BOOL(pf_lora_cfg, lora_fa, false, "LoRA-FA: A stays as it began, and less is kept for the backward pass (arXiv 2308.03303)"),
@@ -60,6 +61,12 @@ void pf_lora_check_config(pf_cfg *c, const void *section) {
         pf_cfg_complain(c, "peft.lora.lora_bias",
                         "goes with init_lora_weights true or false only, not with %s",
                         lora->init_lora_weights);
+}
+
+pf_token_lists pf_lora_token_lists(const pf_lora_cfg *cfg, pf_token_list room[1]) {
+    if (cfg->trainable_token_indices.n == 0) return cfg->tokens;
+    room[0] = (pf_token_list){.ids = cfg->trainable_token_indices};
+    return (pf_token_lists){room, 1};
 }
 
 pf_target_rules pf_lora_rules(const pf_lora_cfg *cfg) {
@@ -94,7 +101,6 @@ static peft_status refuse_variants(const json_t *c, const char *where, peft_erro
         {"use_qalora", "QALoRA"},
         {"use_bdlora", "block-diagonal LoRA"},
         {"alora_invocation_tokens", "activated LoRA"},
-        {"trainable_token_indices", "training single token rows"},
         {"target_parameters", "LoRA on parameters that are no module"},
         {"layer_replication", "layer replication"},
         {"ensure_weight_tying", "tied adapters on embedding and head"},
@@ -162,6 +168,7 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
     }
     static const char *const biases[] = {"none", "all", "lora_only", NULL};
     PF_TRY(pf_peft_get_word(c, where, "bias", biases, "none", &l->bias, err));
+    PF_TRY(pf_tokens_from_json(a, c, where, "trainable_token_indices", &l->tokens, err));
     PF_TRY(pf_targets_from_json(a, c, where, &rules, err));
     l->target_modules = rules.target_modules;
     l->exclude_modules = rules.exclude_modules;
@@ -215,6 +222,10 @@ peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_er
     if (ad->model->family->transposed_linears) /* a Conv1D, to peft */
         bad |= json_object_set_new(c, "fan_in_fan_out", json_true());
     if (l->use_dora) bad |= json_object_set_new(c, "use_dora", json_true());
+    pf_token_list room[1];
+    const pf_token_lists tokens = pf_lora_token_lists(l, room);
+    if (tokens.n > 0)
+        bad |= json_object_set_new(c, "trainable_token_indices", pf_tokens_to_json(&tokens));
     if (l->lora_bias) bad |= json_object_set_new(c, "lora_bias", json_true());
     switch (pf_lora_init_of(l->init_lora_weights)) {
     case PF_LORA_INIT_RANDOM:

@@ -96,7 +96,7 @@ static peft_status add_first(pf_adapter *ad, const pf_lora_site *l, const char *
     PF_CHECK_ALLOC(name, err);
     PF_TRY(pf_params_add(&ad->params, name, like->rows, like->cols, out, err));
     (*out)->unsaved = true;
-    pf_params_freeze(&ad->params, *out);
+    pf_params_fix(&ad->params, *out);
     return PEFT_OK;
 }
 
@@ -233,6 +233,7 @@ peft_status pf_lora_init(pf_adapter *ad, uint64_t seed, peft_error *err) {
     const pf_lora_init_kind kind = pf_lora_init_of(cfg->init_lora_weights);
     PF_ASSERT(kind != PF_LORA_INIT_UNKNOWN); /* lora_attach has looked */
     pf_lora_dora_prepare(ad);
+    pf_tokens_init(st->tokens, true, seed);
     for (int i = 0; i < ad->model->n_sites; i++) {
         pf_lora_site *l = st->at[i];
         if (l == NULL) continue;

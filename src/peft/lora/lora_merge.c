@@ -9,7 +9,8 @@
 #include <string.h>
 
 bool pf_lora_touches(const pf_adapter *ad, const pf_site *site) {
-    return ((const pf_lora *)ad->state)->at[site->index] != NULL;
+    const pf_lora *st = ad->state;
+    return st->at[site->index] != NULL || pf_tokens_touch(st->tokens, site);
 }
 
 /* A factor as a matrix for the merge: element (i, k) is data[i * row_step + k * col_step]. */
@@ -56,7 +57,12 @@ void pf_lora_add_update(const pf_lora_site *l, int64_t row0, int64_t n, float *r
 
 peft_status pf_lora_merge(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                           float *rows, peft_error *err) {
-    pf_lora_site *l = ((const pf_lora *)ad->state)->at[site->index];
+    const pf_lora *st = ad->state;
+    pf_lora_site *l = st->at[site->index];
+    if (l == NULL) {
+        pf_tokens_merge(st->tokens, site, row0, n, rows);
+        return PEFT_OK;
+    }
     if (l->bias != NULL && site->bias == NULL) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: with lora_bias the update has a bias and the base has none there, so "
