@@ -189,11 +189,11 @@ peft_status pf_site_embed_rows(pf_build *b, pf_site *site, pf_space space, pf_va
     PF_TRY(pf_site_weight(b, site, &w, err));
     PF_TRY(pf_embed_rows(b->graph, site->name, w, space, y, err));
     PF_TRY(run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err));
-    PF_TRY(scaled(b, site, *y, y, err));
+    if (!site->scales_prompt) PF_TRY(scaled(b, site, *y, y, err));
     for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
-        if (at->hooks->prompt != NULL) return at->hooks->prompt(b, at->self, site, y, err);
+        if (at->hooks->prompt != NULL) PF_TRY(at->hooks->prompt(b, at->self, site, y, err));
     }
-    return PEFT_OK;
+    return site->scales_prompt ? scaled(b, site, *y, y, err) : PEFT_OK;
 }
 
 peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_t offset,

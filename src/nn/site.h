@@ -79,12 +79,14 @@ struct pf_site {
     const pf_weight *bias;   /* NULL: none */
     double weight_offset;    /* norm: added to the weight (Gemma: 1) */
     double scale;            /* embedding and head: of their output; 0: 1 */
-    double softcap;          /* head: logits become softcap tanh(logit / softcap); 0: they stay */
-    pf_site *tied_to;        /* the site whose matrix this one reads too; NULL: none */
-    pf_site *norm;           /* attention and MLP output: the norm that the branch passes on its way
-                                to the stream, or their sum behind it; NULL: none */
-    bool parallel;           /* MLP output: its branch started where attention's did */
-    bool always_trained;     /* the head of a task: every method trains it whole and saves it */
+    bool scales_prompt;  /* embedding: the scale is of the stream, so of a learned prompt too, not
+                            of what the table gives */
+    double softcap;      /* head: logits become softcap tanh(logit / softcap); 0: they stay */
+    pf_site *tied_to;    /* the site whose matrix this one reads too; NULL: none */
+    pf_site *norm;       /* attention and MLP output: the norm that the branch passes on its way
+                            to the stream, or their sum behind it; NULL: none */
+    bool parallel;       /* MLP output: its branch started where attention's did */
+    bool always_trained; /* the head of a task: every method trains it whole and saves it */
     pf_param *trained_weight,
         *trained_bias; /* stand for weight and bias when a method trains them whole */
     pf_attachment *attached;

@@ -122,7 +122,7 @@ static peft_status make_rules(rules *r, peft_error *err) {
     r->all_linear = is_all_linear(&c->target_modules);
     PF_TRY(check_combination(r, err));
     r->targets = c->target_modules.list;
-    if (r->targets.n == 0) {
+    if (r->targets.n == 0 && c->kinds != 0) {
         const char *const *names = usual_targets(r->ad, c);
         if (names[0] == NULL) {
             return PF_FAIL(err, PEFT_E_CONFIG,

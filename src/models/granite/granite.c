@@ -44,6 +44,7 @@ static peft_status granite_open(pf_model *m, peft_error *err) {
                              1e4, err));
     PF_TRY(pf_decoder_open(m, d, &s, "lm_head", err));
     m->embedding->scale = embedding;
+    m->embedding->scales_prompt = true;
     m->head->scale = 1 / logits;
     return PEFT_OK;
 }

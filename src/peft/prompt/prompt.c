@@ -17,6 +17,12 @@ peft_status pf_prompt_check(const pf_adapter *ad, const char *key, int64_t n, bo
                        "some of them; 20 is usual",
                        key, (long long)n, m->name, (long long)m->max_positions);
     }
+    if (m->encoder_decoder) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: virtual tokens before an encoder (%s) are not supported yet; lora and "
+                       "ia3 act there",
+                       key, m->architecture);
+    }
     if (rows && m->family->bidirectional) {
         return PF_FAIL(
             err, PEFT_E_UNSUPPORTED,

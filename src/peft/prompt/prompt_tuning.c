@@ -60,7 +60,8 @@ static void set_row(const pf_adapter *ad, pf_param *p, int64_t i, int32_t id) {
     const pf_site *e = ad->model->embedding;
     pf_real *row = p->data + i * p->cols;
     pf_weight_read_tile(e->weight, id, 1, 0, p->cols, row, p->cols);
-    for (int64_t c = 0; e->scale != 0 && c < p->cols; c++) row[c] *= (pf_real)e->scale;
+    for (int64_t c = 0; e->scale != 0 && !e->scales_prompt && c < p->cols; c++)
+        row[c] *= (pf_real)e->scale;
 }
 
 static void init_from_vocabulary(const pf_adapter *ad, pf_param *p, uint64_t seed) {
