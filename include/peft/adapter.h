@@ -14,11 +14,12 @@ extern "C" {
 typedef struct peft_merge_options { /* zero = default */
     const char *checkpoint;         /* adapter or checkpoint folder */
     const char *base;               /* NULL: the one that the adapter names */
-    const char *output;         /* folder, or file that ends in .pt; NULL: <checkpoint>/merged */
-    const char *dtype;          /* "float32", "bfloat16", "float16"; NULL: as the base */
-    uint64_t max_shard_bytes;   /* 0: 5 GB */
-    bool overwrite;             /* replace an existing output */
-    bool no_verify;             /* skip the comparison with base and adapter */
+    const char *output;       /* folder, or file that ends in .pt; NULL: <checkpoint>/merged */
+    const char *dtype;        /* "float32", "bfloat16", "float16"; NULL: as the base */
+    uint64_t max_shard_bytes; /* 0: 5 GB */
+    bool overwrite;           /* replace an existing output */
+    bool unmerge;   /* `base` is a merged model: the base that it was made of is written */
+    bool no_verify; /* skip the comparison with base and adapter */
     const char *const *prompts; /* for the comparison; NULL: built-in ones */
     int n_prompts;
     int threads;

@@ -15,13 +15,14 @@ const cli_command cmd_merge = {
     .what = "fold an adapter into its base; a folder of safetensors or one .pt",
     .examples = "  peft-toolkit merge --ckpt outputs/checkpoint-500\n"
                 "  peft-toolkit merge --ckpt outputs --output merged/ --dtype bfloat16\n"
-                "  peft-toolkit merge --ckpt outputs --output model.pt\n",
+                "  peft-toolkit merge --ckpt outputs --output model.pt\n"
+                "  peft-toolkit merge --ckpt outputs --model merged/ --unmerge --output base/\n",
     .run = run,
 };
 
 static int run(int argc, char **argv) {
     const char *ckpt = NULL, *output = NULL, *model = NULL, *dtype = NULL, *shard = NULL;
-    bool overwrite = false, no_verify = false, json = false;
+    bool overwrite = false, unmerge = false, no_verify = false, json = false;
     int64_t threads = 0;
     cli_strs prompts = {0};
     const cli_flag flags[] = {
@@ -33,6 +34,8 @@ static int run(int argc, char **argv) {
         {"dtype", 0, CLI_STR, &dtype, "TYPE", "float32, bfloat16 or float16; default: as the base"},
         {"max-shard-size", 0, CLI_STR, &shard, "SIZE", "of one safetensors file; default 5GB"},
         {"prompt", 0, CLI_STRS, &prompts, "TEXT", "compare on this text; may be repeated"},
+        {"unmerge", 0, CLI_BOOL, &unmerge, NULL,
+         "the other way: --model is a merged model, --output becomes its base"},
         {"no-verify", 0, CLI_BOOL, &no_verify, NULL, "do not compare merged with base and adapter"},
         {"overwrite", 0, CLI_BOOL, &overwrite, NULL, "replace an existing output"},
         {"threads", 0, CLI_INT, &threads, "N", "threads; default: all cores"},
@@ -57,6 +60,7 @@ static int run(int argc, char **argv) {
                                     .dtype = dtype,
                                     .max_shard_bytes = shard_bytes,
                                     .overwrite = overwrite,
+                                    .unmerge = unmerge,
                                     .no_verify = no_verify,
                                     .prompts = prompts.items,
                                     .n_prompts = prompts.n,
@@ -70,8 +74,9 @@ static int run(int argc, char **argv) {
                (long long)r.n_tensors, (long long)r.n_changed, r.untied ? "true" : "false",
                r.verified ? "true" : "false", r.max_abs_logit, r.mean_kl, r.token_agreement);
     } else {
-        printf("merged: %s\n%lld tensors, %lld changed by the adapter%s\n", r.output,
-               (long long)r.n_tensors, (long long)r.n_changed,
+        printf("%s: %s\n%lld tensors, %lld changed by the adapter%s\n",
+               unmerge ? "unmerged" : "merged", r.output, (long long)r.n_tensors,
+               (long long)r.n_changed,
                r.untied ? "; the output head is stored apart from the embedding now" : "");
         if (r.verified) {
             printf("verified against base + adapter: max |dlogit| %.3g, KL %.3g nats, token "

@@ -164,6 +164,12 @@ static peft_status list_tensors(job *j, peft_error *err) {
     return PEFT_OK;
 }
 
+static peft_status rows_of(const job *j, const pf_site *site, bool bias, int64_t row0, int64_t n,
+                           float *rows, peft_error *err) {
+    return j->opt->undo ? pf_adapter_unmerged_rows(j->ad, site, bias, row0, n, rows, err)
+                        : pf_adapter_merged_rows(j->ad, site, bias, row0, n, rows, err);
+}
+
 /* A matrix that is stored transposed (Conv1D): its columns are the rows that an adapter changes. */
 static peft_status fill_turned(const job *j, const pf_site *site, pf_tensor_sink *sink,
                                peft_error *err) {
@@ -174,7 +180,7 @@ static peft_status fill_turned(const job *j, const pf_site *site, pf_tensor_sink
         rows != NULL && turned != NULL ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     for (int64_t r = 0; r < w->rows && status == PEFT_OK; r += ROWS_AT_ONCE) {
         const int64_t n = w->rows - r < ROWS_AT_ONCE ? w->rows - r : ROWS_AT_ONCE;
-        status = pf_adapter_merged_rows(j->ad, site, false, r, n, rows, err);
+        status = rows_of(j, site, false, r, n, rows, err);
         for (int64_t c = 0; c < w->cols && status == PEFT_OK; c++) {
             for (int64_t i = 0; i < n; i++) turned[c * w->rows + r + i] = rows[i * w->cols + c];
         }
@@ -216,8 +222,8 @@ static peft_status fill_weight(const job *j, const origin *o, pf_tensor_sink *si
         int64_t from = r > first ? r : first,
                 to = r + n < first + w->rows ? r + n : first + w->rows;
         if (from < to) {
-            status = pf_adapter_merged_rows(j->ad, site, false, from - first, to - from,
-                                            rows + (from - r) * whole.cols, err);
+            status = rows_of(j, site, false, from - first, to - from,
+                             rows + (from - r) * whole.cols, err);
         }
         if (status == PEFT_OK)
             status = pf_tensor_sink_add_f32(sink, rows, (size_t)(n * whole.cols), err);
@@ -231,7 +237,7 @@ static peft_status fill_bias(const job *j, const origin *o, pf_tensor_sink *sink
     size_t n = (size_t)pf_stored_tensor_count(o->stored);
     float *bias = pf_malloc(n * sizeof *bias);
     PF_CHECK_ALLOC(bias, err);
-    peft_status status = pf_adapter_merged_rows(j->ad, o->bias_of, true, 0, 1, bias, err);
+    peft_status status = rows_of(j, o->bias_of, true, 0, 1, bias, err);
     if (status == PEFT_OK) status = pf_tensor_sink_add_f32(sink, bias, n, err);
     pf_free(bias);
     return status;
@@ -259,7 +265,7 @@ static peft_status fill_made(const job *j, const origin *o, pf_tensor_sink *sink
     PF_CHECK_ALLOC(row, err);
     peft_status status = PEFT_OK;
     for (int64_t r = 0; r < w->rows && status == PEFT_OK; r++) {
-        status = pf_adapter_merged_rows(j->ad, site, bias, r, 1, row, err);
+        status = rows_of(j, site, bias, r, 1, row, err);
         if (status == PEFT_OK) status = pf_tensor_sink_add_f32(sink, row, (size_t)w->cols, err);
     }
     pf_free(row);

@@ -18,6 +18,7 @@ typedef struct pf_merged_options {
     pf_dtype dtype;           /* NONE: as the base */
     uint64_t max_shard_bytes; /* 0: 5 GB */
     bool overwrite;
+    bool undo; /* the model has the adapter in it, and the base is written */
 } pf_merged_options;
 
 /* Called when everything is written and nothing renamed yet: `path` is the temporary folder or

@@ -347,10 +347,10 @@ static void read_row(const pf_weight *w, int64_t row, float *out) {
 }
 
 /* What the adapter adds to a trained or base weight, after those below it. */
-static peft_status fold_update(const pf_adapter *ad, const pf_site *site, bool bias, int64_t row0,
-                               int64_t n, float *rows, peft_error *err) {
+peft_status pf_adapter_fold(const pf_adapter *ad, const pf_site *site, bool bias, int64_t row0,
+                            int64_t n, float *rows, peft_error *err) {
     for (const pf_adapter *b = ad->below; b != NULL; b = b->next)
-        PF_TRY(fold_update(b, site, bias, row0, n, rows, err));
+        PF_TRY(pf_adapter_fold(b, site, bias, row0, n, rows, err));
     const pf_method *m = ad->method;
     if (bias) {
         if (m->touches_bias != NULL && m->touches_bias(ad, site)) m->merge_bias(ad, site, rows);
@@ -374,5 +374,5 @@ peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bo
             read_row(w, row0 + i, row);
         }
     }
-    return fold_update(ad, site, bias, row0, n, rows, err);
+    return pf_adapter_fold(ad, site, bias, row0, n, rows, err);
 }

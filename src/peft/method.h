@@ -132,6 +132,14 @@ peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err)
 bool pf_adapter_touches(const pf_adapter *ad, const pf_site *site, bool bias);
 /* Logical rows [row0, row0 + n) of the site's matrix (or its bias: row 0), base and adapter
  * together, into f32. */
+/* Only the last step of that: what the adapter does to rows that stand there already, which may be
+ * any numbers. */
+peft_status pf_adapter_fold(const pf_adapter *ad, const pf_site *site, bool bias, int64_t row0,
+                            int64_t n, float *rows, peft_error *err);
+/* On a model that the adapter is folded into: the rows that the base had (unmerge.c). Fails where
+ * there is no way back. */
+peft_status pf_adapter_unmerged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
+                                     int64_t row0, int64_t n, float *rows, peft_error *err);
 peft_status pf_adapter_merged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
                                    int64_t row0, int64_t n, float *rows, peft_error *err);
 

@@ -93,8 +93,18 @@ static peft_status check_folder(void *ctx, const char *path, peft_error *err) {
     pf_model *made;
     const pf_model_options options = {0};
     PF_TRY(pf_model_open(&made, path, &options, err));
-    peft_status status = pf_verify_models(j->loaded.model, made, j->loaded.backend, j->texts,
-                                          j->n_texts, &j->report, err);
+    peft_status status;
+    if (j->opt->unmerge) { /* the base with the adapter is the merged model again */
+        pf_adapter *ad = NULL;
+        status = pf_adapter_open(&ad, made, j->opt->checkpoint, false, err);
+        if (status == PEFT_OK)
+            status = pf_verify_models(made, j->loaded.model, j->loaded.backend, j->texts,
+                                      j->n_texts, &j->report, err);
+        pf_adapter_close(ad);
+    } else {
+        status = pf_verify_models(j->loaded.model, made, j->loaded.backend, j->texts, j->n_texts,
+                                  &j->report, err);
+    }
     pf_model_close(made);
     if (status != PEFT_OK) return status;
     const pf_verify_report *r = &j->report;
@@ -123,7 +133,12 @@ static peft_status run(merge_job *j, peft_merge_report *out, peft_error *err) {
                        "(generate --adapter, eval --adapter)",
                        opt->checkpoint, method, why);
     }
-    pf_merged_options mo = {.max_shard_bytes = opt->max_shard_bytes, .overwrite = opt->overwrite};
+    if (opt->unmerge && (opt->base == NULL || opt->output == NULL))
+        return PF_FAIL(err, PEFT_E_USAGE,
+                       "unmerge: name the merged model (--model) and the folder of the base "
+                       "(--output)");
+    pf_merged_options mo = {
+        .undo = opt->unmerge, .max_shard_bytes = opt->max_shard_bytes, .overwrite = opt->overwrite};
     mo.output = opt->output != NULL ? opt->output
                                     : pf_path_join(&j->loaded.arena, opt->checkpoint, "merged");
     PF_CHECK_ALLOC(mo.output, err);

@@ -99,3 +99,15 @@ awk -v a="$(grep -o '"eval_loss": [0-9.e-]*' eval | cut -d' ' -f2)" -v b="$(last
 "$PEFT" adapter inspect both/ia3 >stdout 2>log && grep -q 'ia3_l *\[' stdout || fail "inspect: $(cat stdout log)"
 "$PEFT" adapter inspect both/lora --json >stdout 2>log && grep -q update_norm stdout || fail "inspect --json"
 echo "adapters as things: converted, combined, compared"
+
+# --- the way back: the base from the merged model
+"$PEFT" merge --ckpt both --model merged --unmerge --output unmerged >stdout 2>log || fail "unmerge: $(cat log)"
+"$PEFT" eval config.yaml --base model.name_or_path=unmerged >eval 2>log || fail "eval of the unmerged base"
+"$PEFT" eval config.yaml --base >base 2>log || fail "eval of the base"
+awk -v a="$(grep -o '"eval_loss": [0-9.e-]*' eval | cut -d' ' -f2)" -v b="$(grep -o '"eval_loss": [0-9.e-]*' base | cut -d' ' -f2)" \
+    'BEGIN {d = a - b; exit !(d < 1e-6 && d > -1e-6)}' || fail "unmerged: $(cat eval base)"
+train training.output_dir=dora training.max_steps=4 peft.lora.use_dora=true || fail "DoRA"
+"$PEFT" merge --ckpt dora --output merged-dora >stdout 2>log || fail "merge of DoRA"
+"$PEFT" merge --ckpt dora --model merged-dora --unmerge --output no >stdout 2>log && fail "DoRA was undone"
+grep -q "cannot be undone" log && [ ! -e no ] || fail "DoRA: $(cat log)"
+echo "unmerged: the base again"
