@@ -50,7 +50,7 @@ static peft_status add_rule(pf_adapter *ad, const pf_bottleneck_cfg *cfg, const 
     PF_TRY(add_factors(ad, prefix, "phm_rule", cfg->factorized_phm_rule, d, d, 1, d, out, err));
     pf_param *const all[] = {out->left, out->right, out->whole};
     for (int i = 0; i < 3 && !cfg->learn_phm; i++) {
-        if (all[i] != NULL) pf_params_freeze(&ad->params, all[i]);
+        if (all[i] != NULL) pf_params_fix(&ad->params, all[i]);
     }
     return PEFT_OK;
 }

@@ -127,7 +127,7 @@ static peft_status add_unit(pf_adapter *ad, const pf_reft_cfg *cfg, const char *
     PF_TRY(add(ad, prefix, "projection.parametrizations.weight.original", r, C, &u->original, err));
     u->original->decay = false;
     PF_TRY(add(ad, prefix, "projection.parametrizations.weight.0.base", C, C, &u->base, err));
-    pf_params_freeze(&ad->params, u->base);
+    pf_params_fix(&ad->params, u->base);
     ad->extra_params -= C * C; /* torch counts no buffers */
     return PEFT_OK;
 }
