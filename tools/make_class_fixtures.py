@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import transformers
 import peft
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 STEPS = 10
 VOCAB = parity.VOCAB
@@ -103,6 +103,18 @@ CASES = [
          base="bare"),
     case("qwen3_own", "qwen3", {**LLAMA, "head_dim": 8}, "SEQ_CLS", "a base that has the head, and LoRA on all linear layers",
          [zero("score"), "first row"], targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), labels=2),
+    case("bert_seq", "bert", BERT, "SEQ_CLS", "a base that has the head; the first row through the pooler; two texts",
+         [zero("pooler.dense.weight"), zero("token_type_embeddings"), zero("position_embeddings"), zero("embeddings.LayerNorm.bias"), causal], targets=QV,
+         pairs=True),
+    case("bert_fresh_pooler", "bert", BERT, "SEQ_CLS", "a base without pooler and head: both are trained whole", [zero("pooler"), zero("classifier.modules_to_save.default.bias")],
+         base="no pooler", targets=QV, labels=2),
+    case("bert_token", "bert", BERT, "TOKEN_CLS", "a class per token, on the bare model", [zero("classifier.modules_to_save.default.bias"), zero("attention.output.dense.base_layer.bias"), causal],
+         base="bare", targets=("query", "key", "value", "dense")),
+    case("roberta_seq", "roberta", {**BERT, "type_vocab_size": 1, "pad_token_id": 1}, "SEQ_CLS",
+         "positions behind those of padding; a head of two layers, made new over a masked language model", [zero("position_embeddings"), zero("classifier.modules_to_save.default.dense"), causal],
+         base="masked", targets=QV),
+    case("roberta_token", "xlm-roberta", {**BERT, "type_vocab_size": 1, "pad_token_id": 1, "hidden_act": "gelu_new"}, "TOKEN_CLS", "XLM-R: a class per token",
+         [zero("position_embeddings"), zero("classifier.modules_to_save.default.bias"), causal], targets=QV),
 ]
 
 
@@ -113,6 +125,10 @@ def write_base(c, folder, gen):
         cfg.id2label = {i: f"class {i}" for i in range(c["labels"])}
         cfg.label2id = {v: k for k, v in cfg.id2label.items()}
         model = AUTO[c["task"]].from_config(cfg)
+    elif c["base"] == "masked":
+        model = AutoModelForMaskedLM.from_config(cfg)
+    elif c["base"] == "no pooler":
+        model = AutoModel.from_config(cfg, add_pooling_layer=False)
     elif c["base"] == "causal":
         model = AutoModelForCausalLM.from_config(cfg)
     else:
@@ -145,12 +161,14 @@ def load(c, folder, adapter=None):
 
 
 def add_lora(c, model, folder, gen):
-    m = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=c["targets"], task_type=c["task"]))
+    whole = ["pooler"] if c["base"] == "no pooler" else None
+    m = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=c["targets"], task_type=c["task"], modules_to_save=whole))
     for n, p in sorted(m.named_parameters()):
         if not p.requires_grad:
             continue
         r = torch.randn(p.shape, generator=gen)
-        p.data = 0.8 * r / p.shape[-1] ** 0.5 if "lora_A" in n else 0.25 * r if "lora_B" in n else 0.4 * r
+        # what goes through a tanh stays where it is steep: AdamW makes whole steps of gradients that are rounding errors
+        p.data = 0.8 * r / p.shape[-1] ** 0.5 if "lora_A" in n else 0.25 * r if "lora_B" in n else 0.1 * r if "dense" in n else 0.4 * r
     m.peft_config["default"].base_model_name_or_path = c["name"]
     m.save_pretrained(folder)
     for f in os.listdir(folder):
@@ -167,7 +185,7 @@ def make_batches(c, gen):
         samples = []
         for _ in range(4):
             n = draw(5, 20)
-            ids = [1] + torch.randint(3, VOCAB, (n - 2,), generator=gen).tolist() + [2]
+            ids = [3 if "roberta" in c["model_type"] else 1] + torch.randint(4, VOCAB, (n - 2,), generator=gen).tolist() + [2]
             classes = [-1] * n
             if c["task"] == "SEQ_CLS":
                 classes[0 if "bert" in c["model_type"] else n - 1] = draw(0, c["labels"] - 1)
@@ -187,7 +205,8 @@ def make_batches(c, gen):
 
 def forward(c, model, samples, first_row=False):
     n = max(len(s["ids"]) for s in samples)
-    ids = torch.full((len(samples), n), PAD, dtype=torch.long)
+    pad = c["config"]["pad_token_id"]
+    ids = torch.full((len(samples), n), pad, dtype=torch.long)
     mask = torch.zeros(len(samples), n, dtype=torch.long)
     types = torch.zeros(len(samples), n, dtype=torch.long)
     for i, s in enumerate(samples):

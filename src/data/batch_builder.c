@@ -29,8 +29,8 @@ struct pf_batch_builder {
     int32_t *micro_source; /* how many of its rows are sources */
     int32_t n_micro;
     /* the arrays of the micro-batch that was asked for last */
-    int32_t *ids, *pos, *seg, *end, *sample; /* (max_tokens) */
-    pf_segment *segments;                    /* (max_segments) */
+    int32_t *ids, *pos, *seg, *end, *sample, *type; /* (max_tokens) */
+    pf_segment *segments;                           /* (max_segments) */
     int32_t *label_row, *label_target, *label_sample;
     float *label_weight;
     /* the rows of the encoder, likewise: up to max_tokens, a segment for each sample */
@@ -115,6 +115,7 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
     bb->ids = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->pos = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->seg = PF_NEW_ARRAY(&arena, int32_t, T);
+    bb->type = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->end = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->sample = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->segments = PF_NEW_ARRAY(&arena, pf_segment, S);
@@ -130,11 +131,12 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
     bb->row_labels = PF_NEW_ARRAY(&arena, int32_t, T + 1);
     if (bb->micro_of == NULL || bb->micro_shared == NULL || bb->micro_rows == NULL ||
         bb->micro_labels == NULL || bb->ids == NULL || bb->pos == NULL || bb->seg == NULL ||
-        bb->end == NULL || bb->sample == NULL || bb->segments == NULL || bb->label_row == NULL ||
-        bb->label_target == NULL || bb->label_sample == NULL || bb->label_weight == NULL ||
-        bb->path_row == NULL || bb->chunk_row == NULL || bb->chunk_at == NULL ||
-        bb->starts == NULL || bb->parent_row == NULL || bb->row_labels == NULL ||
-        bb->micro_source == NULL || !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
+        bb->type == NULL || bb->end == NULL || bb->sample == NULL || bb->segments == NULL ||
+        bb->label_row == NULL || bb->label_target == NULL || bb->label_sample == NULL ||
+        bb->label_weight == NULL || bb->path_row == NULL || bb->chunk_row == NULL ||
+        bb->chunk_at == NULL || bb->starts == NULL || bb->parent_row == NULL ||
+        bb->row_labels == NULL || bb->micro_source == NULL ||
+        !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
         goto nomem;
     bb->arena = arena; /* the builder lives in its own arena; nothing is taken from it later */
     *out = bb;
@@ -353,6 +355,7 @@ static void place_prompt(pf_batch_builder *bb) {
     for (int32_t row = 0; row < n; row++) {
         bb->ids[row] = bb->sample[row] = bb->row_labels[row] = 0;
         bb->pos[row] = bb->opt.prefix_rows + row;
+        bb->type[row] = 0;
         bb->end[row] = lead_of(bb);
     }
 }
@@ -382,6 +385,7 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
         for (int32_t d = shared; d < length; d++, row++) {
             bb->ids[row] = s->tokens[d];
             bb->pos[row] = lead + d;
+            bb->type[row] = s->second_from > 0 && d >= s->second_from;
             bb->end[row] = lead + s->n_tokens; /* for make_segments */
             bb->path_row[d] = row;
             bb->row_labels[row] = 0;
@@ -489,6 +493,7 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
         .ids = bb->ids,
         .pos = bb->pos,
         .seg = bb->seg,
+        .type = bb->type,
         .end = bb->end,
         .sample = bb->sample,
         .segments = bb->segments,

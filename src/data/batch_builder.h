@@ -38,9 +38,10 @@ typedef struct pf_sample {
     const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1. A token of
                              weight 0 is no target: no entry is made for it */
     const int32_t
-        *classes;  /* (n_tokens) in place of the three above: the class of each token, whose
-                      entry stands on the token's own row; -1: none. All rows are computed */
-    int32_t index; /* of the sample in the step: key of its random masks and labels */
+        *classes;          /* (n_tokens) in place of the three above: the class of each token, whose
+                              entry stands on the token's own row; -1: none. All rows are computed */
+    int32_t second_from;   /* of two texts: the first token of the second; 0: one text */
+    int32_t index;         /* of the sample in the step: key of its random masks and labels */
     const int32_t *source; /* tokens of the encoder; NULL: there is none. Borrowed likewise */
     int32_t n_source;
 } pf_sample;

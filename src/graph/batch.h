@@ -71,10 +71,11 @@ typedef struct pf_ext_run {
 typedef struct pf_batch pf_batch;
 struct pf_batch {
     int32_t n_tokens;
-    const int32_t *ids; /* (T) vocabulary ids */
-    const int32_t *pos; /* (T) positions, from 0 in each root */
-    const int32_t *seg; /* (T) segment of each row */
-    const int32_t *end; /* (T) see above */
+    const int32_t *ids;  /* (T) vocabulary ids */
+    const int32_t *pos;  /* (T) positions, from 0 in each root */
+    const int32_t *seg;  /* (T) segment of each row */
+    const int32_t *type; /* (T) which of two texts a row belongs to: 0, 1; NULL: all 0 */
+    const int32_t *end;  /* (T) see above */
     const int32_t
         *sample; /* (T) key of the row for random masks: index of its sample in the step */
     const pf_segment *segments;

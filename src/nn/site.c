@@ -204,6 +204,13 @@ peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_
     return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
 }
 
+peft_status pf_site_types(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {
+    pf_value *w;
+    PF_TRY(pf_site_weight(b, site, &w, err));
+    PF_TRY(pf_embed_types(b->graph, site->name, w, y, err));
+    return run_output_hooks(b, site, NULL, (uint32_t)site->index, y, err);
+}
+
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v,
                            peft_error *err) {
     *k = *v = NULL;

@@ -22,7 +22,7 @@ typedef enum pf_site_kind {
     PF_SITE_EMBEDDING,
     PF_SITE_HEAD,
     PF_SITE_NORM,
-    PF_SITE_POSITIONS,     /* learned positions: a table by position */
+    PF_SITE_POSITIONS,     /* learned positions, or types: a table by position or type */
     PF_SITE_POSITION_BIAS, /* a table of biases of scores, by bucket of distances and head */
     PF_SITE_ATTENTION_PREFIX,
     PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
@@ -130,6 +130,8 @@ peft_status pf_site_positions(pf_build *b, pf_site *site, pf_space space, int32_
 /* of the rows of a space that has ids */
 peft_status pf_site_embed_rows(pf_build *b, pf_site *site, pf_space space, pf_value **y,
                                peft_error *err);
+/* Learned types (types, hidden): row type[i] of the batch. */
+peft_status pf_site_types(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
 /* sum = stream + branch, or what is attached at this attention or MLP output makes of the two.

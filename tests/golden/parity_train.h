@@ -13,7 +13,7 @@
 #define TOL_GRAD   1e-3 /* relative, norm of the difference, each tensor */
 #define TOL_UPDATE 1e-3 /* the same of after - before */
 
-#define NOISE      1e-4 /* of the norm of all tensors: what is smaller is compared with this */
+#define NOISE 1e-4 /* of the norm of all tensors: what is smaller is compared with this */
 
 /* Rows of a micro-batch: a step of four samples is cut into several. */
 #define SMALL_CUT 40
@@ -92,14 +92,15 @@ static inline void read_batches(fixture *f) {
             int32_t *rows = n_source > 0 ? PF_NEW_ARRAY(&f->arena, int32_t, n_source) : NULL;
             for (int t = 0; t < n_source; t++)
                 rows[t] = (int32_t)json_integer_value(json_array_get(source, (size_t)t));
-            f->steps[i][k] =
-                (pf_sample){.source = rows,
-                            .n_source = n_source,
-                            .tokens = tokens,
-                            .n_tokens = n,
-                            .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
-                            .classes = classes,
-                            .index = (int32_t)k};
+            f->steps[i][k] = (pf_sample){
+                .source = rows,
+                .n_source = n_source,
+                .tokens = tokens,
+                .n_tokens = n,
+                .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
+                .classes = classes,
+                .second_from = (int32_t)json_integer_value(json_object_get(s, "second_from")),
+                .index = (int32_t)k};
         }
     }
     if (stored != NULL)

@@ -20,6 +20,12 @@ peft_status pf_embed_positions(pf_graph *g, const char *name, pf_value *w, pf_sp
     return pf_op_emit(g, "embed", name, &args, &w, 1, y, err);
 }
 
+peft_status pf_embed_types(pf_graph *g, const char *name, pf_value *w, pf_value **y,
+                           peft_error *err) {
+    const pf_embed_args args = {.space = PF_SPACE_TOKENS, .by_type = true};
+    return pf_op_emit(g, "embed", name, &args, &w, 1, y, err);
+}
+
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
     const pf_value *w = n->in[0];
     if (w->space != PF_SPACE_NONE)
@@ -45,6 +51,7 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
 }
 
 static int64_t row_of(const pf_embed_args *a, const pf_batch *b, int64_t i) {
+    if (a->by_type) return b->type != NULL ? b->type[i] : 0;
     return a->by_position ? (int64_t)b->pos[i] + a->offset : b->ids[i];
 }
 

@@ -17,6 +17,7 @@ typedef struct pf_embed_args {
     int space;        /* whose ids: PF_SPACE_TOKENS or PF_SPACE_SOURCE */
     bool by_position; /* pos[i] + offset in place of ids[i] */
     int32_t offset;
+    bool by_type; /* type[i] */
 } pf_embed_args;
 
 /* w (V, C) -> (T, C) */
@@ -27,6 +28,9 @@ peft_status pf_embed_rows(pf_graph *g, const char *name, pf_value *w, pf_space s
 /* Learned positions: w (P, C); row pos[i] + offset of it. */
 peft_status pf_embed_positions(pf_graph *g, const char *name, pf_value *w, pf_space space,
                                int32_t offset, pf_value **y, peft_error *err);
+/* w (types, C): row type[i] of it. */
+peft_status pf_embed_types(pf_graph *g, const char *name, pf_value *w, pf_value **y,
+                           peft_error *err);
 peft_status pf_embed_lowrank(pf_graph *g, const char *name, pf_value *base, pf_value *a,
                              pf_value *b, double scale, pf_value **y, peft_error *err);
 
