@@ -67,6 +67,8 @@ peft_status peft_generate(peft_model *m, const char *const *prompts, int n,
  *   "tokenize"   "text" -> [ids]                 "detokenize"  [ids] -> "text"
  *   "score"      "text" or [ids] -> {"ids":[],"nll":[]}, natural log, one per predicted token
  *   "generate"   "prompt" -> "continuation"
+ *   "classify"   "text" or ["text", "text"] -> {"label":"...","scores":{"...":0.9}}, of a model for
+ *                SEQ_CLS; ["word"] -> [{"word":"...","label":"...","score":0.9}], for TOKEN_CLS
  * A value that cannot be answered gives {"error":"..."} and *answered = false, with PEFT_OK. */
 typedef struct peft_lines_options {
     bool no_special; /* tokenize: without the tokenizer's special tokens */

@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "formats/inspect.h"
-#include "recipes/loaded.h"
+#include "recipes/classify.h"
 #include "text/json.h"
 #include "train/evaluator.h"
 #include "train/loss_graph.h"
@@ -407,6 +407,14 @@ static peft_status answer(peft_model *m, const char *command, const json_t *v,
         return status;
     }
     PF_TRY(needs_weights(m, err));
+    if (pf_streq(command, "classify")) {
+        if (m->classifier == NULL) PF_TRY(pf_classifier_new(&m->classifier, &m->loaded, err));
+        return pf_classifier_answer(m->classifier, v, out, err);
+    }
+    if (pf_task_is_classes(m->loaded.model->task))
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s is open for %s: it tells classes and predicts no tokens; use classify",
+                       m->loaded.model->name, pf_task_name(m->loaded.model->task));
     if (pf_streq(command, "score") && m->loaded.model->encoder_decoder)
         return score_pair(m, v, !opt->no_special, a, out, err);
     if (pf_streq(command, "score")) {

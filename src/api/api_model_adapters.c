@@ -11,6 +11,8 @@ void pf_open_model_forget_graphs(peft_model *m) {
     m->generator = NULL;
     pf_loss_graph_release(&m->scores);
     m->scores_room = 0;
+    pf_classifier_free(m->classifier);
+    m->classifier = NULL;
 }
 
 static pf_named_adapter *find(const peft_model *m, const char *name) {

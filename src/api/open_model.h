@@ -4,7 +4,7 @@
 #define PF_OPEN_MODEL_H
 
 #include "peft/model.h"
-#include "recipes/loaded.h"
+#include "recipes/classify.h"
 #include "train/loss_graph.h"
 
 typedef struct pf_named_adapter {
@@ -20,6 +20,7 @@ struct peft_model {
     int max_sequences;
     pf_generator *generator; /* made when first asked for */
     pf_loss_graph scores;    /* likewise */
+    pf_classifier *classifier;
     int64_t scores_room;
     pf_encoding encoding;
 };

@@ -1,4 +1,4 @@
-/* cmd_lines.c - tokenize, detokenize and score: looking into a model from scripts. */
+/* cmd_lines.c - tokenize, detokenize, score and classify: looking into a model from scripts. */
 #include "cli/args.h"
 #include "cli/lines.h"
 
@@ -9,6 +9,7 @@
 static int run_tokenize(int argc, char **argv);
 static int run_detokenize(int argc, char **argv);
 static int run_score(int argc, char **argv);
+static int run_classify(int argc, char **argv);
 
 const cli_command cmd_tokenize = {
     .name = "tokenize",
@@ -34,6 +35,16 @@ const cli_command cmd_score = {
         "  echo '\"Once upon a time\"' | peft-toolkit score --model model/ --adapter outputs/\n"
         "  echo '{\"prompt\": \"1 + 1\", \"target\": \"2\"}' | peft-toolkit score --model t5/\n",
     .run = run_score,
+};
+
+const cli_command cmd_classify = {
+    .name = "classify",
+    .usage = "classify --model DIR [--adapter DIR] < lines of JSON strings, or lists of words",
+    .what = "the class of a text, or of each of its words, one JSON value per line",
+    .examples =
+        "  echo '\"a stirring film\"' | peft-toolkit classify --adapter outputs/\n"
+        "  echo '[\"Ada\", \"lives\", \"in\", \"Paris\"]' | peft-toolkit classify --model ner/\n",
+    .run = run_classify,
 };
 
 static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char **argv) {
@@ -77,4 +88,7 @@ static int run_detokenize(int argc, char **argv) {
 }
 static int run_score(int argc, char **argv) {
     return run_lines(&cmd_score, true, argc, argv);
+}
+static int run_classify(int argc, char **argv) {
+    return run_lines(&cmd_classify, true, argc, argv);
 }

@@ -232,7 +232,7 @@ static void check_data(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
                             "has no column in it, so all rows would be the same; write {column}");
     if (purpose != PF_RUN_TRAIN && purpose != PF_RUN_EVAL) return;
     if (d->prompt == NULL && d->target == NULL && d->text == NULL && d->input_ids == NULL &&
-        d->label == NULL)
+        d->label == NULL && d->words == NULL)
         pf_cfg_complain(
             cfg, "data",
             "has neither prompt and target nor text; they say what is learned from a row, "

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "data/data_assume.h"
 #include "nn/class_head.h"
-#include "text/json.h"
+#include "recipes/classify.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,15 +36,6 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
     return PEFT_OK;
 }
 
-/* As run_ner has it: these tell a word after a blank from one without. */
-static bool tells_blanks(const pf_model *m) {
-    static const char *const types[] = {"gpt2", "bloom", "roberta", "xlm", NULL};
-    const char *type = json_string_value(json_object_get(m->config, "model_type"));
-    for (int i = 0; i < 3; i++)
-        if (pf_streq(type, types[i])) return true;
-    return false;
-}
-
 /* How rows with classes are read for this model. */
 static peft_status settle_classes(pf_prepared *p, peft_error *err) {
     const pf_model *m = p->loaded.model;
@@ -54,16 +45,10 @@ static peft_status settle_classes(pf_prepared *p, peft_error *err) {
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "data.label is given, but %s is open for %s; set peft.task_type to %s",
                        m->name, pf_task_name(m->task), d->words != NULL ? "TOKEN_CLS" : "SEQ_CLS");
-    const json_t *pad = json_object_get(m->config, "pad_token_id");
-    p->classes = (pf_class_rules){
-        .columns = {.label = d->label, .words = d->words},
-        .pair = d->text_pair,
-        .labels = &m->labels,
-        .all_tokens = d->label_all_tokens,
-        .on_first = m->family->bidirectional,
-        .blank_before_words = tells_blanks(m),
-        .pad = json_is_integer(pad) ? (int32_t)json_integer_value(pad) : -1,
-    };
+    p->classes = pf_class_rules_of(m);
+    p->classes.columns = (pf_class_columns){.label = d->label, .words = d->words};
+    p->classes.pair = d->text_pair;
+    p->classes.all_tokens = d->label_all_tokens;
     return PEFT_OK;
 }
 
