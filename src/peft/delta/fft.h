@@ -2,10 +2,10 @@
  *
  *   X[k] = sum over j of x[j] e^(2 pi i j k / n)        (the sign of an inverse; no factor)
  *
- * Decimation in time (Cooley and Tukey 1965) with the prime factors of n: n times their sum in
- * operations. A buffer holds n complex numbers of PF_FFT_LANES rows: number k of row l has its real
- * part at [k 2 LANES + l], its imaginary part LANES further. Rows do not meet: each has the same
- * operations whatever stands beside it. */
+ * Decimation in time (Cooley and Tukey 1965) with the factors of n (4 and primes): n times
+ * their sum in operations. A buffer holds n complex numbers of PF_FFT_LANES rows: number k of row l
+ * has its real part at [k 2 LANES + l], its imaginary part LANES further. Rows do not meet: each
+ * has the same operations whatever stands beside it. */
 #ifndef PF_FFT_H
 #define PF_FFT_H
 
@@ -17,7 +17,7 @@ enum { PF_FFT_LANES = 8, PF_FFT_FACTORS = 32 };
 typedef struct pf_fft {
     int64_t n;
     int n_factors;
-    int64_t factor[PF_FFT_FACTORS];
+    int64_t factor[PF_FFT_FACTORS], largest;
     const pf_real *root; /* e^(2 pi i k / n), real and imaginary part side by side */
 } pf_fft;
 
@@ -28,7 +28,7 @@ static inline int64_t pf_fft_reals(int64_t n) { /* of a buffer */
 }
 /* Room for pf_fft_run: as many numbers as the largest factor. */
 static inline int64_t pf_fft_part(const pf_fft *f) {
-    return f->n_factors == 0 ? 0 : pf_fft_reals(f->factor[f->n_factors - 1]);
+    return pf_fft_reals(f->largest);
 }
 /* x is kept; y is another buffer */
 void pf_fft_run(const pf_fft *f, const pf_real *x, pf_real *y, pf_real *part);

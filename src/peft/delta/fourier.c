@@ -80,8 +80,8 @@ static void scatter(const pf_real *p, int64_t n, const pf_real *from, const int3
                     pf_real *to, const int32_t *at, int64_t cols) {
     memset(to, 0, (size_t)pf_fft_reals(cols) * sizeof *to);
     for (int64_t k = 0; k < n; k++) {
-        pf_real *t = to + (int64_t)at[k] * W;
-        const pf_real *f = from + (int64_t)of[k] * W;
+        pf_real *restrict t = to + (int64_t)at[k] * W;
+        const pf_real *restrict f = from + (int64_t)of[k] * W;
         for (int l = 0; l < W; l++) t[l] += p[k] * f[l];
     }
 }
