@@ -115,7 +115,7 @@ METHODS = {  # name in the table -> the peft section, LoRA on all linears beside
     "seq_bn": {"method": "seq_bn"},
     "double_seq_bn": {"method": "double_seq_bn"},
     "par_bn": {"method": "par_bn", "par_bn": {"reduction_factor": 16}},
-    "compacter": {"method": "compacter"},
+    "compacter": {"method": "compacter", "compacter": {"reduction_factor": 36}},
     "loreft": {"method": "loreft"},
 }
 
