@@ -63,7 +63,12 @@ def check(program, folder, work):
     return good, f"{d:.1e} {dtype} {' '.join(odd)}"
 
 
-TRAINED = ["phi_2", "neox_parallel", "gpt2", "bloom", "opt", "opt_350m", "falcon_7b", "falcon_40b", "falcon_rw", "stablelm_12b"]
+TRAINED = ["phi_2", "neox_parallel", "gpt2", "bloom", "opt", "opt_350m", "falcon_7b", "falcon_40b", "falcon_rw", "stablelm_12b",
+           "gemma", "gemma2", "gemma3", "phi3", "olmo2", "granite", "mixtral", "mixtral_aux", "qwen3_moe"]
+TARGETS = {  # where peft has no usual ones, and to have the experts in it
+    "phi3": ["qkv_proj", "gate_up_proj"], "olmo2": "all-linear", "granite": ["q_proj", "down_proj"],
+    "mixtral": ["q_proj", "w1", "w2", "w3"], "qwen3_moe": ["q_proj", "v_proj"],
+}
 
 
 def check_trained(program, folder, work):
@@ -72,7 +77,9 @@ def check_trained(program, folder, work):
     with_tokenizer(folder, base)
     with open(out + ".csv", "w") as f:
         f.write("q,a\n" + "".join(f"{chr(51 + i % 40)}{chr(60 + i % 20)},{chr(55 + i % 30)}{chr(53 + i % 7)}A\n" for i in range(32)))
-    config = dict(model=dict(name_or_path=base), peft=dict(method="lora"), seed=7, data=dict(train=out + ".csv", prompt="{q}", target="{a}"),
+    name = os.path.basename(folder)
+    peft = dict(method="lora", **({"lora": dict(target_modules=TARGETS[name])} if name in TARGETS else {}))
+    config = dict(model=dict(name_or_path=base), peft=peft, seed=7, data=dict(train=out + ".csv", prompt="{q}", target="{a}"),
                   training=dict(output_dir=out, max_steps=6, learning_rate=0.05, per_device_train_batch_size=8))
     with open(out + ".yaml", "w") as f:
         json.dump(config, f)  # JSON is YAML
