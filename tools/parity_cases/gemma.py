@@ -17,6 +17,8 @@ THETAS = dict(full_attention=rope(theta=500.0), sliding_attention=rope(theta=20.
 
 def small_embeddings(name, p, r):
     """They are multiplied by sqrt(hidden), and the branches are to be heard beside them."""
+    if "vision" in name or "multi_modal" in name:
+        return r
     return (0.3 if "embed" in name else 1) * common.scale(name, p, r)
 
 
@@ -71,6 +73,21 @@ def dialect_4(cfg):
     cfg["torch_dtype"] = cfg.pop("dtype")
 
 
+VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
+
+
+def blind(model):
+    """The language model alone."""
+    model.model.vision_tower = None
+    model.model.multi_modal_projector = None
+
+
+def old_names(state):
+    """As transformers 4 named them."""
+    return {n.replace("model.language_model.", "language_model.model.", 1) if "language_model" in n else n.replace("model.", "", 1): p
+            for n, p in around_zero(state).items() if not n.startswith("lm_head")}
+
+
 CASES = [
     case("gemma", "gemma", "norms multiply by 1 + w", off_one_plus(), base=GEMMA, rope_parameters=rope()),
     case("gemma_embed_scale", "gemma", "embeddings times sqrt(hidden), one key head", off_embed_scale(), base=GEMMA,
@@ -97,4 +114,7 @@ CASES = [
          logits_only=True),
     case("gemma3_windows", "gemma3_text", "windows by layer_types, logits capped", off_windows(), base=GEMMA3,
          rope_parameters=THETAS, final_logit_softcapping=5.0),
+    case("gemma3_multimodal", "gemma3", "the language model of Gemma3ForConditionalGeneration", off_identity("language_model.*[qk]_norm$"),
+         base={}, text_config=dict(GEMMA3, rope_parameters=THETAS), vision_config=VISION, mm_tokens_per_image=4, prepare=blind,
+         lora=dict(target_modules=r".*language_model\..*\.(q_proj|v_proj|down_proj)"), store=old_names),
 ]
