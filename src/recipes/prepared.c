@@ -149,10 +149,11 @@ static peft_status assume_data(pf_prepared *p, const char *why, peft_error *err)
                                   .length = (int32_t)length,
                                   .encoder_decoder = p->loaded.model->encoder_decoder};
     snprintf(p->assumed, sizeof p->assumed,
-             "%s: assumed are steps of %lld rows (%lld x %lld) of %lld tokens, all of them learned "
+             "%s: assumed are steps of %lld rows (%lld x %lld) of %lld tokens, %s of them learned "
              "(%s)",
              why, (long long)n, (long long)batch,
              (long long)run->training.gradient_accumulation_steps, (long long)length,
+             p->loaded.model->encoder_decoder ? "half" : "all",
              given               ? "training.max_length"
              : length == context ? "the model's context; training.max_length says less"
                                  : "training.max_length is not given");
