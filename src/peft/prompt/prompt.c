@@ -30,12 +30,6 @@ peft_status pf_prompt_check(const pf_adapter *ad, const char *key, int64_t n, bo
             "for all samples; prefix_tuning has learned keys and values instead",
             key, m->architecture);
     }
-    if (m->encoder_decoder) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s: virtual tokens are not supported for %s, which has an encoder and a "
-                       "decoder; lora, ia3 and the other methods that act on layers are",
-                       key, m->architecture);
-    }
     if (m->lead.prompt + m->lead.prefix > 0) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: another adapter of %s puts virtual tokens before every sample already",
