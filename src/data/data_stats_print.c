@@ -53,11 +53,42 @@ static void view_text(const char *name, const pf_view_stats *s, pf_buf *out) {
     }
 }
 
+/* How often class k occurs: once per text, or per labelled token. */
+static int64_t count_class(const pf_data_view *v, int k) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < v->n; i++) {
+        const pf_example *e = &v->set->examples[v->index[i]];
+        for (int32_t t = 0; t < e->n_tokens; t++) count += v->set->classes[e->first + t] == k;
+    }
+    return count;
+}
+
+static void classes_text(const pf_data_view *v, pf_buf *out) {
+    if (v->set->classes == NULL) return;
+    pf_buf_adds(out, "  classes       ");
+    for (int k = 0; k < v->set->labels->n; k++)
+        pf_buf_addf(out, "%s %s %lld", k > 0 ? "," : "", v->set->labels->items[k],
+                    (long long)count_class(v, k));
+    pf_buf_addc(out, '\n');
+}
+
+static void classes_json(const char *name, const pf_data_view *v, pf_buf *out) {
+    if (v->set->classes == NULL) return;
+    pf_buf_addf(out, ", \"%s\": {", name);
+    for (int k = 0; k < v->set->labels->n; k++) {
+        pf_buf_adds(out, k > 0 ? ", " : "");
+        pf_json_add_cstr(out, v->set->labels->items[k]);
+        pf_buf_addf(out, ": %lld", (long long)count_class(v, k));
+    }
+    pf_buf_addc(out, '}');
+}
+
 void pf_data_stats_text(const pf_data_stats *s, const pf_data *d, pf_buf *out) {
     if (d->train_set.path != NULL) file_text(&d->train_set, out);
     if (d->test_set.path != NULL) file_text(&d->test_set, out);
     if (s->train.examples > 0) {
         view_text("train", &s->train, out);
+        classes_text(&d->train, out);
         pf_buf_addf(out, "  steps          %lld in an epoch\n", (long long)s->steps_per_epoch);
         pf_buf_addf(out,
                     "  shared         %lld of %lld rows (%.1f %%) are beginnings that samples of a "
@@ -65,7 +96,10 @@ void pf_data_stats_text(const pf_data_stats *s, const pf_data *d, pf_buf *out) {
                     (long long)(s->rows_plain - s->rows), (long long)s->rows_plain,
                     percent(s->rows_plain - s->rows, s->rows_plain));
     }
-    if (s->test.examples > 0) view_text("test", &s->test, out);
+    if (s->test.examples > 0) {
+        view_text("test", &s->test, out);
+        classes_text(&d->test, out);
+    }
     if (s->train.examples > 0 && s->test.examples > 0)
         pf_buf_addf(out,
                     "leakage          %lld of %lld test examples are in the training set, %lld of "
@@ -125,11 +159,15 @@ void pf_data_stats_json(const pf_data_stats *s, const pf_data *d, pf_buf *out) {
     if (d->test_set.path != NULL) file_json("test_file", &d->test_set, out);
     if (s->train.examples > 0) {
         view_json("train", &s->train, out);
+        classes_json("train_classes", &d->train, out);
         add_int(out, "steps_per_epoch", s->steps_per_epoch);
         add_int(out, "rows", s->rows);
         add_int(out, "rows_plain", s->rows_plain);
     }
-    if (s->test.examples > 0) view_json("test", &s->test, out);
+    if (s->test.examples > 0) {
+        view_json("test", &s->test, out);
+        classes_json("test_classes", &d->test, out);
+    }
     if (s->train.examples > 0 && s->test.examples > 0) {
         add_int(out, "test_in_train", s->test_in_train);
         add_int(out, "test_prompts_in_train", s->test_prompts_in_train);
