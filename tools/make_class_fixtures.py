@@ -96,11 +96,19 @@ def case(name, model_type, config, task, what, off, base="own", labels=3, target
 
 
 QV = ("query", "value")
+GPT2 = dict(vocab_size=VOCAB, n_embd=32, n_inner=48, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            pad_token_id=PAD, bos_token_id=1, eos_token_id=2)
+OPT = dict(vocab_size=VOCAB, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64,
+           word_embed_proj_dim=24, do_layer_norm_before=False, dropout=0.0, attention_dropout=0.0, pad_token_id=PAD, bos_token_id=1,
+           eos_token_id=2)
 CASES = [
     case("llama_seq", "llama", LLAMA, "SEQ_CLS", "the last token's row; no bias; a base without a head",
          [zero("score"), "first row"], base="causal"),
     case("llama_token", "llama", LLAMA, "TOKEN_CLS", "a class per token, with a bias; a bare base", [zero("score.modules_to_save.default.bias")],
          base="bare"),
+    case("gpt2_token", "gpt2", GPT2, "TOKEN_CLS", "a classifier with a bias beside Conv1D layers; a base without a head",
+         [zero("classifier.modules_to_save.default.bias")], base="causal", targets=("c_attn", "c_fc")),
+    case("opt_seq", "opt", OPT, "SEQ_CLS", "a head as narrow as the embedding", [zero("score"), "first row"], base="causal"),
     case("qwen3_own", "qwen3", {**LLAMA, "head_dim": 8}, "SEQ_CLS", "a base that has the head, and LoRA on all linear layers",
          [zero("score"), "first row"], targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), labels=2),
     case("bert_seq", "bert", BERT, "SEQ_CLS", "a base that has the head; the first row through the pooler; two texts",
