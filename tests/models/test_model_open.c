@@ -453,6 +453,7 @@ static void opens_every_fixture(void **state) {
     for (int i = 0; i < names.n; i++) {
         const char *dir = pf_path_join(&arena, root, names.items[i]);
         if (pf_starts_with(names.items[i], "real_") || !pf_is_dir(dir)) continue;
+        if (pf_ends_with(names.items[i], "_multimodal")) continue; /* says what it leaves alone */
         pf_model_close(open_ok(dir, NULL));
         n++;
     }
