@@ -34,7 +34,7 @@ static pf_adapter *attach(pf_model *m, const char *const *keys, int n) {
     peft_error err = {0};
     pf_run_cfg *run = PF_NEW(&arena, pf_run_cfg);
     pf_cfg *cfg = PF_NEW(&arena, pf_cfg);
-    pf_adapter *ad;
+    pf_adapter *ad = NULL;
     pf_cfg_ext list[PF_MAX_METHODS];
     const int n_list = pf_method_sections(list);
     const pf_cfg_source source = {.overrides = keys, .n_overrides = n};
