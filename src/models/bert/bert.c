@@ -105,6 +105,8 @@ static peft_status open_layer(pf_model *m, bert *l, int i, peft_error *err) {
     PF_TRY(pf_place_add(p, PF_SITE_LINEAR, ".output.dense", C, F, true, &y->down, err));
     PF_TRY(pf_place_add(p, PF_SITE_NORM, ".output.LayerNorm", C, C, true, &y->mlp_norm, err));
     PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
+    y->at.attention->norm = y->attention_norm;
+    y->at.mlp->norm = y->mlp_norm;
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
     return PEFT_OK;

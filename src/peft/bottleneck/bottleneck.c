@@ -333,7 +333,7 @@ static peft_status check_model(const pf_adapter *ad, peft_error *err) {
         attention |= m->sites[i]->kind == PF_SITE_ATTENTION_OUTPUT;
         mlp |= m->sites[i]->kind == PF_SITE_MLP_OUTPUT;
     }
-    if (!attention || !mlp) {
+    if (!attention || !mlp || m->encoder_decoder) { /* those have other names for its tensors */
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s has no place for bottleneck adapters yet; peft.method lora works on it",
                        m->architecture);

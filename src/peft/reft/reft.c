@@ -160,6 +160,12 @@ static bool wants(const pf_reft_cfg *cfg, const pf_site *site) {
 static peft_status check_model(const pf_adapter *ad, peft_error *err) {
     const pf_reft_cfg *cfg = ad->cfg.method_cfg;
     const pf_model *m = ad->model;
+    if (m->encoder_decoder) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s has an encoder and a decoder; interventions act on models of one stack. "
+                       "peft.method lora works here",
+                       m->architecture);
+    }
     for (int i = 0; i < cfg->layers.n; i++) {
         if (cfg->layers.items[i] >= 0 && cfg->layers.items[i] < m->n_layers) continue;
         if (!ad->strict) continue;

@@ -293,6 +293,9 @@ static void refuses_models(void **state) {
         {"parity/gemma2", "seq_bn", "norms what a branch adds to the stream"},
         {"parity/olmo2", "double_seq_bn", "norms what a branch adds to the stream"},
         {"parity/opt_350m", "seq_bn", "norms what a branch adds to the stream"},
+        {"classes/bert_seq", "seq_bn", "norms what a branch adds to the stream"},
+        {"parity/t5_small", "seq_bn", "has no place for bottleneck adapters yet"},
+        {"parity/t5_small", "loreft", "interventions act on models of one stack"},
         {"methods/base_phi", "par_bn", "a parallel adapter there has no input of its own"},
     };
     for (size_t i = 0; i < PF_COUNT(cases); i++) {
