@@ -67,6 +67,12 @@ def replace(name, forward):
     return patch
 
 
+def capped(model):
+    score = inner(model).score
+    forward = score.forward
+    score.forward = lambda x: 0.5 * torch.tanh(forward(x) / 0.5)
+
+
 def causal(model):
     """Rows no longer see what comes after them."""
     for m in model.modules():
@@ -90,9 +96,9 @@ def causal(model):
 # ---- cases -------------------------------------------------------------------------------------------------------------
 
 
-def case(name, model_type, config, task, what, off, base="own", labels=3, targets=("q_proj", "v_proj"), pairs=False, **changes):
+def case(name, model_type, config, task, what, off, base="own", labels=3, targets=("q_proj", "v_proj"), pairs=False, fan_in=False, **changes):
     return dict(name=name, model_type=model_type, config={**config, **changes}, task=task, what=what, off=off, base=base, labels=labels,
-                targets=list(targets), pairs=pairs)
+                targets=list(targets), pairs=pairs, fan_in=fan_in)
 
 
 QV = ("query", "value")
@@ -123,6 +129,13 @@ CASES = [
          base="masked", targets=QV),
     case("roberta_token", "xlm-roberta", {**BERT, "type_vocab_size": 1, "pad_token_id": 1, "hidden_act": "gelu_new"}, "TOKEN_CLS", "XLM-R: a class per token",
          [zero("position_embeddings"), zero("classifier.modules_to_save.default.bias"), causal], targets=QV),
+    case("gpt2_seq", "gpt2", GPT2, "SEQ_CLS", "GPT-2 under a head made new", [zero("score"), "first row"], base="causal", targets=("c_attn",), fan_in=True),
+    case("gemma2_seq", "gemma2", {**LLAMA, "head_dim": 8, "final_logit_softcapping": 0.5, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8, "sliding_window": 64},
+         "SEQ_CLS", "logits of classes are not capped", [zero("score"), capped], base="causal"),
+    case("neox_token", "gpt_neox", {**GPT2, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64,
+         "classifier_dropout": 0.0}, "TOKEN_CLS", "GPT-NeoX", [zero("classifier.modules_to_save.default.bias")], targets=("query_key_value",)),
+    case("falcon_seq", "falcon", dict(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, pad_token_id=PAD, bos_token_id=1, eos_token_id=2),
+         "SEQ_CLS", "Falcon", [zero("score"), "first row"], base="causal", targets=("query_key_value",)),
 ]
 
 
@@ -170,7 +183,8 @@ def load(c, folder, adapter=None):
 
 def add_lora(c, model, folder, gen):
     whole = ["pooler"] if c["base"] == "no pooler" else None
-    m = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=c["targets"], task_type=c["task"], modules_to_save=whole))
+    m = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=c["targets"], task_type=c["task"], modules_to_save=whole,
+                                           fan_in_fan_out=c["fan_in"]))
     for n, p in sorted(m.named_parameters()):
         if not p.requires_grad:
             continue

@@ -132,7 +132,7 @@ int32_t pf_class_row_put(const pf_class_rules *opt, const pf_class_row *r, int32
                                  {r->n_second, second},
                                  {r->n_behind, r->n_behind}};
     for (int p = 0, at = 0; p < 5; at += parts[p++][0]) {
-        if (p == 3) *second_from = r->n_between > 0 || r->n_second > 0 ? n : 0;
+        if (p == 3) *second_from = opt->types && r->n_between + r->n_second > 0 ? n : 0;
         for (int32_t i = 0; i < parts[p][1] && (limit == 0 || n < limit); i++, n++) {
             out_ids[n] = ids[at + i];
             out_classes[n] = classes != NULL ? classes[at + i] : -1;

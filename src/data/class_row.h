@@ -19,6 +19,7 @@ typedef struct pf_class_rules {
     bool all_tokens;          /* data.label_all_tokens */
     bool on_first;            /* the class of a text stands on its first token */
     bool blank_before_words;  /* byte-level vocabularies that tell " word" from "word" */
+    bool types;               /* the tokens of a second text are told apart */
     int32_t pad;              /* never the last token of a text; -1: there is none */
 } pf_class_rules;
 

@@ -171,6 +171,7 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     PF_TRY(read_config(m, task, err));
     PF_TRY(open_files(m, err));
     PF_TRY(m->family->open(m, err));
+    pf_model_plain_class_head(m);
     PF_TRY(pf_model_check_weights(m, err));
     tell_conversion(m);
     if (m->files != NULL) { /* not in the file's pages after all */

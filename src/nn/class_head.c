@@ -161,6 +161,10 @@ peft_status pf_model_add_class_head(pf_model *m, peft_error *err) {
                                      &m->head, err);
 }
 
+void pf_model_plain_class_head(pf_model *m) {
+    if (pf_task_is_classes(m->task)) m->head->softcap = m->head->scale = 0;
+}
+
 void pf_model_say_made(const pf_model *m) {
     pf_buf names = {0};
     char labels[160];

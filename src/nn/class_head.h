@@ -15,6 +15,8 @@
 /* --- while a model opens (models/model_open.c, nn/model.c) */
 peft_status pf_model_settle_labels(pf_model *m, peft_error *err);
 peft_status pf_model_add_class_head(pf_model *m, peft_error *err);
+/* What a family does to the logits of tokens (a cap, a scale) is not done to those of classes. */
+void pf_model_plain_class_head(pf_model *m);
 /* One line on what was made new. */
 void pf_model_say_made(const pf_model *m);
 

@@ -21,13 +21,13 @@ struct pf_classifier {
     int32_t *row_ids, *row_classes;           /* (room) */
 };
 
+static bool is_type_of(const pf_model *m, const char *type) {
+    return pf_streq(json_string_value(json_object_get(m->config, "model_type")), type);
+}
+
 /* As run_ner has it: these tell a word after a blank from one without. */
 static bool tells_blanks(const pf_model *m) {
-    static const char *const types[] = {"gpt2", "bloom", "roberta"};
-    const char *type = json_string_value(json_object_get(m->config, "model_type"));
-    for (size_t i = 0; i < PF_COUNT(types); i++)
-        if (pf_streq(type, types[i])) return true;
-    return false;
+    return is_type_of(m, "gpt2") || is_type_of(m, "bloom") || is_type_of(m, "roberta");
 }
 
 pf_class_rules pf_class_rules_of(const pf_model *m) {
@@ -36,6 +36,7 @@ pf_class_rules pf_class_rules_of(const pf_model *m) {
         .labels = &m->labels,
         .on_first = m->family->bidirectional,
         .blank_before_words = tells_blanks(m),
+        .types = is_type_of(m, "bert"), /* RoBERTa's are all 0, as its tokenizer has them */
         .pad = json_is_integer(pad) ? (int32_t)json_integer_value(pad) : -1,
     };
 }
