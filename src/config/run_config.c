@@ -11,6 +11,7 @@
 static const pf_cfg_row model_rows[] = {
     PF_CFG_STR(pf_model_cfg, name_or_path, NULL, "folder with a model in Hugging Face's format, or a hub name that is in the local cache"),
     PF_CFG_STR(pf_model_cfg, adapter_name_or_path, NULL, "start from this adapter; peft may then be left out, the folder says what it is"),
+    PF_CFG_BOOL(pf_model_cfg, ignore_left_over_weights, false, "go on where the weight files have tensors that belong to no part of the model; they are named either way"),
     PF_CFG_BOOL(pf_model_cfg, create_new_adapter, false, "keep that adapter as it is and train a new one, as peft says, on top of it"),
     PF_CFG_STR(pf_model_cfg, tokenizer_name_or_path, NULL, "where the tokenizer is; default: with the model", .aliases = "tokenizer_name"),
     PF_CFG_STR(pf_model_cfg, revision, NULL, "branch, tag or commit of a hub name; default: main"),

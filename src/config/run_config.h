@@ -22,6 +22,7 @@ typedef struct pf_model_cfg {
     const char *name_or_path;
     const char *adapter_name_or_path;
     bool create_new_adapter;
+    bool ignore_left_over_weights;
     const char *tokenizer_name_or_path; /* derived: name_or_path */
     const char *revision;
     const char *torch_dtype; /* auto float32 bfloat16 float16 */

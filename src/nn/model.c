@@ -423,7 +423,9 @@ static bool is_other_head(const pf_model *m, const char *name) {
     return strstr(name, "pooler.dense.") != NULL;
 }
 
-static void warn_unused(const pf_model *m) {
+/* Numbers that nobody reads: the files are not, or not only, what config.json says. A warning where
+ * a model is used, an error where a run is made of it (model.h). */
+static peft_status check_left_over(const pf_model *m, peft_error *err) {
     pf_buf text = {0};
     int n = 0;
     for (int i = 0; i < m->files->n_tensors; i++) {
@@ -435,13 +437,21 @@ static void warn_unused(const pf_model *m) {
         n++;
     }
     if (n > MAX_TOLD) pf_buf_addf(&text, " and %d more", n - MAX_TOLD);
-    if (n > 0) {
+    peft_status status = PEFT_OK;
+    if (n > 0 && m->strict_weights) {
+        status = PF_FAIL(err, PEFT_E_FORMAT,
+                         "%s: %d tensor%s of the weight files belong%s to no part of %s: %s. If "
+                         "they may stay unread, say model.ignore_left_over_weights=true",
+                         m->path, n, n == 1 ? "" : "s", n == 1 ? "s" : "", m->architecture,
+                         pf_buf_str(&text));
+    } else if (n > 0) {
         PF_WARN("%s: %d tensor%s of the weight files belong%s to no part of %s and will not be "
                 "used: %s",
                 m->path, n, n == 1 ? "" : "s", n == 1 ? "s" : "", m->architecture,
                 pf_buf_str(&text));
     }
     pf_buf_free(&text);
+    return status;
 }
 
 /* The type that holds most of the numbers. */
@@ -461,7 +471,7 @@ static pf_dtype main_dtype(const pf_model *m) {
 peft_status pf_model_check_weights(pf_model *m, peft_error *err) {
     if (m->files == NULL) return PEFT_OK;
     if (m->missing.n > 0) return fail_missing(m, err);
-    warn_unused(m);
+    PF_TRY(check_left_over(m, err));
     pf_model_say_made(m);
     m->dtype = main_dtype(m);
     return PEFT_OK;

@@ -90,10 +90,11 @@ struct pf_model {
     const char *config_path;     /* for messages */
     struct json_t *config;       /* parsed config.json, for the family's open and for export */
     struct pf_tensor_source
-        *files;       /* mapped weight files; NULL where config.json is all there is */
-    bool router_loss; /* training counts every row of every sample: none is shared or left out */
-    bool shapes_only; /* no weights needed: plans. Nothing is converted */
-    int n_layers;     /* of the larger stack */
+        *files;          /* mapped weight files; NULL where config.json is all there is */
+    bool router_loss;    /* training counts every row of every sample: none is shared or left out */
+    bool shapes_only;    /* no weights needed: plans. Nothing is converted */
+    bool strict_weights; /* tensors of the files that belong nowhere are an error */
+    int n_layers;        /* of the larger stack */
     bool encoder_decoder;  /* prompts are the encoder's, answers the decoder's */
     int32_t decoder_start; /* the id that a decoder begins with */
     bool tie_says_scale;   /* tie_word_embeddings also says whether the head scales (T5) */
