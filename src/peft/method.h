@@ -23,6 +23,7 @@ struct json_t; /* jansson */
 
 typedef struct pf_adapter pf_adapter;
 typedef struct pf_method pf_method;
+typedef struct pf_first_look pf_first_look; /* first_look.h */
 
 typedef struct pf_trained { /* a base tensor that is trained whole */
     pf_site *site;
@@ -192,6 +193,7 @@ struct pf_method {
     /* First weights, a function of the seed and the parameters' names. Trained copies are filled
      * already. */
     peft_status (*init)(pf_adapter *ad, uint64_t seed, peft_error *err);
+    const pf_first_look *first_look; /* first weights that depend on the data; NULL: none do */
     /* Weights are there, made or loaded: says of each parameter whether a zero gradient is
      * expected. NULL: never. */
     void (*ready)(pf_adapter *ad);

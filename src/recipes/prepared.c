@@ -118,6 +118,20 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     return pf_load_tokenizer(&p->loaded, err);
 }
 
+/* First weights that depend on the data: the adapter as it was attached to look is replaced. */
+static peft_status look_first(pf_prepared *p, peft_error *err) {
+    const void *section;
+    PF_TRY(pf_prepared_first_look(p, &section, err));
+    if (section == NULL) return PEFT_OK;
+    pf_adapter_close(p->loaded.adapter);
+    p->loaded.adapter = NULL;
+    pf_peft_cfg cfg = p->run.peft;
+    cfg.method_cfg = section;
+    PF_TRY(pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &cfg,
+                             (uint64_t)p->run.training.seed, true, err));
+    return train_as(&p->run, p->loaded.adapter, err);
+}
+
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
     return (pf_data_load_options){.data = &p->run.data,
                                   .training = &p->run.training,
@@ -362,6 +376,7 @@ static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_e
     if (opt->with_data && opt->with_training) {
         p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
         PF_TRY(plan_steps(p, err));
+        PF_TRY(look_first(p, err));
         PF_TRY(plan_memory(p, err));
         pf_run_timing_phase(&p->timing, "plan");
     }

@@ -51,6 +51,11 @@ void pf_prepared_release(pf_prepared *p); /* zeroed is fine */
 /* Seconds of measuring fill p->speed. */
 peft_status pf_prepared_speed(pf_prepared *p, double budget, peft_error *err);
 
+/* first_look.c: what the method of a new adapter wants to see before it begins is shown to it.
+ * *section: what to attach in place of the adapter at hand, which is suspended then; NULL: the
+ * adapter stays. */
+peft_status pf_prepared_first_look(pf_prepared *p, const void **section, peft_error *err);
+
 /* How the data of this configuration are read. */
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p);
 /* Beginnings that samples may share; none where rows see what comes after them. */

@@ -6,7 +6,7 @@
  * a gradient; no (out, in) update matrix ever exists, in training or in generation. Biases (bias:
  * all, lora_only) and whole modules (modules_to_save) are trained beside, as peft does. Names and
  * initial distributions are peft's. Which modules: peft/targets.c; the file: lora_config.c; first
- * weights: lora_init.c; DoRA: lora_dora.c; merging: lora_merge.c. */
+ * weights: lora_init.c, lora_eva.c; DoRA: lora_dora.c; merging: lora_merge.c. */
 #include "peft/lora/lora.h"
 
 #include "base/log.h"
@@ -110,6 +110,7 @@ static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_
     l->ad = ad;
     l->site = site;
     l->r = t->r;
+    l->alpha = t->alpha;
     l->scale = t->alpha / (cfg->use_rslora ? sqrt((double)t->r) : (double)t->r);
     l->dropout = cfg->dropout;
     if (site->kind == PF_SITE_EMBEDDING) {
@@ -238,6 +239,7 @@ const pf_method pf_method_lora = {
     .peft_type = "LORA",
     .attach = lora_attach,
     .init = pf_lora_init,
+    .first_look = &pf_lora_first_look,
     .ready = lora_ready,
     .train_as = pf_lora_train_as,
     .touches = pf_lora_touches,

@@ -3,8 +3,11 @@
 #define PF_LORA_H
 
 #include "ops/matmul/dora.h"
+#include "peft/first_look.h"
 #include "peft/targets.h"
 #include "peft/tokens/tokens.h"
+
+typedef struct pf_lora_eva pf_lora_eva; /* lora_eva.c */
 
 typedef struct pf_lora_cfg {
     int64_t r;
@@ -22,6 +25,10 @@ typedef struct pf_lora_cfg {
     double loraplus_lr_ratio, loraplus_lr_embedding; /* ratio 0: not LoRA+ */
     bool lora_fa;
     const char *init_lora_weights; /* see pf_lora_init_of */
+    double eva_rho;
+    int64_t eva_rows;
+    bool eva_use_label_mask, eva_whiten, eva_adjust_scaling_factors;
+    const pf_lora_eva *eva; /* what was seen; NULL: nothing yet */
 } pf_lora_cfg;
 
 /* One module that LoRA acts on. Numbers of an embedding's factors: A (r, V), B (C, r). */
@@ -32,7 +39,7 @@ typedef struct pf_lora_site {
     pf_param *a0, *b0; /* the first factors, where they are part of the base: they are taken off */
     pf_param *bias;    /* of B (1,out); NULL: none */
     int64_t r;
-    double scale, dropout;
+    double alpha, scale, dropout;
     /* DoRA */
     pf_param *magnitude; /* (1,out); NULL: plain LoRA */
     double *sums;        /* (out) of the squares of the base's rows (or columns) */
@@ -49,6 +56,7 @@ typedef struct pf_lora {
     bool converted;
     pf_tokens *tokens; /* trainable_token_indices; NULL: none */
     bool squares_done;
+    pf_lora_eva *eva; /* while the adapter is shown what its sites see */
 } pf_lora;
 
 /* ---- lora_config.c --------------------------------------------------------------------------- */
@@ -71,6 +79,7 @@ typedef enum pf_lora_init_kind {
     PF_LORA_INIT_ORTHOGONAL,
     PF_LORA_INIT_PISSA, /* pissa and pissa_niter_<n> */
     PF_LORA_INIT_OLORA,
+    PF_LORA_INIT_EVA,
     PF_LORA_INIT_UNKNOWN
 } pf_lora_init_kind;
 extern const char *const pf_lora_init_names; /* "true, false, ..." for messages */
@@ -84,6 +93,11 @@ static inline bool pf_lora_init_on_base(pf_lora_init_kind k) {
 peft_status pf_lora_init_attach(pf_adapter *ad, pf_lora_site *l, pf_lora_init_kind kind,
                                 peft_error *err);
 peft_status pf_lora_init(pf_adapter *ad, uint64_t seed, peft_error *err);
+
+/* ---- lora_eva.c: first weights from what the layers see ------------------------------------- */
+extern const pf_first_look pf_lora_first_look;
+/* A of a module that eva has a part in; false: of this one it has none, or nothing was seen yet. */
+bool pf_lora_eva_init(const pf_lora_cfg *cfg, const pf_lora_site *l);
 
 /* ---- lora_dora.c: DoRA (see ops/matmul/dora.h) ----------------------------------------------- */
 /* The magnitude and its room, while attaching. */

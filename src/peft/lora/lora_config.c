@@ -37,7 +37,13 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_BOOL(pf_lora_cfg, lora_fa, false, "LoRA-FA: A stays as it began, and less is kept for the backward pass (arXiv 2308.03303)"),
     PF_CFG_STR(pf_lora_cfg, init_lora_weights, "true",
                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests; orthogonal; pissa, "
-               "pissa_niter_<n>, olora: parts of the base's weight, saved as plain LoRA of twice the rank", .aliases = "init"),
+               "pissa_niter_<n>, olora: parts of the base's weight, saved as plain LoRA of twice the rank; eva: A from what the layers see "
+               "in the training data, and ranks where they explain most (arXiv 2410.07170)", .aliases = "init"),
+    PF_CFG_FLOAT(pf_lora_cfg, eva_rho, 2, 1, 1000, "eva: a layer may get up to so many times its rank, the sum stays; 1: ranks stay"),
+    PF_CFG_INT(pf_lora_cfg, eva_rows, 2048, 2, 1000000, "eva: tokens of the training data to look at, from the first steps on"),
+    PF_CFG_BOOL(pf_lora_cfg, eva_use_label_mask, true, "eva: look only at tokens that are learned"),
+    PF_CFG_BOOL(pf_lora_cfg, eva_whiten, false, "eva: divide each row of A by the root of its singular value"),
+    PF_CFG_BOOL(pf_lora_cfg, eva_adjust_scaling_factors, true, "eva: alpha changes with the rank, so that the scale stays"),
     PF_CFG_END};
 /* clang-format on */
 

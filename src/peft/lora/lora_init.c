@@ -9,6 +9,7 @@
  *   pissa      the r largest singular triplets of W (Meng et al. 2024, arXiv 2404.02948, equations
  *              2 to 4); pissa_niter_<n>: by a randomized SVD with n iterations
  *   olora      the first columns of Q and rows of R of W = Q R (Büyükakyüz 2024, arXiv 2406.01775)
+ *   eva        A from what the layer sees in the training data, B zero (lora_eva.c)
  *
  * Where the first factors are a part of W, peft subtracts s B0 A0 from W. Here W stays as it is
  * mapped and the pair (A0, B0) is kept: y = W x + s (B A x - B0 A0 x). Checkpoints have the pair,
@@ -53,7 +54,7 @@ static void fill_kaiming(pf_param *p, uint64_t seed) {
 }
 
 const char *const pf_lora_init_names =
-    "true, false, gaussian, orthogonal, pissa, pissa_niter_<number of iterations>, or olora";
+    "true, false, gaussian, orthogonal, pissa, pissa_niter_<number of iterations>, olora, or eva";
 
 static bool same_word(const char *text, const char *word) {
     return text != NULL && strcasecmp(text, word) == 0;
@@ -80,7 +81,7 @@ pf_lora_init_kind pf_lora_init_of(const char *text) {
         {"false", PF_LORA_INIT_RANDOM}, {"no", PF_LORA_INIT_RANDOM},
         {"off", PF_LORA_INIT_RANDOM},   {"gaussian", PF_LORA_INIT_GAUSSIAN},
         {"pissa", PF_LORA_INIT_PISSA},  {"orthogonal", PF_LORA_INIT_ORTHOGONAL},
-        {"olora", PF_LORA_INIT_OLORA},
+        {"olora", PF_LORA_INIT_OLORA},  {"eva", PF_LORA_INIT_EVA},
     };
     for (size_t i = 0; i < PF_COUNT(words); i++) {
         if (same_word(text, words[i].word)) return words[i].kind;
@@ -111,13 +112,20 @@ peft_status pf_lora_init_attach(pf_adapter *ad, pf_lora_site *l, pf_lora_init_ki
                        "%lld; it should be even",
                        site->name, (long long)l->r);
     }
-    if (!pf_lora_init_on_base(kind)) return PEFT_OK;
+    if (kind == PF_LORA_INIT_EVA && ad->model->encoder_decoder) {
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "peft.lora.init_lora_weights: eva is not there for models with an encoder "
+                       "and a decoder, such as %s; true is",
+                       ad->model->name);
+    }
+    if (!pf_lora_init_on_base(kind) && kind != PF_LORA_INIT_EVA) return PEFT_OK;
     if (site->kind == PF_SITE_HEAD) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "peft.lora.init_lora_weights: %s is the output head, which cannot begin "
                        "with %s here; leave it out of target_modules",
                        site->name, how);
     }
+    if (kind == PF_LORA_INIT_EVA) return PEFT_OK;
     const int64_t most = site->in_dim < site->out_dim ? site->in_dim : site->out_dim;
     if (l->r > most) {
         return PF_FAIL(err, PEFT_E_CONFIG,
@@ -243,7 +251,7 @@ peft_status pf_lora_init(pf_adapter *ad, uint64_t seed, peft_error *err) {
             PF_TRY(orthogonal(l, seed, err));
         } else if (pf_lora_init_on_base(kind)) {
             PF_TRY(from_base(l, kind, iterations_of(cfg->init_lora_weights), seed, err));
-        } else {
+        } else if (kind != PF_LORA_INIT_EVA || !pf_lora_eva_init(cfg, l)) {
             init_linear(l, kind, seed);
         }
         if (l->magnitude != NULL) PF_TRY(pf_lora_dora_init(l, err));
