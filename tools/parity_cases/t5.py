@@ -150,7 +150,7 @@ CASES = [
     t5("t5_buckets", "the encoder counts distances in both directions", off_buckets(), relative_attention_num_buckets=32,
        relative_attention_max_distance=20, lengths=(14, 24)),
     t5("t5_head_scale", "logits times d_model^-0.5; the table stored three times", off_head_scale(False), store=old_keys),
-    t5("flan_gated", "v1.1: gated gelu, a head of its own", off_gate(), untied=True, **V11),
+    t5("flan_gated", "v1.1: gated gelu, a head of its own", off_gate(), untied=True, optim=dict(eps=1e-4), **V11),
     t5("flan_head", "v1.1: the head is not scaled", off_head_scale(True), untied=True, edit=old_flan, lora=dict(modules_to_save=["lm_head"]), **V11),
     t5("t5_full_tied", "every weight is trained, the tables of biases too; gated silu", off_bias(0), full=True, feed_forward_proj="gated-silu", optim=dict(eps=1e-5)),
     t5("t5_full_untied", "every weight is trained, head and table are two; files without shared.weight", off_cross(), full=True, untied=True, optim=dict(eps=1e-5),
