@@ -1,7 +1,7 @@
 /* api_run.c - the door of run.h: thin. */
 #include "peft/run.h"
 
-#include "base/buf.h"
+#include "api/text_out.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "data/data_stats.h"
@@ -16,18 +16,6 @@
 struct peft_run {
     pf_sft *sft;
 };
-
-/* Hands the text of a buffer to the caller, who frees it with peft_free. */
-static peft_status give_text(pf_buf *b, peft_status status, char **text, peft_error *err) {
-    *text = NULL;
-    if (status == PEFT_OK) pf_buf_reserve(b, 1);
-    if (status == PEFT_OK && !pf_buf_ok(b)) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK)
-        *text = b->data;
-    else
-        pf_buf_free(b);
-    return status;
-}
 
 const char *peft_version(void) {
     return PEFT_VERSION;
@@ -81,7 +69,7 @@ void peft_request_stop(int signal) {
 
 peft_status peft_evaluate(const peft_eval_options *opt, char **json, peft_error *err) {
     pf_buf out = {0};
-    return give_text(&out, pf_eval(opt, &out, err), json, err);
+    return pf_give_text(&out, pf_eval(opt, &out, err), json, err);
 }
 
 static pf_prepare_options prepare_options(const peft_run_options *opt, pf_run_purpose purpose) {
@@ -94,7 +82,7 @@ static pf_prepare_options prepare_options(const peft_run_options *opt, pf_run_pu
 
 peft_status peft_plan(const peft_plan_options *opt, char **text, peft_error *err) {
     pf_buf out = {0};
-    return give_text(&out, pf_plan_run(opt, &out, err), text, err);
+    return pf_give_text(&out, pf_plan_run(opt, &out, err), text, err);
 }
 
 peft_status peft_data_preview(const peft_run_options *opt, int64_t first, int64_t n, bool json,
@@ -108,7 +96,7 @@ peft_status peft_data_preview(const peft_run_options *opt, int64_t first, int64_
         json ? pf_data_preview_json(&p.data.train, p.loaded.tokenizer, first, n, &out, err)
              : pf_data_preview_text(&p.data.train, p.loaded.tokenizer, first, n, &out, err);
     pf_prepared_release(&p);
-    return give_text(&out, status, text, err);
+    return pf_give_text(&out, status, text, err);
 }
 
 peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text, peft_error *err) {
@@ -126,7 +114,7 @@ peft_status peft_data_stats(const peft_run_options *opt, bool json, char **text,
     else if (status == PEFT_OK)
         pf_data_stats_text(&stats, &p.data, &out);
     pf_prepared_release(&p);
-    return give_text(&out, status, text, err);
+    return pf_give_text(&out, status, text, err);
 }
 
 peft_status peft_data_tokens(const peft_run_options *opt, bool test, char **jsonl,
@@ -141,7 +129,7 @@ peft_status peft_data_tokens(const peft_run_options *opt, bool test, char **json
                                        "there are no test rows: give data.test or data.test_size")
                              : pf_data_tokens_jsonl(test ? &p.data.test : &p.data.train, &out, err);
     pf_prepared_release(&p);
-    return give_text(&out, status, jsonl, err);
+    return pf_give_text(&out, status, jsonl, err);
 }
 
 /* The configuration alone, for looking at keys. */
@@ -168,27 +156,27 @@ static peft_status with_config(const peft_run_options *opt, const char *key, boo
 
 peft_status peft_config_explain(const char *key, char **text, peft_error *err) {
     pf_buf out = {0};
-    return give_text(&out, with_config(NULL, key, true, &out, err), text, err);
+    return pf_give_text(&out, with_config(NULL, key, true, &out, err), text, err);
 }
 
 peft_status peft_config_resolve(const peft_run_options *opt, char **json, peft_error *err) {
     pf_buf out = {0};
-    return give_text(&out, with_config(opt, NULL, false, &out, err), json, err);
+    return pf_give_text(&out, with_config(opt, NULL, false, &out, err), json, err);
 }
 
 peft_status peft_config_reference(char **text, peft_error *err) {
     pf_buf out = {0};
     pf_cfg_ext methods[PF_MAX_METHODS];
     const int n_methods = pf_method_sections(methods);
-    return give_text(&out, pf_run_cfg_markdown(&out, methods, n_methods, err), text, err);
+    return pf_give_text(&out, pf_run_cfg_markdown(&out, methods, n_methods, err), text, err);
 }
 
 peft_status peft_methods_reference(char **text, peft_error *err) {
     pf_buf page = {0};
-    return give_text(&page, pf_methods_page(&page, err), text, err);
+    return pf_give_text(&page, pf_methods_page(&page, err), text, err);
 }
 
 peft_status peft_models_reference(char **text, peft_error *err) {
     pf_buf page = {0};
-    return give_text(&page, pf_models_page(&page, err), text, err);
+    return pf_give_text(&page, pf_models_page(&page, err), text, err);
 }

@@ -180,16 +180,11 @@ json_t *pf_factor_targets(const pf_factors *f) {
 peft_status pf_factor_config_write(json_t *config, const char *dir, peft_error *err) {
     if (config == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     pf_arena a;
-    pf_buf text = {0};
     pf_arena_init(&a, "config");
     const char *path = pf_path_join(&a, dir, "adapter_config.json");
     peft_status status =
         path != NULL ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory to write %s", dir);
-    if (status == PEFT_OK) status = pf_json_dump(&text, config, 2, PF_JSON_HF, err);
-    if (status == PEFT_OK && !pf_buf_ok(&text))
-        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory to write %s", path);
-    if (status == PEFT_OK) status = pf_write_file(path, text.data, text.len, err);
-    pf_buf_free(&text);
+    if (status == PEFT_OK) status = pf_json_write(path, config, PF_JSON_HF, err);
     pf_arena_release(&a);
     json_decref(config);
     return status;

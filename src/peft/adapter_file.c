@@ -346,16 +346,6 @@ peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *pa
 
 /* ---- saving ---------------------------------------------------------------------------------- */
 
-static peft_status write_json(const char *path, const json_t *v, peft_error *err) {
-    pf_buf text = {0};
-    peft_status status = pf_json_dump(&text, v, 2, PF_JSON_HF, err);
-    if (status == PEFT_OK && !pf_buf_ok(&text))
-        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = pf_write_file(path, text.data, text.len, err);
-    pf_buf_free(&text);
-    return status;
-}
-
 static int add_name(json_t *list, const char *name) {
     for (size_t i = 0; i < json_array_size(list); i++)
         if (pf_streq(json_string_value(json_array_get(list, i)), name)) return 0;
@@ -397,7 +387,7 @@ static peft_status write_config(const pf_adapter *ad, const char *path, peft_err
         status = add_heads(ad, c, err);
         if (status == PEFT_OK) status = pf_labels_write(&ad->model->labels, c, err);
     }
-    if (status == PEFT_OK) status = write_json(path, c, err);
+    if (status == PEFT_OK) status = pf_json_write(path, c, PF_JSON_HF, err);
     json_decref(c);
     return status;
 }
@@ -411,7 +401,7 @@ static peft_status write_model_config(const pf_adapter *ad, const char *path, pe
     if (json_object_set_new(c, key, json_string("float32")) != 0)
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     if (status == PEFT_OK) status = pf_model_write_task(ad->model, c, err);
-    if (status == PEFT_OK) status = write_json(path, c, err);
+    if (status == PEFT_OK) status = pf_json_write(path, c, PF_JSON_HF, err);
     json_decref(c);
     return status;
 }
@@ -422,7 +412,7 @@ static peft_status write_any_config(const pf_adapter *ad, const char *path, peft
     json_t *c = json_object();
     PF_CHECK_ALLOC(c, err);
     peft_status status = pf_adapterhub_write_config(ad, c, err);
-    if (status == PEFT_OK) status = write_json(path, c, err);
+    if (status == PEFT_OK) status = pf_json_write(path, c, PF_JSON_HF, err);
     json_decref(c);
     return status;
 }

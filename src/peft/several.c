@@ -70,7 +70,6 @@ peft_status pf_several_write(const pf_adapter *ad, const char *dir, peft_error *
     const char *parts[PF_SEVERAL_MOST], *below[PF_SEVERAL_MOST];
     int n_below = 0;
     pf_arena a;
-    pf_buf text = {0};
     pf_arena_init(&a, "adapters");
     for (int i = 0; i < ad->n_parts; i++) parts[i] = ad->parts[i]->method->name;
     for (const pf_adapter *b = ad->below; b != NULL && n_below < PF_SEVERAL_MOST; b = b->next) {
@@ -83,12 +82,8 @@ peft_status pf_several_write(const pf_adapter *ad, const char *dir, peft_error *
     if (c == NULL || path == NULL || !add_names(c, "parts", parts, ad->n_parts) ||
         !add_names(c, "on_top_of", below, n_below))
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = pf_json_dump(&text, c, 2, 0, err);
-    if (status == PEFT_OK && !pf_buf_ok(&text))
-        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = pf_write_file(path, text.data, text.len, err);
+    if (status == PEFT_OK) status = pf_json_write(path, c, 0, err);
     json_decref(c);
-    pf_buf_free(&text);
     pf_arena_release(&a);
     return status;
 }

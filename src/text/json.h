@@ -93,5 +93,7 @@ void pf_json_add_real(pf_buf *out, double v);
 void pf_json_add_float(pf_buf *out, float v);
 /* indent 0 gives one line with ", " and ": " between things. */
 peft_status pf_json_dump(pf_buf *out, const json_t *v, int indent, unsigned flags, peft_error *err);
+/* The value as a file, with an indent of 2; whole or not at all (base/file.h). */
+peft_status pf_json_write(const char *path, const json_t *v, unsigned flags, peft_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* json_write.c - JSON out, byte for byte as Python's json module lays it out. */
 #include "text/json.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <math.h>
@@ -247,4 +248,14 @@ peft_status pf_json_dump(pf_buf *out, const json_t *v, int indent, unsigned flag
     PF_TRY(dump(out, v, indent, flags, 0, err));
     if (!pf_buf_ok(out)) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     return PEFT_OK;
+}
+
+peft_status pf_json_write(const char *path, const json_t *v, unsigned flags, peft_error *err) {
+    pf_buf text = {0};
+    peft_status status = pf_json_dump(&text, v, 2, flags, err);
+    if (status == PEFT_OK && !pf_buf_ok(&text))
+        status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory to write %s", path);
+    if (status == PEFT_OK) status = pf_write_file(path, text.data, text.len, err);
+    pf_buf_free(&text);
+    return status;
 }

@@ -333,12 +333,18 @@ static void commits_are_found_without_git(void **state) {
 
 static void this_repository_is_found(void **state) {
     (void)state;
-    if (!pf_path_exists(TEST_SOURCE_DIR "/.git")) skip();
+    if (!pf_path_exists(TEST_SOURCE_DIR "/.git")) {
+        print_message("skipped: these sources are no git checkout\n");
+        skip();
+    }
     FILE *git = popen("git -C " TEST_SOURCE_DIR " rev-parse HEAD 2>/dev/null", "r");
     char want[100] = "", sha[PF_GIT_SHA];
-    if (git == NULL) skip();
+    assert_non_null(git);
     if (fgets(want, sizeof want, git) == NULL) want[0] = '\0';
-    if (pclose(git) != 0) skip();
+    if (pclose(git) != 0) {
+        print_message("skipped: git is not installed, or does not read this checkout\n");
+        skip();
+    }
     want[strcspn(want, "\n")] = '\0';
     pf_arena a;
     const char *root;
