@@ -45,6 +45,17 @@ wait $pid 2>/dev/null
 [ "$(sum_of resumed)" = "$(sum_of both)" ] || fail "resumed: other bytes"
 echo "two methods: killed, resumed, the same bytes"
 
+# what a part does not train is not counted: LoRA-FA leaves A as it began
+sed 's/alpha: 8, target/alpha: 8, lora_fa: true, target/' two.yaml >frozen.yaml
+"$PEFT" plan two.yaml >stdout 2>log && all=$(grep -o 'trainable params: [0-9,]*' stdout | tr -dc 0-9) || fail "plan of two"
+"$PEFT" plan frozen.yaml >stdout 2>log && some=$(grep -o 'trainable params: [0-9,]*' stdout | tr -dc 0-9) || fail "plan of frozen"
+# of q_proj and v_proj in two layers: A is 4 x 32
+[ $((all - some)) = $((2 * 2 * 4 * 32)) ] || fail "LoRA-FA beside ia3: $some trained, without it $all"
+"$PEFT" train frozen.yaml training.output_dir=frozen training.max_steps=2 >stdout 2>log || fail "LoRA-FA beside ia3: $(cat log)"
+grep -q "trainable params: $(echo $some | sed ':a;s/\B[0-9]\{3\}\>/,&/;ta')" log || fail "the run counts other parameters: $(grep trainable log)"
+grep -q "\"trained_parameters\": $some\b" frozen/*.json || fail "trained parameters in the folder: $(grep -o '"trained_parameters[^,]*' frozen/*.json)"
+echo "LoRA-FA beside ia3: $some of $all trained"
+
 # a new adapter on top; what is below stays as it is
 before=$(sum_of both)
 train model.adapter_name_or_path=both model.create_new_adapter=true training.output_dir=top \
