@@ -154,6 +154,8 @@ def train(model, batches, c, optim):
     opt = torch.optim.AdamW(groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"])
     log = []
     for step, samples in enumerate(batches):
+        if c["before_step"]:
+            c["before_step"](model, step)
         opt.zero_grad()
         loss = step_loss(model, samples)
         (loss if c["extra_loss"] is None else loss + c["extra_loss"](model)).backward()
@@ -247,7 +249,7 @@ def make_case(c, out):
 def all_cases():
     folder = os.path.join(ROOT, "tools/method_cases")
     for f in sorted(os.listdir(folder)):
-        if f.endswith(".py") and f not in ("common.py", "common_prompt.py", "__init__.py"):
+        if f.endswith(".py") and not f.startswith(("common", "__init__")):
             yield f[:-3], importlib.import_module("method_cases." + f[:-3]).CASES
 
 

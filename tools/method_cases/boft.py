@@ -7,6 +7,7 @@ from peft import BOFTConfig
 from peft.tuners.boft import layer
 
 from .common import LLAMA_ALL, NEOX_ALL, case
+from .common_masks import masks
 
 
 class FastBlockDiag:
@@ -33,4 +34,8 @@ CASES = [
     case("boft_num", config(["up_proj", "o_proj"], boft_block_size=0, boft_block_num=8, boft_n_butterfly_factor=3),
          "three factors, blocks by number", start=start),
     case("boft_neox", config(NEOX_ALL), "factors about a bias", base="base_neox", start=start),
+    case("boft_drop", config(["q_proj", "up_proj", "down_proj"], boft_n_butterfly_factor=2, boft_dropout=0.5),
+         "blocks of one of two factors left out", start=start, before_step=masks(lambda layer: layer.boft_R["default"].shape[1])),
+    case("boft_drop_neox", config(NEOX_ALL, boft_dropout=0.3), "blocks left out", base="base_neox", start=start,
+         before_step=masks(lambda layer: layer.boft_R["default"].shape[1])),
 ]

@@ -3,6 +3,7 @@
 from peft import LoHaConfig
 
 from .common import LLAMA_ALL, NEOX_ALL, case
+from .common_masks import masks, zero_gradients
 
 
 def config(targets, **more):
@@ -20,4 +21,6 @@ CASES = [
                                  exclude_modules=["layers.0.mlp.up_proj"], modules_to_save=["lm_head"]),
          "patterns, exclude_modules, modules_to_save", start=start),
     case("loha_neox", config(NEOX_ALL, r=2), "fused query_key_value", base="base_neox", start=start),
+    case("loha_drop", config(LLAMA_ALL, rank_dropout=0.4, module_dropout=0.3), "outputs and modules left out", start=start,
+         before_step=masks(), extra_loss=zero_gradients),
 ]

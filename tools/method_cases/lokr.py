@@ -3,6 +3,7 @@
 from peft import LoKrConfig
 
 from .common import LLAMA_ALL, NEOX_ALL, case
+from .common_masks import masks, zero_gradients
 
 
 def config(targets, **more):
@@ -19,4 +20,8 @@ CASES = [
     case("lokr_factor", config(["k_proj", "up_proj"], r=16, decompose_factor=2, rank_pattern={"up_proj": 3}), "decompose_factor, a whole second factor",
          start=start),
     case("lokr_neox", config(NEOX_ALL), "fused query_key_value", base="base_neox", start=start),
+    case("lokr_drop", config(LLAMA_ALL, rank_dropout=0.4), "outputs left out, without a scale", start=start,
+         before_step=masks()),
+    case("lokr_drop_neox", config(NEOX_ALL, rank_dropout=0.3, module_dropout=0.3, rank_dropout_scale=True),
+         "outputs and modules left out, scaled", base="base_neox", start=start, before_step=masks(), extra_loss=zero_gradients),
 ]

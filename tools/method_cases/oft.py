@@ -3,6 +3,7 @@
 from peft import OFTConfig
 
 from .common import LLAMA_ALL, NEOX_ALL, case
+from .common_masks import masks
 
 
 def config(targets, **more):
@@ -13,6 +14,13 @@ def start(name, data, r):
     return 0.15 * r if "oft_R" in name else None
 
 
+def use_dropout(layer):
+    """peft 0.21 makes a dropout layer for module_dropout and does not call it: put where its documentation has it."""
+    module, drop = layer.oft_R["default"], layer.oft_dropout["default"]
+    cayley = module._cayley_batch
+    module._cayley_batch = lambda *args: drop(cayley(*args))
+
+
 CASES = [
     case("oft", config(LLAMA_ALL), "five terms of the series", start=start),
     case("oft_cayley", config(["q_proj", "down_proj"], use_cayley_neumann=False, oft_block_size=16), "the inverse", start=start),
@@ -21,4 +29,7 @@ CASES = [
     case("oft_share", config(["v_proj", "gate_proj"], block_share=True, use_cayley_neumann=False), "block_share", start=start),
     case("coft", config(["q_proj", "o_proj", "down_proj"], coft=True, eps=0.5), "coft: blocks scaled down to eps", start=start),
     case("oft_neox", config(NEOX_ALL), "fused query_key_value", base="base_neox", start=start),
+    case("oft_drop", config(LLAMA_ALL, module_dropout=0.5), "blocks left out", start=start, before_step=masks(patch=use_dropout)),
+    case("oft_drop_neox", config(NEOX_ALL, module_dropout=0.3, oft_block_size=4, use_cayley_neumann=False), "blocks left out",
+         base="base_neox", start=start, before_step=masks(patch=use_dropout)),
 ]

@@ -18,6 +18,7 @@ enum { MAX_FACTORS = 16 };
 typedef struct boft_cfg {
     pf_delta_cfg d;
     int64_t boft_block_size, boft_block_num, boft_n_butterfly_factor;
+    double boft_dropout;
     bool init_weights;
 } boft_cfg;
 
@@ -26,6 +27,7 @@ static const pf_cfg_row rows[] = {
     PF_CFG_INT(boft_cfg, boft_block_size, 4, 0, 4096, "size of a block; 0: as boft_block_num says"),
     PF_CFG_INT(boft_cfg, boft_block_num, 0, 0, 65536, "blocks of a factor; 0: as boft_block_size says"),
     PF_CFG_INT(boft_cfg, boft_n_butterfly_factor, 1, 1, MAX_FACTORS, "number of butterfly factors"),
+    PF_CFG_FLOAT(boft_cfg, boft_dropout, 0, 0, 1, "share of the blocks of one factor, drawn anew, that do not rotate in a step; in training only", .flags = PF_CFG_BELOW_MAX),
     PF_DELTA_TARGET_ROWS(boft_cfg),
     PF_CFG_BOOL(boft_cfg, init_weights, true, "no rotation at first; false: random, for tests"),
     PF_CFG_END};
@@ -42,9 +44,11 @@ typedef struct boft_site {
 
 static peft_status input(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err) {
     boft_site *l = self;
+    const boft_cfg *cfg = l->s.ad->cfg.method_cfg;
     pf_value *p[PF_DELTA_PARAMS], *r;
     PF_TRY(pf_delta_values(b, &l->s, p, err));
     PF_TRY(pf_derive_emit(b->graph, site->name, &pf_cayley, &l->cayley, p, 1, &r, err));
+    PF_TRY(pf_delta_drop_blocks(b, &l->s, cfg->boft_dropout, l->n, l->s.p[0]->dims[1], &r, err));
     for (int i = l->n - 1; i >= 0; i--)
         PF_TRY(pf_rowmap_emit(b->graph, site->name, &pf_rotate, &l->factor[i], *x, &r, 1, x, err));
     return PEFT_OK;
@@ -136,7 +140,6 @@ static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
 }
 
 static const pf_site_hooks hooks = {.input = input, .output = output};
-static const char *const passed_over[] = {"boft_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.boft",
                                    .what = "BOFT",
                                    .rows = rows,
@@ -147,8 +150,7 @@ static const pf_delta_kind kind = {.key = "peft.boft",
                                    .hooks = &hooks,
                                    .attach = attach_site,
                                    .init = init_site,
-                                   .refused = pf_delta_bias_keys,
-                                   .passed_over = passed_over};
+                                   .refused = pf_delta_bias_keys};
 
 static peft_status boft_attach(pf_adapter *ad, peft_error *err) {
     const boft_cfg *cfg = ad->cfg.method_cfg;

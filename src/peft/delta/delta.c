@@ -2,7 +2,10 @@
  * are in delta_config.c. */
 #include "peft/delta/delta.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
+#include "ops/activation/activation.h"
+#include "ops/activation/step_mask.h"
 #include "peft/delta/delta_maps.h"
 #include "peft/delta/delta_parts.h"
 
@@ -83,6 +86,38 @@ peft_status pf_delta_values(pf_build *b, const pf_delta_site *s, pf_value **out,
         PF_CHECK_ALLOC(out[i], err);
     }
     return PEFT_OK;
+}
+
+static uint64_t key_of(const pf_site *site) {
+    return pf_hash64(site->name, strlen(site->name), 0);
+}
+
+void pf_delta_may_drop(const pf_delta_site *s, const pf_delta_drop *drop) {
+    for (int i = 0; i < s->n_p && (drop->columns > 0 || drop->module > 0); i++)
+        s->p[i]->may_idle = true;
+}
+
+peft_status pf_delta_add(pf_build *b, const pf_delta_site *s, const pf_delta_drop *drop,
+                         pf_value *delta, pf_value **y, peft_error *err) {
+    const pf_drop_columns_args args = {.p_column = drop->columns,
+                                       .p_module = drop->module,
+                                       .scaled = drop->scaled,
+                                       .seed = s->ad->params.seed,
+                                       .site = key_of(s->site)};
+    if (b->mode == PF_BUILD_TRAIN)
+        PF_TRY(pf_drop_columns(b->graph, s->site->name, delta, &args, &delta, err));
+    return pf_add(b->graph, s->site->name, *y, delta, y, err);
+}
+
+peft_status pf_delta_drop_blocks(pf_build *b, const pf_delta_site *s, double p, int64_t sets,
+                                 int64_t blocks, pf_value **z, peft_error *err) {
+    const pf_drop_blocks_args args = {.p = p,
+                                      .sets = sets,
+                                      .blocks = blocks,
+                                      .seed = s->ad->params.seed,
+                                      .site = key_of(s->site)};
+    if (b->mode != PF_BUILD_TRAIN) return PEFT_OK;
+    return pf_drop_blocks(b->graph, s->site->name, *z, &args, z, err);
 }
 
 /* ---- first weights --------------------------------------------------------------------------- */

@@ -31,6 +31,19 @@ typedef struct pf_delta_cfg {
     PF_CFG_NUMMAP_AS(S, d.alpha_pattern, "alpha_pattern", 0, 1e6, "other alphas for some modules: {name or regular expression: alpha}")
 // clang-format on
 
+/* What is left out for a whole step of training (ops/activation/step_mask.h). peft draws anew in
+ * every forward pass; here a step is one draw, however many micro-batches it has. A module that is
+ * left out has a zero gradient in that step. */
+typedef struct pf_delta_drop {
+    double columns, module; /* rank_dropout: outputs of the update; module_dropout: all of it */
+    bool scaled;
+} pf_delta_drop;
+// clang-format off
+#define PF_DELTA_DROP_ROWS(S)                                                                                                          \
+    PF_CFG_FLOAT_AS(S, drop.columns, "rank_dropout", 0, 0, 1, "share of the update's outputs left out in a step, in training only", .flags = PF_CFG_BELOW_MAX), \
+    PF_CFG_FLOAT_AS(S, drop.module, "module_dropout", 0, 0, 1, "probability that a module's update is left out of a step, in training only", .flags = PF_CFG_BELOW_MAX)
+// clang-format on
+
 enum { PF_DELTA_PARAMS = 4 };
 
 typedef struct pf_delta_site {
@@ -54,8 +67,6 @@ typedef struct pf_delta_kind {
     /* Keys of adapter_config.json that are not ours: NULL at the end; refused unless they are off
      * (null, false, 0, "none", empty). */
     const char *const *refused;
-    /* Likewise, but read with a warning: they act in training only. */
-    const char *const *passed_over;
 } pf_delta_kind;
 
 /* "bias", "fan_in_fan_out" and the like: what peft has beside these methods and is not done here */
@@ -80,6 +91,15 @@ peft_status pf_delta_param(pf_adapter *ad, pf_delta_site *s, const char *suffix,
 peft_status pf_delta_values(pf_build *b, const pf_delta_site *s, pf_value **out, peft_error *err);
 /* kaiming_uniform_(a = sqrt(5)), torch's usual: uniform in +-1/sqrt(columns) */
 void pf_delta_fill_kaiming(pf_param *p, uint64_t seed);
+
+/* While attaching: a step may leave all of it out. */
+void pf_delta_may_drop(const pf_delta_site *s, const pf_delta_drop *drop);
+/* *y += what is kept of delta (R, out). */
+peft_status pf_delta_add(pf_build *b, const pf_delta_site *s, const pf_delta_drop *drop,
+                         pf_value *delta, pf_value **y, peft_error *err);
+/* *z: sets of square blocks, some of which become the identity. */
+peft_status pf_delta_drop_blocks(pf_build *b, const pf_delta_site *s, double p, int64_t sets,
+                                 int64_t blocks, pf_value **z, peft_error *err);
 
 /* A derive function outside of a graph, for merging; the outputs' data is freed by the caller
  * (pf_free). */

@@ -1,7 +1,6 @@
 /* delta_config.c - adapter_config.json for the methods of this folder: the rows of a section read
  * and write it, for the keys are peft's. Missing keys have the row's default, which is peft's;
  * unknown keys are passed over, but for those that the method names as refused. */
-#include "base/log.h"
 #include "base/str.h"
 #include "peft/delta/delta_parts.h"
 #include "peft/peft_json.h"
@@ -28,11 +27,6 @@ static peft_status refuse(const pf_delta_kind *k, const json_t *c, const char *w
         if (!is_off(json_object_get(c, k->refused[i])))
             return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: %s is set, which %s here does not have",
                            where, k->refused[i], k->what);
-    }
-    for (int i = 0; k->passed_over != NULL && k->passed_over[i] != NULL; i++) {
-        if (!is_off(json_object_get(c, k->passed_over[i])))
-            PF_WARN("%s: %s is set; it is not applied when %s is trained here", where,
-                    k->passed_over[i], k->what);
     }
     return PEFT_OK;
 }

@@ -17,6 +17,7 @@ typedef struct loha_cfg {
     pf_delta_cfg d;
     int64_t r;
     double alpha;
+    pf_delta_drop drop;
     bool init_weights;
 } loha_cfg;
 
@@ -26,6 +27,7 @@ static const pf_cfg_row rows[] = {
     PF_CFG_FLOAT(loha_cfg, alpha, 8, 0, 1e6, "the update is scaled by alpha / r"),
     PF_DELTA_TARGET_ROWS(loha_cfg),
     PF_DELTA_PATTERN_ROWS(loha_cfg),
+    PF_DELTA_DROP_ROWS(loha_cfg),
     PF_CFG_BOOL(loha_cfg, init_weights, true, "the update is zero at first; false: random, for tests"),
     PF_CFG_END};
 /* clang-format on */
@@ -40,13 +42,15 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
                           pf_value **y, peft_error *err) {
     (void)mask_key;
     loha_site *l = self;
+    const loha_cfg *cfg = l->s.ad->cfg.method_cfg;
     pf_graph *g = b->graph;
+    const pf_delta_drop drop = {cfg->drop.columns, cfg->drop.module, .scaled = true};
     pf_value *w[PF_DELTA_PARAMS], *p, *q, *s, *delta;
     PF_TRY(pf_delta_values(b, &l->s, w, err));
     if (l->is_wide) {
         PF_TRY(pf_derive_emit(g, site->name, &pf_hadamard, &l->scale, w, 4, &p, err));
         PF_TRY(pf_linear(g, site->name, x, p, NULL, &delta, err));
-        return pf_add(g, site->name, *y, delta, y, err);
+        return pf_delta_add(b, &l->s, &drop, delta, y, err);
     }
     PF_TRY(pf_derive_emit(g, site->name, &pf_khatri_rao_rows, &l->scale, (pf_value *[]){w[0], w[2]},
                           2, &p, err));
@@ -54,7 +58,7 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
                           &q, err));
     PF_TRY(pf_linear(g, site->name, x, q, NULL, &s, err));
     PF_TRY(pf_linear(g, site->name, s, p, NULL, &delta, err));
-    return pf_add(g, site->name, *y, delta, y, err);
+    return pf_delta_add(b, &l->s, &drop, delta, y, err);
 }
 
 static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, peft_error *err) {
@@ -66,7 +70,9 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w1_a", out, t->r, &p, err));
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w1_b", t->r, in, &p, err));
     PF_TRY(pf_delta_param(ad, &l->s, ".hada_w2_a", out, t->r, &p, err));
-    return pf_delta_param(ad, &l->s, ".hada_w2_b", t->r, in, &p, err);
+    PF_TRY(pf_delta_param(ad, &l->s, ".hada_w2_b", t->r, in, &p, err));
+    pf_delta_may_drop(&l->s, &((const loha_cfg *)ad->cfg.method_cfg)->drop);
+    return PEFT_OK;
 }
 
 static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
@@ -82,7 +88,6 @@ static void rank(const void *cfg, int64_t *r, double *alpha) {
 }
 
 static const pf_site_hooks hooks = {.output = output};
-static const char *const passed_over[] = {"rank_dropout", "module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.loha",
                                    .what = "LoHa",
                                    .rows = rows,
@@ -93,8 +98,7 @@ static const pf_delta_kind kind = {.key = "peft.loha",
                                    .hooks = &hooks,
                                    .rank = rank,
                                    .attach = attach_site,
-                                   .init = init_site,
-                                   .passed_over = passed_over};
+                                   .init = init_site};
 
 static peft_status loha_attach(pf_adapter *ad, peft_error *err) {
     return pf_delta_attach(ad, &kind, err);

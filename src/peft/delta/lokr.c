@@ -17,6 +17,7 @@ typedef struct lokr_cfg {
     int64_t r, decompose_factor;
     double alpha;
     bool decompose_both;
+    pf_delta_drop drop;
     const char *init_weights;
 } lokr_cfg;
 
@@ -28,6 +29,8 @@ static const pf_cfg_row rows[] = {
     PF_CFG_INT(lokr_cfg, decompose_factor, -1, -1, 65536, "sizes of the first factor are at most this; -1: near the square root"),
     PF_DELTA_TARGET_ROWS(lokr_cfg),
     PF_DELTA_PATTERN_ROWS(lokr_cfg),
+    PF_DELTA_DROP_ROWS(lokr_cfg),
+    PF_CFG_BOOL_AS(lokr_cfg, drop.scaled, "rank_dropout_scale", false, "what rank_dropout keeps is divided by its share"),
     PF_CFG_ENUM(lokr_cfg, init_weights, "true", "true=yes=on false=no=off lycoris", "true: the first factor is zero at first; lycoris: the second; false: random, for tests"),
     PF_CFG_END};
 /* clang-format on */
@@ -44,6 +47,7 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
                           pf_value **y, peft_error *err) {
     (void)mask_key;
     lokr_site *l = self;
+    const lokr_cfg *cfg = l->s.ad->cfg.method_cfg;
     pf_value *p[PF_DELTA_PARAMS], *w[2], *delta;
     const pf_batch_product_args one = {.n = 1};
     PF_TRY(pf_delta_values(b, &l->s, p, err));
@@ -53,7 +57,7 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
             PF_TRY(pf_batch_product(b->graph, site->name, p[at], p[at + 1], &one, &w[i], err));
     }
     PF_TRY(pf_rowmap_emit(b->graph, site->name, &pf_kron, &l->scale, x, w, 2, &delta, err));
-    return pf_add(b->graph, site->name, *y, delta, y, err);
+    return pf_delta_add(b, &l->s, &cfg->drop, delta, y, err);
 }
 
 /* ---- attaching ------------------------------------------------------------------------------- */
@@ -104,7 +108,9 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
     l->product[0] = cfg->decompose_both && 2 * t->r < (out_l > in_m ? out_l : in_m);
     l->product[1] = 2 * t->r < (out_k > in_n ? out_k : in_n);
     PF_TRY(add_factor(ad, l, 0, out_l, in_m, t->r, err));
-    return add_factor(ad, l, 1, out_k, in_n, t->r, err);
+    PF_TRY(add_factor(ad, l, 1, out_k, in_n, t->r, err));
+    pf_delta_may_drop(&l->s, &cfg->drop);
+    return PEFT_OK;
 }
 
 static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
@@ -123,7 +129,6 @@ static void rank(const void *cfg, int64_t *r, double *alpha) {
 }
 
 static const pf_site_hooks hooks = {.output = output};
-static const char *const passed_over[] = {"rank_dropout", "module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.lokr",
                                    .what = "LoKr",
                                    .rows = rows,
@@ -134,8 +139,7 @@ static const pf_delta_kind kind = {.key = "peft.lokr",
                                    .hooks = &hooks,
                                    .rank = rank,
                                    .attach = attach_site,
-                                   .init = init_site,
-                                   .passed_over = passed_over};
+                                   .init = init_site};
 
 static peft_status lokr_attach(pf_adapter *ad, peft_error *err) {
     return pf_delta_attach(ad, &kind, err);

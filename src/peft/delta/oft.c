@@ -18,7 +18,7 @@ typedef struct oft_cfg {
     pf_delta_cfg d;
     int64_t r, oft_block_size, num_cayley_neumann_terms;
     bool coft, block_share, use_cayley_neumann, init_weights;
-    double eps;
+    double eps, module_dropout;
 } oft_cfg;
 
 /* clang-format off */
@@ -30,6 +30,7 @@ static const pf_cfg_row rows[] = {
     PF_CFG_BOOL(oft_cfg, block_share, false, "one block for all of a layer"),
     PF_CFG_BOOL(oft_cfg, use_cayley_neumann, true, "a polynomial in place of an inverse"),
     PF_CFG_INT(oft_cfg, num_cayley_neumann_terms, 5, 1, 64, "terms of that polynomial"),
+    PF_CFG_FLOAT(oft_cfg, module_dropout, 0, 0, 1, "share of the blocks that do not rotate in a step, in training only", .flags = PF_CFG_BELOW_MAX),
     PF_DELTA_TARGET_ROWS(oft_cfg),
     PF_CFG_BOOL(oft_cfg, init_weights, true, "no rotation at first; false: random, for tests"),
     PF_CFG_END};
@@ -43,9 +44,11 @@ typedef struct oft_site {
 
 static peft_status input(pf_build *b, void *self, pf_site *site, pf_value **x, peft_error *err) {
     oft_site *l = self;
+    const oft_cfg *cfg = l->s.ad->cfg.method_cfg;
     pf_value *p, *r;
     PF_TRY(pf_delta_values(b, &l->s, &p, err));
     PF_TRY(pf_derive_emit(b->graph, site->name, &pf_cayley, &l->cayley, &p, 1, &r, err));
+    PF_TRY(pf_delta_drop_blocks(b, &l->s, cfg->module_dropout, 1, l->s.p[0]->rows, &r, err));
     return pf_rowmap_emit(b->graph, site->name, &pf_rotate, &l->rotate, *x, &r, 1, x, err);
 }
 
@@ -92,7 +95,6 @@ static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
 }
 
 static const pf_site_hooks hooks = {.input = input};
-static const char *const passed_over[] = {"module_dropout", NULL};
 static const pf_delta_kind kind = {.key = "peft.oft",
                                    .what = "OFT",
                                    .rows = rows,
@@ -103,8 +105,7 @@ static const pf_delta_kind kind = {.key = "peft.oft",
                                    .hooks = &hooks,
                                    .attach = attach_site,
                                    .init = init_site,
-                                   .refused = pf_delta_bias_keys,
-                                   .passed_over = passed_over};
+                                   .refused = pf_delta_bias_keys};
 
 static peft_status oft_attach(pf_adapter *ad, peft_error *err) {
     const oft_cfg *cfg = ad->cfg.method_cfg;

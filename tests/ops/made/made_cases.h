@@ -1,10 +1,13 @@
-/* made_cases.h - cases of the matrices that are made of trained ones, and of the row masks and
+/* made_cases.h - cases of the matrices that are made of trained ones, and of the masks and
  * spread beside them, for test_made_ops.c and its double twin. */
 #include "op_harness.h"
+
+#include "base/rng.h"
 
 #include "ops/activation/row_mask.h"
 #include "ops/activation/scale_cols.h"
 #include "ops/activation/spread.h"
+#include "ops/activation/step_mask.h"
 #include "ops/made/made.h"
 #include "ops/matmul/linear.h"
 
@@ -149,6 +152,71 @@ static peft_status build_drop(op_fixture *f, pf_value **root, peft_error *err) {
     return pf_drop(op_graph(f), "drop", op_rows(f, "x", s->a, 0, 1), &args, root, err);
 }
 
+/* Columns left out for the step: drawn here as step_mask.h says. */
+static const pf_drop_columns_args columns_args = {
+    .p_column = 0.4, .p_module = 0.1, .scaled = true, .seed = 5, .site = 0x1234567890abcdef};
+
+static peft_status build_columns(op_fixture *f, pf_value **root, peft_error *err) {
+    const made_case *s = op_args(f);
+    return pf_drop_columns(op_graph(f), "drop", op_rows(f, "x", s->a, 0, 1), &columns_args, root,
+                           err);
+}
+
+static pf_rng_key step_key(const op_fixture *f, uint64_t seed, uint64_t site, uint32_t kind) {
+    const pf_rng_key key = pf_rng_make_key(seed, PF_RNG_STEP_MASK, op_batch(f)->step);
+    const pf_rng4 r = pf_philox(key, (uint32_t)site, (uint32_t)(site >> 32), kind, 0);
+    return (pf_rng_key){{r.v[0], r.v[1]}};
+}
+
+static void columns_oracle(const op_fixture *f, pf_real *root) {
+    const made_case *s = op_args(f);
+    const pf_drop_columns_args *a = &columns_args;
+    const pf_real *x = op_numbers(f, "x");
+    const pf_rng_key column = step_key(f, a->seed, a->site, 0),
+                     module = step_key(f, a->seed, a->site, 1);
+    const bool acts = pf_rng_uniform_at(module, 0) >= a->p_module;
+    double kept = 0;
+    for (int64_t c = 0; c < s->a; c++)
+        kept += pf_rng_uniform_at(column, (uint64_t)c) >= a->p_column;
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * s->a; i++) {
+        const bool keep = pf_rng_uniform_at(column, (uint64_t)(i % s->a)) >= a->p_column;
+        root[i] = (pf_real)(acts && keep ? (double)x[i] * ((double)s->a / kept) : 0);
+    }
+}
+
+/* n sets of a blocks of b x b, of which one set has identities; rows of width n a b meet it. */
+static peft_status build_blocks(op_fixture *f, pf_value **root, peft_error *err) {
+    const made_case *s = op_args(f);
+    const pf_drop_blocks_args args = {
+        .p = 0.5, .sets = s->n, .blocks = s->a, .seed = 7, .site = 99};
+    pf_value *z = op_param(f, "z", s->n * s->a * s->b, s->b, 0, 1);
+    PF_TRY(pf_drop_blocks(op_graph(f), "drop", z, &args, &z, err));
+    return pf_linear(op_graph(f), "linear", op_rows(f, "rows", s->b, 0, 1), z, NULL, root, err);
+}
+
+static void blocks_oracle(const op_fixture *f, pf_real *root) {
+    enum { MOST = 32 };
+    const made_case *s = op_args(f);
+    const int64_t out = s->n * s->a * s->b;
+    const pf_rng_key key = step_key(f, 7, 99, 2);
+    const int64_t set = (int64_t)pf_rng_below_at(key, (uint64_t)s->a, (uint64_t)s->n);
+    const pf_real *z = op_numbers(f, "z"), *rows = op_numbers(f, "rows");
+    int64_t order[MOST];
+    pf_rng_permutation(key, s->a, order);
+    for (int32_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t o = 0; o < out; o++) {
+            const int64_t block = o / s->b;
+            const bool is_one = block / s->a == set && order[block % s->a] < s->a / 2;
+            double sum = 0;
+            for (int64_t c = 0; c < s->b; c++) {
+                const double w = is_one ? o % s->b == c : (double)z[o * s->b + c];
+                sum += w * (double)rows[t * s->b + c];
+            }
+            root[t * out + o] = (pf_real)sum;
+        }
+    }
+}
+
 static const made_case product = {.n = 3, .a = 4, .b = 2, .c = 7},
                        product_x = {.n = 3, .a = 4, .b = 2, .c = 7, .turn_x = true},
                        product_y = {.n = 2, .a = 5, .b = 3, .c = 4, .turn_y = true},
@@ -156,7 +224,8 @@ static const made_case product = {.n = 3, .a = 4, .b = 2, .c = 7},
                            {.n = 2, .a = 5, .b = 3, .c = 4, .turn_x = true, .turn_y = true},
                        kron = {.n = 4, .a = 8, .b = 2}, kron_up = {.n = 3, .a = 1, .b = 5},
                        house = {.a = 1, .b = 9}, house_3 = {.a = 3, .b = 20},
-                       wide = {.n = 3, .a = 37}, by_sample = {.a = 21, .turn_x = true};
+                       wide = {.n = 3, .a = 37}, by_sample = {.a = 21, .turn_x = true},
+                       blocks = {.n = 3, .a = 7, .b = 4};
 
 static const op_case made_cases[] = {
     {OP_CASE("batch_product", &op_batch_plain, build_product, &product), .oracle = product_oracle},
@@ -174,6 +243,8 @@ static const op_case made_cases[] = {
      .oracle = householder_oracle},
     {OP_CASE("spread", &op_batch_plain, build_spread, &wide), .oracle = spread_oracle},
     {OP_CASE("first_rows", &op_batch_tree, build_first, &wide), .oracle = first_oracle},
+    {OP_CASE("drop_columns", &op_batch_tree, build_columns, &wide), .oracle = columns_oracle},
+    {OP_CASE("drop_blocks", &op_batch_plain, build_blocks, &blocks), .oracle = blocks_oracle},
     {OP_CASE("dropout", &op_batch_tree, build_drop, &wide)},
     {OP_CASE("dropout/by_sample", &op_batch_plain, build_drop, &by_sample)},
 };
