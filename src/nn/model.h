@@ -92,6 +92,7 @@ struct pf_model {
     struct pf_tensor_source
         *files;          /* mapped weight files; NULL where config.json is all there is */
     bool router_loss;    /* training counts every row of every sample: none is shared or left out */
+    bool whole_texts;    /* so does what is attached, which mixes the rows of a text (gates) */
     bool shapes_only;    /* no weights needed: plans. Nothing is converted */
     bool strict_weights; /* tensors of the files that belong nowhere are an error */
     int n_layers;        /* of the larger stack */

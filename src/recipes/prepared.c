@@ -220,6 +220,11 @@ static peft_status plan_steps(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+/* Does every row of every sample count? */
+static bool every_row(const pf_model *m) {
+    return m->router_loss || m->whole_texts;
+}
+
 pf_share pf_prepared_share(const pf_prepared *p) {
     return p->loaded.model->family->bidirectional ? PF_SHARE_NEVER : pf_data_share(&p->run.data);
 }
@@ -231,8 +236,8 @@ pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
         .max_tokens = (int32_t)p->memory.max_tokens,
         .max_labels = (int32_t)p->memory.max_labels,
         .max_samples = pf_step_plan_max_samples(p->steps),
-        .share = p->assumed[0] != '\0' || m->router_loss ? PF_SHARE_NEVER : pf_prepared_share(p),
-        .keep_tail = m->router_loss,
+        .share = p->assumed[0] != '\0' || every_row(m) ? PF_SHARE_NEVER : pf_prepared_share(p),
+        .keep_tail = every_row(m),
         .dropout = p->dropout,
         .rope_original = pf_rope_original(&m->rope),
         .prompt_rows = lead.prompt,
@@ -275,7 +280,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     }
     for (int64_t i = 0; i < v->n; i++) {
         const pf_sample s = pf_dataset_sample(v->set, v->index[i], 0);
-        const int32_t rows = pf_sample_all_rows(&s, p->loaded.model->router_loss);
+        const int32_t rows = pf_sample_all_rows(&s, every_row(p->loaded.model));
         if (rows > longest) longest = rows;
         const int32_t labels = pf_example_supervised(&v->set->examples[v->index[i]]);
         if (labels > most_labels) most_labels = labels;

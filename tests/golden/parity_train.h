@@ -186,7 +186,7 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
                                          .share = h->share,
-                                         .keep_tail = f->model->router_loss,
+                                         .keep_tail = f->model->router_loss || f->model->whole_texts,
                                          .rope_original = pf_rope_original(rope)};
     const pf_loss_graph_options go = {.training = training,
                                       .adapters = true,

@@ -14,8 +14,8 @@
  * Where attention and MLP start from the same rows there is no stream between them: the MLP's
  * adapter sees y alone. Layers in leave_out have none. The projections may be PHM layers (phm.c),
  * rows may pass an invertible adapter behind the embeddings (invertible.c). Nothing of this can be
- * folded into weights. use_gating is refused: AdapterHub averages the gate over the whole text, so
- * a token would see those behind it. */
+ * folded into weights. use_gating: A(h) is multiplied with the mean over the text of
+ * sigmoid(w · h + b) (Mao et al. 2022, UniPELT, arXiv 2110.07577), before the norm behind. */
 #include "peft/bottleneck/bottleneck.h"
 
 #include "base/log.h"
@@ -24,6 +24,7 @@
 #include "ops/activation/scale.h"
 #include "ops/activation/scale_cols.h"
 #include "ops/activation/spread.h"
+#include "ops/activation/text_gate.h"
 #include "ops/matmul/linear.h"
 #include "ops/norm/layer_norm.h"
 #include "peft/first_weights.h"
@@ -44,6 +45,7 @@ typedef struct unit { /* one adapter module */
     norm before, after;
     pf_param *scaling; /* learned: one number, channel: one per column */
     double scale;      /* else */
+    pf_projection gate; /* use_gating */
     struct unit *next;
 } unit;
 
@@ -94,13 +96,17 @@ static peft_status build_unit(pf_build *b, const unit *u, const pf_site *site, p
     const char *down, *up;
     PF_TRY(part(b, site, "adapter_down", &down, err));
     PF_TRY(part(b, site, "adapter_up", &up, err));
+    pf_value *x = h, *z;
     if (u->before.weight != NULL) PF_TRY(build_norm(b, &u->before, down, h, &h, err));
     PF_TRY(pf_projection_build(b, cfg, &u->down, down, h, y, err));
     PF_TRY(pf_activation(b->graph, f, down, *y, y, err));
     PF_TRY(pf_projection_build(b, cfg, &u->up, up, *y, y, err));
     if (!cfg->is_parallel) PF_TRY(pf_drop(b->graph, up, *y, &depth, y, err));
     PF_TRY(build_scaling(b, u, up, y, err));
-    return pf_drop(b->graph, up, *y, &drop, y, err);
+    PF_TRY(pf_drop(b->graph, up, *y, &drop, y, err));
+    if (u->gate.weight == NULL) return PEFT_OK;
+    PF_TRY(pf_projection_build(b, cfg, &u->gate, up, x, &z, err));
+    return pf_text_gate(b->graph, up, *y, z, y, err);
 }
 
 /* LN of A(h), with the residual inside where the configuration has it there. */
@@ -214,6 +220,16 @@ static peft_status add_scaling(pf_adapter *ad, const char *prefix, unit *u, peft
     return PEFT_OK;
 }
 
+/* A row sees those behind it by way of the gate, so texts share no rows. */
+static peft_status add_gate(pf_adapter *ad, const char *prefix, unit *u, peft_error *err) {
+    const char *at = pf_arena_printf(&ad->arena, "%s.gate", prefix);
+    PF_CHECK_ALLOC(at, err);
+    u->gate = (pf_projection){.in = ad->model->hidden, .out = 1};
+    ad->model->whole_texts = true;
+    PF_TRY(pf_bottleneck_param(ad, at, "weight", 1, ad->model->hidden, &u->gate.weight, err));
+    return pf_bottleneck_vector(ad, at, "bias", 1, &u->gate.bias, err);
+}
+
 /* ---- attaching ------------------------------------------------------------------------------- */
 
 static peft_status factor_of(const pf_bottleneck_cfg *cfg, int layer, double *factor,
@@ -299,6 +315,7 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     PF_TRY(pf_projection_add(ad, cfg, &st->shared, down, false, hidden, width, &u->down, err));
     PF_TRY(pf_projection_add(ad, cfg, &st->shared, up, true, width, hidden, &u->up, err));
     if (cfg->ln_after) PF_TRY(add_norm(ad, prefix, "adapter_norm_after", &u->after, err));
+    if (cfg->use_gating) PF_TRY(add_gate(ad, prefix, u, err));
     *st->end = u;
     st->end = &u->next;
     return pf_adapter_hook(ad, site, &hooks, u, err);
@@ -398,6 +415,17 @@ static void init_projection(const pf_bottleneck_cfg *cfg, const pf_projection *p
     }
 }
 
+/* houlsby leaves a gate as torch's Linear begins. */
+static void init_gate(const unit *u, uint64_t seed) {
+    const double bound = 1 / sqrt((double)u->gate.in);
+    if (!pf_streq(u->cfg->init_weights, "houlsby")) {
+        pf_fill_normal(u->gate.weight, seed, 0.02);
+        return;
+    }
+    pf_fill_uniform(u->gate.weight, seed, bound);
+    pf_fill_uniform(u->gate.bias, seed, bound);
+}
+
 peft_status pf_bottleneck_init(pf_adapter *ad, uint64_t seed, peft_error *err) {
     (void)err;
     const state *st = ad->state;
@@ -407,6 +435,7 @@ peft_status pf_bottleneck_init(pf_adapter *ad, uint64_t seed, peft_error *err) {
         if (u->before.weight != NULL) pf_fill_constant(u->before.weight, 1);
         if (u->after.weight != NULL) pf_fill_constant(u->after.weight, 1);
         if (u->scaling != NULL) pf_fill_constant(u->scaling, 1);
+        if (u->gate.weight != NULL) init_gate(u, seed);
     }
     if (st->inverse != NULL) pf_invertible_init(st->inverse, seed);
     return PEFT_OK;
@@ -424,7 +453,8 @@ void pf_bottleneck_ready(pf_adapter *ad) {
     const state *st = ad->state;
     for (const unit *u = st->first; u != NULL; u = u->next) {
         const bool zero = all_zero(u->up.weight);
-        pf_param *const above[] = {u->down.weight, u->down.bias, u->before.weight, u->before.bias};
+        pf_param *const above[] = {u->down.weight,  u->down.bias,   u->before.weight,
+                                   u->before.bias, u->gate.weight, u->gate.bias};
         for (size_t i = 0; i < PF_COUNT(above); i++) {
             if (above[i] != NULL) above[i]->zero_grad_ok = zero;
         }

@@ -17,7 +17,7 @@ typedef struct pf_bottleneck_cfg {
     const char *non_linearity;
     bool original_ln_before, original_ln_after, ln_before, ln_after;
     const char *init_weights; /* bert mam_adapter houlsby */
-    bool is_parallel;
+    bool is_parallel, use_gating;
     const char *scaling; /* a number, learned, channel */
     bool residual_before_ln, adapter_residual_before_ln;
     const char *inv_adapter; /* none nice */

@@ -190,8 +190,6 @@ static peft_status refuse(const json_t *c, const char *where, peft_error *err) {
     static const struct {
         const char *key, *why;
     } refused[] = {
-        {"use_gating", "the gate is an average over the whole text, so a token would see those "
-                       "behind it"},
         {"cross_adapter", "adapters behind cross attention are not supported yet"},
     };
     for (size_t i = 0; i < PF_COUNT(refused); i++) {
@@ -229,6 +227,7 @@ peft_status pf_bottleneck_read_config(pf_arena *a, const json_t *file, const cha
         {"ln_before", false, &b->ln_before},
         {"ln_after", false, &b->ln_after},
         {"is_parallel", false, &b->is_parallel},
+        {"use_gating", false, &b->use_gating},
         {"residual_before_ln", true, &b->residual_before_ln},
         {"adapter_residual_before_ln", false, &b->adapter_residual_before_ln},
     };
@@ -338,7 +337,7 @@ peft_status pf_bottleneck_write_config(const pf_adapter *ad, json_t *file, peft_
         {"shared_W_phm", json_boolean(b->shared_W_phm)},
         {"shared_phm_rule", json_boolean(b->shared_phm_rule)},
         {"stochastic_depth", json_real(b->stochastic_depth)},
-        {"use_gating", json_false()},
+        {"use_gating", json_boolean(b->use_gating)},
     };
     for (size_t i = 0; i < PF_COUNT(keys); i++)
         bad |= json_object_set_new(c, keys[i].key, keys[i].value);
