@@ -29,6 +29,11 @@ peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *di
                                peft_error *err);
 peft_status pf_adapterhub_write_config(const pf_adapter *ad, struct json_t *config,
                                        peft_error *err);
+/* The same in the words of adapters 1.3, whatever version wrote it (adapterhub_legacy.c); tensors:
+ * the path of its weight file. And the parameter that a tensor of its file is, NULL: none. */
+peft_status pf_adapterhub_renew(struct json_t *config, const char *where, const char *tensors,
+                                peft_error *err);
+pf_param *pf_adapterhub_param(const pf_adapter *ad, const char *name);
 /* README.md of the folder. */
 peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err);
 

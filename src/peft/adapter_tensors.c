@@ -41,6 +41,7 @@ static void add_bases(pf_buf *b, const pf_adapter *ad) {
  * ("default") in. */
 static pf_param *find_param(const pf_adapter *ad, const char *name) {
     pf_param *p = pf_params_find(&ad->params, name);
+    if (p == NULL && ad->method->is_adapterhub != NULL) return pf_adapterhub_param(ad, name);
     if (p != NULL || ad->method->peft_type == NULL) return p;
     char other[512];
     const char *at = strstr(name, ".default");

@@ -16,7 +16,10 @@
 #define VERSION "adapters.1.3.0"
 
 bool pf_adapterhub_is(const json_t *c) {
-    return json_object_get(c, "peft_type") == NULL && json_is_object(json_object_get(c, "config"));
+    const json_t *config = json_object_get(c, "config");
+    if (json_object_get(c, "peft_type") != NULL) return false;
+    return json_is_object(config) || json_is_string(config) ||
+           json_object_get(c, "config_id") != NULL;
 }
 
 static peft_status find_method(const json_t *config, const char *where, const pf_method **out,
@@ -66,13 +69,12 @@ static peft_status check_base(const pf_model *m, const json_t *c, const char *wh
         where, (long long)hidden, m->name, (long long)m->hidden);
 }
 
-peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
-                               const char *where, pf_arena *a, peft_error *err) {
-    const json_t *config = json_object_get(c, "config");
+static peft_status open_new(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
+                            const char *where, pf_arena *a, peft_error *err) {
     const pf_method *method = NULL;
     const char *base;
     pf_peft_cfg cfg = {.given = true};
-    PF_TRY(find_method(config, where, &method, err));
+    PF_TRY(find_method(json_object_get(c, "config"), where, &method, err));
     PF_TRY(check_base(model, c, where, err));
     PF_TRY(check_weight_file(a, dir, err));
     PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
@@ -84,6 +86,18 @@ peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *di
     (*out)->base_name = pf_arena_strdup(&(*out)->arena, base);
     PF_CHECK_ALLOC((*out)->base_name, err);
     return PEFT_OK;
+}
+
+peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
+                               const char *where, pf_arena *a, peft_error *err) {
+    const char *tensors = pf_path_join(a, dir, "adapter.safetensors");
+    PF_CHECK_ALLOC(tensors, err);
+    json_t *now = json_deep_copy(c);
+    PF_CHECK_ALLOC(now, err);
+    peft_status status = pf_adapterhub_renew(now, where, tensors, err);
+    if (status == PEFT_OK) status = open_new(out, model, dir, now, where, a, err);
+    json_decref(now);
+    return status;
 }
 
 peft_status pf_adapterhub_write_config(const pf_adapter *ad, json_t *c, peft_error *err) {

@@ -43,8 +43,8 @@ typedef struct unit { /* one adapter module */
     const pf_bottleneck_cfg *cfg;
     pf_projection down, up;
     norm before, after;
-    pf_param *scaling; /* learned: one number, channel: one per column */
-    double scale;      /* else */
+    pf_param *scaling;  /* learned: one number, channel: one per column */
+    double scale;       /* else */
     pf_projection gate; /* use_gating */
     struct unit *next;
 } unit;
@@ -453,7 +453,7 @@ void pf_bottleneck_ready(pf_adapter *ad) {
     const state *st = ad->state;
     for (const unit *u = st->first; u != NULL; u = u->next) {
         const bool zero = all_zero(u->up.weight);
-        pf_param *const above[] = {u->down.weight,  u->down.bias,   u->before.weight,
+        pf_param *const above[] = {u->down.weight, u->down.bias,   u->before.weight,
                                    u->before.bias, u->gate.weight, u->gate.bias};
         for (size_t i = 0; i < PF_COUNT(above); i++) {
             if (above[i] != NULL) above[i]->zero_grad_ok = zero;

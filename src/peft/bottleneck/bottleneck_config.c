@@ -106,8 +106,11 @@ static peft_status read_words(const json_t *c, const char *where, pf_arena *a, p
     v = json_object_get(c, "inv_adapter");
     PF_TRY(pf_json_opt_str(c, where, "inv_adapter", "none", &s, err));
     if (!pf_streq(s, "none") && !pf_streq(s, "nice")) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: inv_adapter '%s' is not supported; nice is",
-                       where, s);
+        return PF_FAIL(
+            err, PEFT_E_UNSUPPORTED,
+            "%s: inv_adapter '%s' is not supported; nice is (glow of AdapterHub's own fails "
+            "on every text)",
+            where, s);
     }
     b->inv_adapter = pf_streq(s, "nice") ? "nice" : "none";
     PF_TRY(pf_json_opt_real(c, where, "inv_adapter_reduction_factor", 2,

@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 #include "formats/file_util.h"
+#include "formats/safetensors.h"
+#include "formats/safetensors_write.h"
 #include "infer/generator.h"
 #include "peft/bottleneck/bottleneck.h"
 #include "peft/reft/reft.h"
@@ -232,6 +234,92 @@ static void generation(void **state) {
     }
 }
 
+/* ---- folders of earlier versions ------------------------------------------------------------- */
+
+static const char *old_name(const char *name) {
+    static const char now[] = "output_adapters.adapters.",
+                      old[] = "output_adapters.layer_text_task_adapters.";
+    const char *at = strstr(name, now);
+    name += strlen("model."); /* of a model without a head */
+    if (at == NULL) return name;
+    return pf_arena_printf(&arena, "%.*s%s%s", (int)(at - name), name, old, at + strlen(now));
+}
+
+static peft_status put_tensor(void *ctx, int index, const pf_stored_tensor *t, pf_tensor_sink *sink,
+                              peft_error *err) {
+    const pf_safetensors *from = ctx;
+    (void)t;
+    return pf_tensor_sink_add_f32(sink, from->tensors[index].data,
+                                  (size_t)pf_stored_tensor_count(&from->tensors[index]), err);
+}
+
+/* dir/adapter.safetensors of the file's tensors, under their old names. */
+static void put_old_tensors(const char *dir, const char *path) {
+    peft_error err = {0};
+    pf_safetensors from;
+    OK(pf_safetensors_open(&from, path, &err));
+    pf_stored_tensor *list = PF_NEW_ARRAY(&arena, pf_stored_tensor, from.n_tensors);
+    for (int i = 0; i < from.n_tensors; i++)
+        OK(pf_stored_tensor_set(&list[i], old_name(from.tensors[i].name), PF_DTYPE_F32,
+                                from.tensors[i].n_dims, from.tensors[i].shape, NULL, &err));
+    OK(pf_safetensors_write(pf_path_join(&arena, dir, "adapter.safetensors"), list, from.n_tensors,
+                            &pf_safetensors_pt, 1, put_tensor, &from, &err));
+    pf_safetensors_close(&from);
+}
+
+/* What adapter-transformers 1 and 2 wrote is the adapter that is known by other words today. */
+static void legacy_folders(void **state) {
+    (void)state;
+    static const struct {
+        const char *method, *keys, *config, *function, *inverse;
+    } cases[] = {
+        {"seq_bn", "", "\"pfeiffer\"", "relu", "none"},
+        {"seq_bn", "", "null", "relu", "none"},
+        {"double_seq_bn", "", "\"houlsby+inv\"", "swish", "none"}, /* a task adapter without one */
+        {"double_seq_bn_inv", "", "\"houlsby+inv\"", "swish", "nice"},
+        {"scaled_par_bn", "", "\"scaled_parallel\"", "relu", "none"},
+        {"seq_bn_inv", "",
+         "{\"mh_adapter\": false, \"output_adapter\": true, \"original_ln_before\": true, "
+         "\"reduction_factor\": 16, \"non_linearity\": \"gelu\", \"attention_type\": "
+         "\"sent-lvl-dynamic\", "
+         "\"new_attention_norm\": false, \"invertible_adapter\": {\"block_type\": \"nice\", "
+         "\"non_linearity\": \"relu\", \"reduction_factor\": 2}}",
+         "gelu_new", "nice"},
+        {"seq_bn", "",
+         "{\"output_adapter\": true, \"mh_adapter\": false, \"reduction_factor\": 16, "
+         "\"non_linearity\": \"gelu_orig\"}",
+         "gelu", "none"},
+    };
+    pf_model *m = open_base(METHODS "base_llama");
+    for (size_t i = 0; i < PF_COUNT(cases); i++) {
+        peft_error err = {0};
+        pf_adapter *made = attached(m, cases[i].method, cases[i].keys), *ad;
+        const char *dir = fresh_dir(&arena, "legacy"), *new = fresh_dir(&arena, "new");
+        OK(pf_adapter_save(made, new, &err));
+        put_old_tensors(dir, pf_path_join(&arena, new, "adapter.safetensors"));
+        put_text(&arena, dir, "adapter_config.json",
+                 pf_arena_printf(
+                     &arena,
+                     "{\"config\": %s, \"config_id\": \"9076f36a74755ac4\", \"hidden_size\": "
+                     "32, \"name\": \"default\", \"type\": \"text_task\"}",
+                     cases[i].config));
+        pf_adapter_suspend(made);
+        OK(pf_adapter_open(&ad, m, dir, false, &err));
+        const pf_bottleneck_cfg *cfg = ad->cfg.method_cfg;
+        assert_string_equal(cfg->non_linearity, cases[i].function);
+        assert_string_equal(cfg->inv_adapter, cases[i].inverse);
+        assert_int_equal(ad->params.n, made->params.n);
+        for (int k = 0; k < ad->params.n; k++) {
+            const pf_param *p = ad->params.items[k], *q = pf_params_find(&made->params, p->name);
+            assert_non_null(q);
+            assert_memory_equal(p->data, q->data, (size_t)(p->rows * p->cols) * sizeof *p->data);
+        }
+        pf_adapter_close(ad);
+        pf_adapter_close(made);
+    }
+    pf_model_close(m);
+}
+
 /* ---- what is refused ------------------------------------------------------------------------- */
 
 static void refuses_files(void **state) {
@@ -239,8 +327,6 @@ static void refuses_files(void **state) {
     static const struct {
         const char *config, *message;
     } cases[] = {
-        {"{\"use_gating\": true}",
-         "use_gating is true: the gate is an average over the whole text"},
         {"{\"cross_adapter\": true}", "cross_adapter is true: adapters behind cross attention"},
         {"{\"inv_adapter\": \"glow\"}", "inv_adapter 'glow' is not supported; nice is"},
         {"{\"residual_before_ln\": \"post_add\"}", "residual_before_ln is a word"},
@@ -260,6 +346,8 @@ static void refuses_files(void **state) {
         {"{\"architecture\": \"reft\", \"suffix_positions\": 2}", "only 0 is supported"},
         {"{\"architecture\": \"reft\", \"layers\": []}", "layers is empty"},
         {"{\"architecture\": \"reft\", \"r\": 32}", "an intervention has to be of lower rank"},
+        {"\"pfeifer\"",
+         "config is the name 'pfeifer', which is not known; known are pfeiffer seq_bn"},
         {"{\"architecture\": \"prefix_tuning\"}",
          "an adapter of AdapterHub of architecture prefix_tuning is not read"},
     };
@@ -311,9 +399,10 @@ static void refuses_models(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_weights), cmocka_unit_test(first_interventions),
-        cmocka_unit_test(widths),        cmocka_unit_test(generation),
-        cmocka_unit_test(refuses_files), cmocka_unit_test(refuses_models),
+        cmocka_unit_test(first_weights),  cmocka_unit_test(first_interventions),
+        cmocka_unit_test(widths),         cmocka_unit_test(generation),
+        cmocka_unit_test(legacy_folders), cmocka_unit_test(refuses_files),
+        cmocka_unit_test(refuses_models),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
