@@ -2,9 +2,9 @@
  * see gemm.h for the order of operations that every path keeps.
  *
  * A task owns a rectangle of C and walks k in blocks: it packs its strip of B (at most STRIP_COLS
- * columns, about 400 KB, stays in L2) once per block and passes it by every panel of A rows, which
- * stays in L1. Rows of A are read where they stand, unless the distance between them would map
- * them all to one cache set. The rectangles depend on the shape of the product alone. */
+ * columns, about 400 KB, stays in L2) once per block and passes it by every panel of A rows. Those
+ * are read where they stand, unless the lines of a tile's rows would fall into one set of the first
+ * cache. The rectangles depend on the shape of the product alone. */
 #include "ops/matmul/gemm.h"
 
 #include <string.h>
@@ -23,6 +23,8 @@ enum {
     TASKS_WANTED = 12,   /* enough to keep a handful of threads busy to the end */
     PACK_ROWS = 512,     /* most rows for which a B that lies right is not packed */
     STREAM_COLS = 64,    /* columns of C in a streaming task */
+    CACHE_PERIOD = 4096, /* bytes after which a first cache begins again with its first set */
+    FIRST_CACHE_WAYS = 8,
     A_ROOM = PF_GEMM_MAX_MR * (PF_GEMM_MAX_BLOCK + 16),
     STAGE_ROOM = PF_GEMM_MAX_NR * PF_GEMM_MAX_BLOCK,
     B_ROOM = STRIP_COLS * PF_GEMM_MAX_BLOCK,
@@ -294,11 +296,19 @@ static bool streams(const pf_gemm *g, const pf_gemm_isa *isa) {
            is_direct(g->b);
 }
 
+/* A tile walks its rows of A in step, one line of each at a time: lines that fall into one set.
+ * Moving the rows together costs 5 % of a product, so it is done for distances of whole pages only.
+ */
+static int64_t lines_in_a_set(int64_t row_bytes, int64_t rows) {
+    int64_t sets = CACHE_PERIOD / 64;
+    for (int64_t d = row_bytes / 64; sets > 1 && d % 2 == 0; d /= 2) sets /= 2;
+    return ceil_div(rows, sets);
+}
+
 static job job_of(const pf_gemm_isa *isa, const pf_gemm *g, void *workspace) {
     job j = {.g = g, .isa = isa, .block = pf_gemm_block(g->k), .workspace = workspace};
     split(&j);
-    /* rows a multiple of 512 bytes apart share eight cache sets or fewer */
-    j.pack_a = g->lda * (int64_t)sizeof(pf_real) % 512 == 0;
+    j.pack_a = lines_in_a_set(g->lda * (int64_t)sizeof(pf_real), isa->mr) > FIRST_CACHE_WAYS;
     /* few rows: B is used too seldom to be worth moving, if it can be read where it stands */
     j.pack_b = g->m > PACK_ROWS || g->b->dtype != REAL || g->b->row_perm != NULL ||
                (g->form == PF_GEMM_NT) != g->b->transposed;
