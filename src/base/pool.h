@@ -1,10 +1,12 @@
 /* pool.h - threads that split fixed work.
  *
  * pf_pool_run(pool, n_tasks, fn, ctx) calls fn(ctx, task, worker) once for every task in
- * 0..n_tasks-1. The split of a computation into tasks must not depend on the number of workers, and
- * no task may depend on another: then the result has the same bits on any number of threads.
- * `worker` (0..n_workers-1) may only choose scratch memory; which worker gets a task is a matter of
- * who is free. The caller works too; a pool of one
+ * 0..n_tasks-1. What a number of the result is made of, and in which order, must not depend on the
+ * split, and no task may depend on another: then the result has the same bits on any number of
+ * threads. The partition is static: worker w of W begins with tasks [n·w/W, n·(w+1)/W) and walks
+ * them in order, so with tasks that stand for rows each core meets in the next op the rows that it
+ * wrote (and first touched) in the last one. Only who is done takes what others have not begun.
+ * `worker` (0..n_workers-1) may only choose scratch memory. The caller works too; a pool of one
  * worker starts no thread. Workers spin shortly, then sleep. Nothing is allocated by run. One
  * thread at a time may call run; a run that a task starts is done in place, with that task's
  * worker. */

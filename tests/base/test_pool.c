@@ -99,6 +99,36 @@ static void nobody_waits_for_a_slow_worker(void **state) {
     pf_pool_free(pool);
 }
 
+typedef struct meeting { /* everybody holds a task until all have one */
+    _Atomic int arrived;
+    int n_workers;
+    int by[MAX_WORKERS];
+} meeting;
+
+static void meet_task(void *ctx, int task, int worker) {
+    meeting *m = ctx;
+    m->by[task] = worker;
+    atomic_fetch_add(&m->arrived, 1);
+    while (atomic_load(&m->arrived) < m->n_workers) usleep(10);
+}
+
+/* Nobody can be early here: who has what is what each begins with. */
+static void a_worker_begins_with_its_own_part(void **state) {
+    (void)state;
+    for (int workers = 2; workers <= MAX_WORKERS; workers++) {
+        pf_pool *pool;
+        assert_int_equal(pf_pool_new(&pool, workers, NULL), PEFT_OK);
+        for (int i = 0; i < 5; i++) {
+            static meeting m;
+            memset(&m, 0, sizeof m);
+            m.n_workers = workers;
+            pf_pool_run(pool, workers, meet_task, &m);
+            for (int t = 0; t < workers; t++) assert_int_equal(m.by[t], t);
+        }
+        pf_pool_free(pool);
+    }
+}
+
 typedef struct sums {
     const float *x;
     float part[64];
@@ -208,6 +238,7 @@ int main(void) {
         cmocka_unit_test(every_task_runs_once),
         cmocka_unit_test(short_runs_never_hang),
         cmocka_unit_test(nobody_waits_for_a_slow_worker),
+        cmocka_unit_test(a_worker_begins_with_its_own_part),
         cmocka_unit_test(results_do_not_depend_on_workers),
         cmocka_unit_test(a_task_may_start_a_run),
         cmocka_unit_test(two_pools_live_side_by_side),

@@ -4,7 +4,8 @@
  * A task owns a rectangle of C and walks k in blocks: it packs its strip of B (at most STRIP_COLS
  * columns, about 400 KB, stays in L2) once per block and passes it by every panel of A rows. Those
  * are read where they stand, unless the lines of a tile's rows would fall into one set of the first
- * cache. The rectangles depend on the shape of the product alone. */
+ * cache. The rectangles depend on the shape of the product and on how many share it; the bits
+ * depend on neither. */
 #include "ops/matmul/gemm.h"
 
 #include <string.h>
@@ -20,7 +21,8 @@ enum {
     STRIP_MIN = 96,      /* fewest, unless n is smaller: below, packing A costs too much */
     TASK_ROWS = 504,     /* most rows of C in a task: 36 panels of 14, 84 of 6 */
     TASK_ROWS_MIN = 126, /* fewest when rows are split for the sake of more tasks */
-    TASKS_WANTED = 12,   /* enough to keep a handful of threads busy to the end */
+    TASKS_WANTED = 12,   /* fewest, if the product is large enough: a handful of threads ... */
+    TASKS_A_WORKER = 2,  /* ... and with more threads these for each */
     PACK_ROWS = 512,     /* most rows for which a B that lies right is not packed */
     STREAM_COLS = 64,    /* columns of C in a streaming task */
     CACHE_PERIOD = 4096, /* bytes after which a first cache begins again with its first set */
@@ -266,16 +268,17 @@ static void run_stream_task(void *ctx, int task, int worker) {
 
 /* --- the split ----------------------------------------------------------------------------- */
 
-static void split(job *j) {
+static void split(job *j, int n_workers) {
+    const int64_t wanted = max64(TASKS_WANTED, (int64_t)TASKS_A_WORKER * n_workers);
     const pf_gemm *g = j->g;
     const int64_t nr = j->isa->nr;
     const int64_t by_rows =
         ceil_div(g->m, TASK_ROWS); /* fewer rows only if strips do not suffice */
     int64_t strips = ceil_div(g->n, STRIP_COLS), parts = by_rows;
-    if (strips * parts < TASKS_WANTED)
-        strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), ceil_div(TASKS_WANTED, parts)));
-    if (strips * parts < TASKS_WANTED)
-        parts = max64(parts, min64(g->m / TASK_ROWS_MIN, ceil_div(TASKS_WANTED, strips)));
+    if (strips * parts < wanted)
+        strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), ceil_div(wanted, parts)));
+    if (strips * parts < wanted)
+        parts = max64(parts, min64(g->m / TASK_ROWS_MIN, ceil_div(wanted, strips)));
     j->task_cols = ceil_div(ceil_div(g->n, strips), nr) * nr;
     j->n_col_tasks = ceil_div(g->n, j->task_cols);
     j->task_rows = ceil_div(ceil_div(g->m, parts), j->isa->mr) * j->isa->mr;
@@ -305,9 +308,9 @@ static int64_t lines_in_a_set(int64_t row_bytes, int64_t rows) {
     return ceil_div(rows, sets);
 }
 
-static job job_of(const pf_gemm_isa *isa, const pf_gemm *g, void *workspace) {
+static job job_of(const pf_gemm_isa *isa, const pf_gemm *g, int n_workers, void *workspace) {
     job j = {.g = g, .isa = isa, .block = pf_gemm_block(g->k), .workspace = workspace};
-    split(&j);
+    split(&j, n_workers);
     j.pack_a = lines_in_a_set(g->lda * (int64_t)sizeof(pf_real), isa->mr) > FIRST_CACHE_WAYS;
     /* few rows: B is used too seldom to be worth moving, if it can be read where it stands */
     j.pack_b = g->m > PACK_ROWS || g->b->dtype != REAL || g->b->row_perm != NULL ||
@@ -326,7 +329,7 @@ void pf_gemm_run(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, void *
         pf_pool_run(pool, (int)ceil_div(g->n, STREAM_COLS), run_stream_task, &j);
         return;
     }
-    job j = job_of(isa, g, workspace);
+    job j = job_of(isa, g, pf_pool_workers(pool), workspace);
     pf_pool_run(pool, (int)(j.n_row_tasks * j.n_col_tasks), run_task, &j);
 }
 
@@ -350,11 +353,12 @@ static void run_sum_task(void *ctx, int task, int worker) {
 }
 
 /* Fails where a product takes another path than through tiles. */
-static bool make_set(set *s, const pf_gemm_isa *isa, const pf_gemm *g, int n, void *workspace) {
+static bool make_set(set *s, const pf_gemm_isa *isa, const pf_gemm *g, int n, int n_workers,
+                     void *workspace) {
     *s = (set){.n = n};
     for (int i = 0; i < n; i++) {
         if (g[i].m <= 0 || g[i].n <= 0 || g[i].k <= 0 || streams(&g[i], isa)) return false;
-        s->jobs[i] = job_of(isa, &g[i], workspace);
+        s->jobs[i] = job_of(isa, &g[i], n_workers, workspace);
         s->first[i + 1] = s->first[i] + (int)(s->jobs[i].n_row_tasks * s->jobs[i].n_col_tasks);
     }
     return n > 1;
@@ -363,7 +367,7 @@ static bool make_set(set *s, const pf_gemm_isa *isa, const pf_gemm *g, int n, vo
 void pf_gemm_run_set(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
                      void *workspace) {
     set s;
-    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, workspace)) {
+    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, pf_pool_workers(pool), workspace)) {
         pf_pool_run(pool, s.first[n], run_set_task, &s);
         return;
     }
@@ -373,7 +377,7 @@ void pf_gemm_run_set(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, in
 void pf_gemm_run_sum(pf_pool *pool, const pf_gemm_isa *isa, const pf_gemm *g, int n,
                      void *workspace) {
     set s;
-    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, workspace)) {
+    if (n <= PF_GEMM_SET && make_set(&s, isa, g, n, pf_pool_workers(pool), workspace)) {
         pf_pool_run(pool, s.first[1], run_sum_task, &s);
         return;
     }

@@ -9,9 +9,10 @@
 #include <string.h>
 
 enum {
-    STRIP_COLS = 256, /* most columns of C in a task */
-    STRIP_MIN = 96,   /* fewest, unless there are not so many */
-    TASKS_WANTED = 12,
+    STRIP_COLS = 256,  /* most columns of C in a task */
+    STRIP_MIN = 96,    /* fewest, unless there are not so many */
+    TASKS_WANTED = 12, /* as in gemm.c */
+    TASKS_A_WORKER = 2,
     ROWS_MIN = 252,   /* fewest rows of a task when rows are split for the sake of more tasks */
     ROWS_A_TASK = 16, /* rows of A in a task that narrows */
     STAGE_TERMS = 384,
@@ -275,14 +276,13 @@ static void run_task(void *ctx, int task, int worker) {
 
 /* --- the split ----------------------------------------------------------------------------- */
 
-static void split(job *j) {
+static void split(job *j, int n_workers) {
+    const int64_t wanted = max64(TASKS_WANTED, (int64_t)TASKS_A_WORKER * n_workers);
     const pf_gemm *g = j->g;
     const int64_t nr = j->isa->nr;
     int64_t strips = max64(1, ceil_div(g->n, STRIP_COLS)), parts = 1;
-    if (strips < TASKS_WANTED)
-        strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), (int64_t)TASKS_WANTED));
-    if (strips < TASKS_WANTED)
-        parts = max64(1, min64(j->m / ROWS_MIN, ceil_div(TASKS_WANTED, strips)));
+    if (strips < wanted) strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), wanted));
+    if (strips < wanted) parts = max64(1, min64(j->m / ROWS_MIN, ceil_div(wanted, strips)));
     j->task_cols = ceil_div(ceil_div(g->n, strips), nr) * nr;
     j->n_col_tasks = ceil_div(g->n, j->task_cols);
     j->task_rows = ceil_div(ceil_div(j->m, parts), j->isa->mr) * j->isa->mr;
@@ -357,7 +357,7 @@ void pf_narrow_run_set(pf_pool *pool, const pf_narrow_isa *isa, const pf_gemm *g
         for (int i = 0; i < n; i++) {
             s.jobs[i] = shared;
             s.jobs[i].g = &g[i];
-            split(&s.jobs[i]);
+            split(&s.jobs[i], pf_pool_workers(pool));
             s.first[i + 1] = s.first[i] + (int)(s.jobs[i].n_row_tasks * s.jobs[i].n_col_tasks);
         }
         pf_pool_run(pool, s.first[n], run_set_task, &s);

@@ -149,7 +149,7 @@ static void test_packed_a(void **state) {
     (void)state;
     for (size_t v = 0; v < PF_COUNT(all_isas); v++) {
         if (!can_run(all_isas[v])) continue;
-        const int64_t m = 37, n = 50, k = 512;
+        const int64_t m = 37, n = 50, k = 1024; /* rows a page apart share one cache set */
         float *a = numbers(1, m * k), *c = pf_malloc((size_t)(m * n) * sizeof *c);
         stored b = store(4, PF_DTYPE_F32, n, k, false, false);
         pf_gemm g = {PF_GEMM_NT, m, n, k, a, k, &b.w, c, n, 1, false, NULL};
@@ -206,6 +206,8 @@ static void test_cut_of_rows_keeps_bits(void **state) {
     }
 }
 
+enum { MAX_THREADS = 16 }; /* more than a product of this size has tasks for a few threads */
+
 static void test_threads_and_wide_isas_keep_bits(void **state) {
     (void)state;
     const int64_t m = 300, n = 500, k = 700;
@@ -232,7 +234,7 @@ static void test_threads_and_wide_isas_keep_bits(void **state) {
                          false,
                          bias};
             pf_gemm_run(NULL, isa, &g, workspace);
-            for (int threads = 2; threads <= 4; threads++) {
+            for (int threads = 2; threads <= MAX_THREADS; threads += threads < 4 ? 1 : 6) {
                 pf_pool *pool;
                 assert_int_equal(pf_pool_new(&pool, threads, NULL), PEFT_OK);
                 memset(many, 0, (size_t)(m * n) * sizeof *many);
@@ -272,7 +274,7 @@ int main(void) {
         cmocka_unit_test(test_threads_and_wide_isas_keep_bits),
         cmocka_unit_test(test_no_terms_is_zero_plus_bias),
     };
-    workspace = pf_aligned_malloc((size_t)pf_gemm_workspace(4), 64);
+    workspace = pf_aligned_malloc((size_t)pf_gemm_workspace(MAX_THREADS), 64);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pf_free(workspace);
     return failed;

@@ -178,12 +178,13 @@ static void test_bounds_and_bits(void **state) {
     }
 }
 
-/* Row 700 alone, and in a batch, on one thread and on three. */
+/* Row 700 alone, and in a batch, on one thread, on three and on ten. */
 static void test_cuts_and_threads(void **state) {
     (void)state;
     peft_error err = {0};
-    pf_pool *pool;
+    pf_pool *pool, *many; /* with many, products are split further */
     assert_int_equal(pf_pool_new(&pool, 3, &err), PEFT_OK);
+    assert_int_equal(pf_pool_new(&many, 10, &err), PEFT_OK);
     for (int form = PF_GEMM_NT; form <= PF_GEMM_NN; form++) {
         problem p = make((pf_gemm_form)form, PF_DTYPE_BF16, 1300, 200, 1600, false, false, true);
         for (int type = PF_COMPUTE_BF16; type <= PF_COMPUTE_INT8; type++) {
@@ -191,6 +192,9 @@ static void test_cuts_and_threads(void **state) {
             if (isa == NULL) continue;
             float *whole = run(&p, isa, NULL), *threads = run(&p, isa, pool);
             check_same_bits(whole, threads, p.g.m * p.g.n, "one thread and three");
+            pf_free(threads);
+            threads = run(&p, isa, many);
+            check_same_bits(whole, threads, p.g.m * p.g.n, "one thread and ten");
             problem one = p;
             one.g.a = p.a + 699 * p.g.k;
             one.g.m = 2;
@@ -203,6 +207,7 @@ static void test_cuts_and_threads(void **state) {
         drop(&p);
     }
     pf_pool_free(pool);
+    pf_pool_free(many);
 }
 
 /* What is not finite is seen in the result: a row of A, a row of the weight. Zeros stay zero. */
