@@ -19,11 +19,12 @@ typedef struct pf_rng4 {
 typedef enum pf_rng_use {
     PF_RNG_INIT = 1, /* initial weights */
     PF_RNG_DROPOUT,
-    PF_RNG_SHUFFLE,  /* sample order */
-    PF_RNG_SPLIT,    /* test_size */
-    PF_RNG_SAMPLE,   /* generation */
-    PF_RNG_DATA,     /* generated data and tests */
-    PF_RNG_STEP_MASK /* what is left out for a whole step */
+    PF_RNG_SHUFFLE,   /* sample order */
+    PF_RNG_SPLIT,     /* test_size */
+    PF_RNG_SAMPLE,    /* generation */
+    PF_RNG_DATA,      /* generated data and tests */
+    PF_RNG_STEP_MASK, /* what is left out for a whole step */
+    PF_RNG_ATTENTION_DROPOUT
 } pf_rng_use;
 
 pf_rng_key pf_rng_make_key(uint64_t seed, pf_rng_use use, uint64_t salt);

@@ -86,6 +86,15 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __mmask16 m = _mm512_cmplt_epi32_mask(_mm512_loadu_si512(i), _mm512_set1_epi32(k));
     return _mm512_mask_blend_ps(m, b, a);
 }
+/* a in the lanes whose bit is set - in `bits`, lane 0 the lowest, or bit `bit` of a byte per lane -
+ * else 0 */
+static inline pf_vf pf_v_keep_bits(uint32_t bits, pf_vf a) {
+    return _mm512_maskz_mov_ps((__mmask16)bits, a);
+}
+static inline pf_vf pf_v_keep_bytes(const uint8_t *bytes, int bit, pf_vf a) {
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)bytes);
+    return _mm512_maskz_mov_ps(_mm_test_epi8_mask(b, _mm_set1_epi8((char)(1 << bit))), a);
+}
 /* x where |a| < limit, else y */
 static inline pf_vf pf_v_pick_small(pf_vf a, float limit, pf_vf x, pf_vf y) {
     __mmask16 m = _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(limit), _CMP_LT_OQ);
@@ -203,6 +212,18 @@ static inline pf_vf pf_v_pick_lt(const int32_t *i, int32_t k, pf_vf a, pf_vf b) 
     __m256i m = _mm256_cmpgt_epi32(_mm256_set1_epi32(k),
                                    _mm256_loadu_si256((const __m256i *)(const void *)i));
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
+}
+static inline pf_vf pf_v_keep_if(__m256i flags, __m256i bit, pf_vf a) {
+    const __m256i keep = _mm256_cmpeq_epi32(_mm256_and_si256(flags, bit), bit);
+    return _mm256_and_ps(_mm256_castsi256_ps(keep), a);
+}
+static inline pf_vf pf_v_keep_bits(uint32_t bits, pf_vf a) {
+    return pf_v_keep_if(_mm256_set1_epi32((int)bits),
+                        _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), a);
+}
+static inline pf_vf pf_v_keep_bytes(const uint8_t *bytes, int bit, pf_vf a) {
+    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)bytes);
+    return pf_v_keep_if(_mm256_cvtepu8_epi32(b), _mm256_set1_epi32(1 << bit), a);
 }
 static inline pf_vf pf_v_pick_small(pf_vf a, float limit, pf_vf x, pf_vf y) {
     __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);

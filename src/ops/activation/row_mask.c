@@ -1,7 +1,7 @@
 /* row_mask.c - the ops dropout and first_rows; see row_mask.h. */
 #include "ops/activation/row_mask.h"
 
-#include "ops/matmul/dropout.h"
+#include "ops/activation/row_mask_kernels.h"
 #include "ops/op_util.h"
 
 #include <string.h>
@@ -23,8 +23,18 @@ peft_status pf_first_rows(pf_graph *g, const char *name, pf_value *x, int64_t n,
 }
 
 static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
-    if (n->in[0]->space != PF_SPACE_TOKENS && !pf_space_is_routed(n->in[0]->space))
+    if (n->in[0]->space == PF_SPACE_NONE || n->in[0]->space == PF_SPACE_LABELS)
         return PF_FAIL(err, PEFT_E_SHAPE, "x has to be rows of tokens");
+    pf_op_out_like(g, n, n->in[0]);
+    return PEFT_OK;
+}
+
+/* Rows of label entries have the sample and position of the row that they stand on. */
+static peft_status drop_shape(pf_graph *g, pf_node *n, peft_error *err) {
+    const pf_drop_args *a = n->args;
+    if (!(a->p >= 0 && a->p < 1))
+        return PF_FAIL(err, PEFT_E_SHAPE, "dropout is %g; it has to be in [0, 1)", a->p);
+    if (n->in[0]->space != PF_SPACE_LABELS) return shape(g, n, err);
     pf_op_out_like(g, n, n->in[0]);
     return PEFT_OK;
 }
@@ -43,27 +53,35 @@ static pf_cost cost(const pf_node *n, const int64_t *rows) {
 
 typedef struct job {
     const pf_batch *b;
+    pf_drop_row_fn *drop_row;
     const pf_real *x;
     pf_real *y;
     int64_t R, C, task_rows, first;
     pf_dropout drop;
-    bool by_sample;
+    bool by_sample, of_labels;
 } job;
 
+static void drop_row_cpu(const pf_dropout *d, uint32_t sample, uint32_t pos, const pf_real *x,
+                         pf_real *y, int64_t n) {
+    const pf_real scale = (pf_real)d->scale;
+    for (int64_t c = 0; c < n; c += 8) {
+        const pf_rng4 draws = pf_dropout_draw(d, sample, pos, (uint32_t)(c / 8));
+        for (int k = 0; k < 8 && c + k < n; k++)
+            y[c + k] = pf_dropout_keeps(d, draws, k) ? x[c + k] * scale : 0;
+    }
+}
+
 static void drop_row(const job *j, int64_t i) {
-    const uint32_t sample = (uint32_t)j->b->sample[i], pos = (uint32_t)j->b->pos[i];
-    const pf_real scale = (pf_real)j->drop.scale, *x = j->x + i * j->C;
+    const int64_t row = j->of_labels ? j->b->label_row[i] : i;
+    const uint32_t sample = (uint32_t)(j->of_labels ? j->b->label_sample[i] : j->b->sample[row]);
+    const pf_real *x = j->x + i * j->C;
     pf_real *y = j->y + i * j->C;
-    if (j->by_sample) {
-        const bool keep = pf_dropout_keeps(&j->drop, pf_dropout_draw(&j->drop, sample, 0, 0), 0);
-        for (int64_t c = 0; c < j->C; c++) y[c] = keep ? x[c] * scale : 0;
+    if (!j->by_sample) {
+        j->drop_row(&j->drop, sample, (uint32_t)j->b->pos[row], x, y, j->C);
         return;
     }
-    for (int64_t c = 0; c < j->C; c += 8) {
-        const pf_rng4 draws = pf_dropout_draw(&j->drop, sample, pos, (uint32_t)(c / 8));
-        for (int k = 0; k < 8 && c + k < j->C; k++)
-            y[c + k] = pf_dropout_keeps(&j->drop, draws, k) ? x[c + k] * scale : 0;
-    }
+    const bool keep = pf_dropout_keeps(&j->drop, pf_dropout_draw(&j->drop, sample, 0, 0), 0);
+    for (int64_t c = 0; c < j->C; c++) y[c] = keep ? x[c] * (pf_real)j->drop.scale : 0;
 }
 
 static void drop_task(void *ctx, int task, int worker) {
@@ -91,13 +109,13 @@ static job job_of(const pf_exec *x, const pf_node *n) {
              .x = pf_exec_data(x, n->in[0]),
              .y = pf_exec_data(x, n->out[0]),
              .R = pf_exec_rows(x, n->in[0]),
-             .C = n->in[0]->cols};
+             .C = n->in[0]->cols,
+             .of_labels = n->in[0]->space == PF_SPACE_LABELS};
     j.task_rows = pf_op_rows_per_task(j.C);
     return j;
 }
 
-static peft_status run_dropout(pf_exec *x, const pf_node *n, peft_error *err) {
-    (void)err;
+static peft_status run_dropout(pf_exec *x, const pf_node *n, pf_drop_row_fn *drop_row_of) {
     const pf_drop_args *a = n->args;
     job j = job_of(x, n);
     if (!x->training) {
@@ -106,6 +124,7 @@ static peft_status run_dropout(pf_exec *x, const pf_node *n, peft_error *err) {
     }
     j.drop = pf_dropout_make(a->p, a->seed, x->batch->step, a->mask_key);
     j.by_sample = a->by_sample;
+    j.drop_row = drop_row_of;
     pf_pool_run(pf_exec_pool(x), (int)pf_ceil_div(j.R, j.task_rows), drop_task, &j);
     return PEFT_OK;
 }
@@ -118,10 +137,27 @@ static peft_status run_first(pf_exec *x, const pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
+#define RUN(isa)                                                                                   \
+    static peft_status run_dropout_##isa(pf_exec *x, const pf_node *n, peft_error *err) {          \
+        (void)err;                                                                                 \
+        return run_dropout(x, n, RUN_ROW(isa));                                                    \
+    }
+#define RUN_ROW(isa) drop_row_cpu
+RUN(cpu)
+#undef RUN_ROW
+#ifndef PF_DOUBLE
+#define RUN_ROW(isa) pf_drop_row_##isa
+RUN(avx2)
+RUN(avx512)
+#endif
+
+// clang-format off
 static const pf_kernel_row dropout_kernels[] = {
-    {.backend = "cpu", .name = "reference", .run = run_dropout},
+    PF_FAST_KERNELS(run_dropout, NULL)
+    {.backend = "cpu", .name = "reference", .run = run_dropout_cpu},
     {0},
 };
+// clang-format on
 static const pf_kernel_row first_kernels[] = {
     {.backend = "cpu", .name = "reference", .run = run_first},
     {0},
@@ -134,7 +170,7 @@ const pf_op pf_op_dropout = {
     .what = "y = x / (1 - p) or 0, by number or by sample; in training only",
     .args_size = sizeof(pf_drop_args),
     .flags = PF_OP_CHEAP,
-    .shape = shape,
+    .shape = drop_shape,
     .vjp = vjp,
     .cost = cost,
     .in_place = 1,

@@ -92,6 +92,10 @@ static peft_status check_operands(const pf_attention_args *a, pf_value *const *q
                        (long long)a->window, a->cross ? "cross" : "bidirectional");
     if (!(a->softcap >= 0))
         return PF_FAIL(err, PEFT_E_SHAPE, "softcap %g has to be positive, or 0", a->softcap);
+    if (!(a->dropout >= 0 && a->dropout < 1) ||
+        (a->dropout > 0 && (a->mask_key % 65536 != 0 || a->n_heads > 65536)))
+        return PF_FAIL(err, PEFT_E_SHAPE, "dropout %g of %lld heads under the key %u", a->dropout,
+                       (long long)a->n_heads, (unsigned)a->mask_key);
     if (a->softcap > 0 && (bias != NULL || a->slopes != NULL))
         return PF_FAIL(err, PEFT_E_SHAPE, "capped scores have no biases");
     const int space = qkv[0]->space == PF_SPACE_SOURCE ? PF_SPACE_SOURCE : PF_SPACE_TOKENS;
@@ -214,8 +218,8 @@ static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
 
 const pf_op pf_op_attention = {
     .name = "attention",
-    .what = "softmax(scale q k^T + bias + mask) v over the segment tree, grouped heads, external "
-            "keys first",
+    .what = "drop(softmax(scale q k^T + bias + mask)) v over the segment tree, grouped heads, "
+            "external keys first",
     .args_size = sizeof(pf_attention_args),
     .exact_outs = 1u << 1, /* a rounded log of sums would scale whole rows */
     .shape = shape,

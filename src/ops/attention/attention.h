@@ -26,6 +26,11 @@
  * softmax rescales from block to block and would make the bits depend on where blocks begin; the
  * scores of one tile of queries fit in cache, so nothing is lost.)
  *
+ * Dropout leaves out pairs of a row and a key behind the softmax: o = sum of c p v with c = 0 or
+ * 1 / (1 - p). The mask is a function of (seed, step, sample and position of the row, position of
+ * the key, mask_key + head) as in ops/matmul/dropout.h, made again wherever it is needed and kept
+ * nowhere; a row's bits still depend on nothing else. Off unless exec->training.
+ *
  * In the backward pass one task owns a block of keys and adds over its queries in row order,
  * another owns a block of queries: no atomics, the same bits on any number of threads. */
 #ifndef PF_ATTENTION_H
@@ -43,6 +48,9 @@ typedef struct pf_attention_args {
     int64_t bias_buckets, bias_max_distance; /* of the table; 0: none */
     const float *slopes; /* (n_heads): slope · (pos[j] - pos[i]) is added; NULL: none. Borrowed by
                             the graph */
+    double dropout;      /* of the probabilities, in [0, 1); 0: none */
+    uint64_t seed;
+    uint32_t mask_key; /* its low 16 bits are 0: the head is added */
 } pf_attention_args;
 
 /* q (T, H·D), k, v (T, KH·D), ext_k, ext_v (X, KH·D) or NULL -> o (T, H·D), lse (T, H).

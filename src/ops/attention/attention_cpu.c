@@ -69,6 +69,15 @@ static pf_real score_of(const pf_attention_call *c, const pf_real *q, const pf_r
     return c->softcap * t;
 }
 
+/* What dropout makes of the probability of a pair: 0 or 1 / (1 - p). */
+static pf_real kept(const pf_attention_call *c, int64_t row, int64_t head, int32_t key_pos) {
+    if (!c->dropped) return 1;
+    const pf_rng4 draws =
+        pf_philox(c->drop.key, (uint32_t)(key_pos >> 3), (uint32_t)c->batch->pos[row],
+                  (uint32_t)c->batch->sample[row], c->drop.mask_key + (uint32_t)head);
+    return pf_dropout_keeps(&c->drop, draws, key_pos & 7) ? (pf_real)c->drop.scale : 0;
+}
+
 static void add_scaled(pf_real *y, pf_real a, const pf_real *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
@@ -107,6 +116,7 @@ static void forward_task(void *ctx, int task, int worker) {
             for (int64_t t = 0; t < n; t++) {
                 pf_real w = pf_rexp(p[t] - most);
                 sum += w;
+                w *= kept(c, i, h, keys[t].pos);
                 add_scaled(o, w, head_of(c, c->v, c->ext_v, keys[t], h / c->G), c->D);
             }
             for (int64_t d = 0; d < c->D; d++) o[d] /= sum;
@@ -132,14 +142,19 @@ static int64_t workspace_cpu(const pf_node *n, const int64_t *capacity, int n_wo
 
 /* --- backward --------------------------------------------------------------------------------- */
 
-/* p = exp(score - lse) and ds = scale slope p (dP - delta) of one query and one key */
+/* p = exp(score - lse) and ds = scale slope p (drop(dP) - delta) of one query and one key; *p is
+ * drop(p) */
 static pf_real pair_grad(const pf_attention_call *c, const pf_real *delta, int64_t i, int64_t h,
-                         int64_t distance, const pf_real *k, const pf_real *v, pf_real *p) {
-    int64_t at = i * c->H + h;
+                         int32_t key_pos, const pf_real *k, const pf_real *v, pf_real *p) {
+    const int64_t at = i * c->H + h, distance = key_pos - c->batch->pos[i];
+    const pf_real keep = kept(c, i, h, key_pos);
     pf_real slope;
     *p = pf_rexp(score_of(c, c->q + at * c->D, k, &slope) + pf_att_bias(c, h, distance) -
                  c->lse[at]);
-    return c->scale * slope * *p * (dot(c->d_o + at * c->D, v, c->D) - delta[at]);
+    const pf_real ds =
+        c->scale * slope * *p * (keep * dot(c->d_o + at * c->D, v, c->D) - delta[at]);
+    *p *= keep;
+    return ds;
 }
 
 /* Adds what rows [from, to) give to one key, all query heads of its head. */
@@ -151,7 +166,7 @@ static void key_grad(const job *j, key k, int64_t kh, int64_t from, int64_t to, 
         if (!in_window(c, (int32_t)i, k.pos)) continue;
         for (int64_t h = kh * c->G; h < (kh + 1) * c->G; h++) {
             int64_t at = (i * c->H + h) * c->D;
-            pf_real p, ds = pair_grad(c, j->delta, i, h, k.pos - c->batch->pos[i], kp, vp, &p);
+            pf_real p, ds = pair_grad(c, j->delta, i, h, k.pos, kp, vp, &p);
             add_scaled(dk, ds, c->q + at, c->D);
             add_scaled(dv, p, c->d_o + at, c->D);
         }
@@ -217,7 +232,7 @@ static void bias_task(void *ctx, int head, int worker) {
         int64_t n = visible(c, (int32_t)i, keys);
         for (int64_t t = 0; t < n; t++) {
             const int64_t distance = keys[t].pos - c->batch->pos[i];
-            pf_real p, ds = pair_grad(c, j->delta, i, head, distance,
+            pf_real p, ds = pair_grad(c, j->delta, i, head, keys[t].pos,
                                       head_of(c, c->k, c->ext_k, keys[t], head / c->G),
                                       head_of(c, c->v, c->ext_v, keys[t], head / c->G), &p);
             c->d_bias[c->bias.bucket[distance + c->bias.reach] * c->H + head] += ds / c->scale;
@@ -236,7 +251,7 @@ static void query_task(void *ctx, int task, int worker) {
         for (int64_t h = 0; h < c->H; h++) {
             for (int64_t t = 0; t < n; t++) {
                 pf_real p;
-                ds[t] = pair_grad(c, j->delta, i, h, keys[t].pos - c->batch->pos[i],
+                ds[t] = pair_grad(c, j->delta, i, h, keys[t].pos,
                                   head_of(c, c->k, c->ext_k, keys[t], h / c->G),
                                   head_of(c, c->v, c->ext_v, keys[t], h / c->G), &p);
             }
@@ -346,6 +361,7 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
         .bidirectional = a->bidirectional,
         .scale = (pf_real)a->scale,
         .softcap = (pf_real)a->softcap,
+        .dropped = a->dropout > 0 && x->training,
         .q = pf_exec_data(x, in[0]),
         .k = pf_exec_data(x, in[1]),
         .v = pf_exec_data(x, in[2]),
@@ -354,6 +370,8 @@ peft_status pf_attention_call_of(pf_attention_call *c, const pf_exec *x, const p
         .o = pf_exec_data(x, back ? n->in[PF_ATT_O] : n->out[0]),
         .lse = pf_exec_data(x, back ? n->in[PF_ATT_LSE] : n->out[1]),
     };
+    if (c->dropped)
+        c->drop = pf_dropout_make_attention(a->dropout, a->seed, x->batch->step, a->mask_key);
     if (back) {
         c->d_o = pf_exec_data(x, n->in[PF_ATT_DO]);
         c->dq = pf_exec_data(x, n->out[0]);

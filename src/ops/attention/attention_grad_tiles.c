@@ -144,8 +144,15 @@ static void add_head(const job *j, const room *r, const key_lanes *k, int64_t h,
             isa->keep(s, lanes, k->pos, lo > INT32_MIN ? (int32_t)lo : INT32_MIN, INT32_MAX);
         }
     }
+    const float kept = (float)c->drop.scale;
+    uint64_t keep[PF_ATT_CHUNK];
+    if (c->dropped) pf_att_drop_keys(isa, c, i, m, h, k->pos[0], keep);
+    for (int64_t t = 0; c->dropped && t < m; t++)
+        isa->drop_bits(r->dp + t * L, lanes, keep[t], kept);
     isa->grad_rows(r->s, r->dp, m, lanes, k->L, c->scale, pf_att_cap_in(c), c->lse + i * c->H + h,
                    j->delta + i * c->H + h, c->H);
+    for (int64_t t = 0; c->dropped && t < m; t++)
+        isa->drop_bits(r->s + t * L, lanes, keep[t], kept);
     isa->product(c->D, m, lanes, c->d_o + at, 1, step, r->s, L, r->db, L, true);
     isa->product(c->D, m, lanes, c->q + at, 1, step, r->dp, L, r->da, L, true);
     if (k->tree == NULL) return;
@@ -346,6 +353,7 @@ static void query_tile(const job *j, pf_att_tile tile, int64_t kh, int worker) {
             if (c->softcap > 0) isa->cap(r.s, (int64_t)m * L, pf_att_cap_in(c), pf_att_cap_out(c));
             pf_att_add_bias_lanes(isa, c, &s, i, m, &lanes, L, r.s);
             pf_att_mask(isa, &s, i, m, c->window, &lanes, L, r.s);
+            if (c->dropped) pf_att_drop_lanes(isa, c, &lanes, L, s.pos + i, m, r.dp);
             isa->grad_lanes(r.s, r.dp, m, L, c->scale, pf_att_cap_in(c), lse, delta);
             if (c->d_bias != NULL) add_bias_grad(c, &s, i, m, &lanes, tile.n, L, r.dp);
             isa->product(c->D, m, L, k + i * step, 1, step, r.dp, L, r.da, L, true);

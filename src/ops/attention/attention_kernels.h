@@ -2,6 +2,7 @@
  * which kernel.
  *
  *   attention_bias.c        biases by distance, as both of the others read them
+ *   attention_drop.c        masks of dropout, as tiles read them
  *   attention_cpu.c         reference: one row, one head, one key at a time
  *   attention_tiles.c       fast forward pass, and attention_grad_tiles.c the fast backward pass:
  * how tokens become tiles attention_simd.h        what happens inside a tile, in vectors
@@ -13,6 +14,7 @@
 
 #include "graph/exec.h"
 #include "ops/attention/attention.h"
+#include "ops/matmul/dropout.h"
 
 /* Biases of a pass, by the distance pos[key] - pos[query] in [-reach, reach]. */
 typedef struct pf_attention_bias {
@@ -36,7 +38,9 @@ typedef struct pf_attention_call {
     int64_t window;
     bool bidirectional;
     pf_real scale;
-    pf_real softcap;              /* 0: none */
+    pf_real softcap; /* 0: none */
+    bool dropped;    /* probabilities are, by this: */
+    pf_dropout drop;
     const pf_real *q;             /* (T, H·D) */
     const pf_real *k, *v;         /* (T, KH·D); NULL in cross attention */
     const pf_real *ext_k, *ext_v; /* (X, KH·D) or NULL */

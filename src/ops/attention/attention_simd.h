@@ -127,6 +127,19 @@ static void add(float *s, const float *b, int64_t n) {
         pf_v_store_n(s + i, pf_v_add(pf_v_load_n(s + i, n - i), pf_v_load_n(b + i, n - i)), n - i);
 }
 
+static void drop_lanes(float *p, int L, const uint8_t *bits, int bit, float scale) {
+    const pf_vf by = pf_v_set(scale);
+    for (int lane = 0; lane < L; lane += PF_VN)
+        pf_v_store(p + lane, pf_v_keep_bytes(bits + lane, bit, pf_v_mul(pf_v_load(p + lane), by)));
+}
+
+static void drop_bits(float *p, int64_t n, uint64_t keep, float scale) {
+    const pf_vf by = pf_v_set(scale);
+    for (int64_t i = 0; i < n; i += PF_VN, keep >>= PF_VN)
+        pf_v_store_n(p + i, pf_v_keep_bits((uint32_t)keep, pf_v_mul(pf_v_load_n(p + i, n - i), by)),
+                     n - i);
+}
+
 static void max_rows(const float *s, int64_t n, int L, float *most) {
     for (int lane = 0; lane < L; lane += PF_VN) {
         pf_vf m = pf_v_load(most + lane);
@@ -311,6 +324,9 @@ const pf_attention_isa PF_SIMD(pf_attention_isa) = {
     .keep = keep,
     .cap = cap,
     .add = add,
+    .mask = PF_SIMD(pf_dropout_lanes),
+    .drop_lanes = drop_lanes,
+    .drop_bits = drop_bits,
     .max_rows = max_rows,
     .exp_sum = exp_sum,
     .finish = finish,

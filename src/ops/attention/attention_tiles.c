@@ -80,6 +80,8 @@ static void few_queries(const job *j, const room *r, int32_t row, int64_t kh, in
     seen = 0;
     pf_att_walk_begin(&walk, c, row, row, r->chain);
     while (pf_att_walk_next(&walk, &s)) {
+        for (int i = 0; c->dropped && i < n; i++)
+            pf_att_drop_row(j->isa, c, row, h + i, s.pos, s.n, r->scores + i * ld + seen);
         j->isa->few_values(r->scores + seen, ld, n, values_of(c, &s, kh), step, s.n, c->D,
                            c->o + at);
         seen += s.n;
@@ -138,6 +140,7 @@ static void many_queries(const job *j, const room *r, pf_att_tile tile, int64_t 
             const int64_t m = pf_min_i64(PF_ATT_CHUNK, s.n - i);
             pf_att_prefetch(v + i * step, m, step, c->D);
             isa->exp_sum(scores, m, L, c->scale, most, sum);
+            if (c->dropped) pf_att_drop_lanes(isa, c, &lanes, L, s.pos + i, (int32_t)m, scores);
             isa->product(c->D, m, L, v + i * step, 1, step, scores, L, r->o, L, true);
             scores += m * L;
         }

@@ -43,6 +43,11 @@ typedef struct pf_attention_isa {
     /* s = out tanh(in s): with in = scale / softcap, out = softcap / scale, scale · s is capped */
     void (*cap)(float *s, int64_t n, float in, float out);
     void (*add)(float *s, const float *b, int64_t n); /* s += b */
+    pf_dropout_lanes_fn mask;
+    /* p (L) becomes scale p in lanes whose byte has this bit, 0 in the others */
+    void (*drop_lanes)(float *p, int L, const uint8_t *bits, int bit, float scale);
+    /* likewise the n <= 64 numbers whose bits are in `keep` */
+    void (*drop_bits)(float *p, int64_t n, uint64_t keep, float scale);
     void (*max_rows)(const float *s, int64_t n, int L, float *most);
     /* s = exp(scale s - shift), sum += rows of s in order; shift and sum (L) */
     void (*exp_sum)(float *s, int64_t n, int L, float scale, const float *shift, float *sum);
@@ -131,6 +136,18 @@ typedef struct pf_att_lanes {
     int32_t row[PF_ATT_LANES], pos[PF_ATT_LANES];
     int64_t query[PF_ATT_LANES]; /* row · H + head */
 } pf_att_lanes;
+
+/* Dropout (attention_drop.c), where a call has it. The m <= CHUNK keys from position `key_pos` on,
+ * p (m, L): lanes are queries. */
+void pf_att_drop_lanes(const pf_attention_isa *isa, const pf_attention_call *c,
+                       const pf_att_lanes *lanes, int L, int32_t key_pos, int32_t m, float *p);
+/* One query: p (n), of keys from position `key_pos` on. */
+void pf_att_drop_row(const pf_attention_isa *isa, const pf_attention_call *c, int64_t row,
+                     int64_t head, int32_t key_pos, int64_t n, float *p);
+/* Rows [row, row + m) are queries of a head, m <= CHUNK, and lanes are the keys from position
+ * `key_pos` on: bit l of keep[t] says whether row + t keeps lane l. */
+void pf_att_drop_keys(const pf_attention_isa *isa, const pf_attention_call *c, int64_t row,
+                      int64_t m, int64_t head, int32_t key_pos, uint64_t *keep);
 
 /* what `cap` takes; 0 where scores are not capped */
 static inline float pf_att_cap_in(const pf_attention_call *c) {

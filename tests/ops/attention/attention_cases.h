@@ -5,6 +5,7 @@
 
 #include "ops/attention/attention.h"
 #include "ops/attention/rope.h"
+#include "base/rng.h"
 
 #include <stdlib.h>
 
@@ -16,7 +17,23 @@ typedef struct att_case {
     int64_t buckets, most; /* of a table of biases */
     bool frozen;           /* the table is */
     const float *slopes;
+    double dropout;
 } att_case;
+
+enum { DROP_SEED = 77, DROP_KEY = 5 << 16 };
+
+/* What dropout makes of a probability, from the words of ops/matmul/dropout.h. */
+static double oracle_kept(const op_fixture *f, int32_t row, int64_t head, int64_t key_pos) {
+    const att_case *a = op_args(f);
+    const pf_batch *b = op_batch(f);
+    if (a->dropout == 0) return 1;
+    const pf_rng_key key = pf_rng_make_key(DROP_SEED, PF_RNG_ATTENTION_DROPOUT, b->step);
+    const pf_rng4 r = pf_philox(key, (uint32_t)(key_pos / 8), (uint32_t)b->pos[row],
+                                (uint32_t)b->sample[row], DROP_KEY + (uint32_t)head);
+    const int i = (int)(key_pos % 8);
+    const uint32_t draw = r.v[i / 2] >> 16 * (i % 2) & 0xffff;
+    return draw >= (uint32_t)(a->dropout * 65536 + 0.5) ? 1 / (1 - a->dropout) : 0;
+}
 
 static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *err) {
     const att_case *a = op_args(f);
@@ -39,7 +56,10 @@ static peft_status build_attention(op_fixture *f, pf_value **root, peft_error *e
                               .softcap = a->softcap,
                               .bias_buckets = a->buckets,
                               .bias_max_distance = a->most,
-                              .slopes = a->slopes};
+                              .slopes = a->slopes,
+                              .dropout = a->dropout,
+                              .seed = DROP_SEED,
+                              .mask_key = DROP_KEY};
     pf_value *bias = NULL;
     if (a->frozen)
         bias = op_weight(f, "bias", a->buckets, a->H, PF_DTYPE_F32, 0, 1);
@@ -82,8 +102,14 @@ static peft_status build_cross(op_fixture *f, pf_value **root, peft_error *err) 
     pf_value *q = op_rows(f, "q", a->H * a->D, 0, 1.5);
     pf_value *k = op_source_rows(f, "k", a->KH * a->D, 0.1, 1.5),
              *v = op_source_rows(f, "v", a->KH * a->D, 0, 1);
-    const pf_attention_args args = {
-        .n_heads = a->H, .n_kv_heads = a->KH, .head_dim = a->D, .scale = 0.3, .cross = true};
+    const pf_attention_args args = {.n_heads = a->H,
+                                    .n_kv_heads = a->KH,
+                                    .head_dim = a->D,
+                                    .scale = 0.3,
+                                    .cross = true,
+                                    .dropout = a->dropout,
+                                    .seed = DROP_SEED,
+                                    .mask_key = DROP_KEY};
     return pf_attention_cross(op_graph(f), "att", q, k, v, &args, root, err);
 }
 
@@ -106,9 +132,9 @@ static void cross_oracle(const op_fixture *f, pf_real *root) {
                     for (int64_t d = 0; d < a->D; d++)
                         z += (double)qi[d] * (double)k[(j * a->KH + kh) * a->D + d];
                     if (pass == 0) sum += exp(0.3 * z);
+                    const double w = exp(0.3 * z) * oracle_kept(f, i, h, run->pos + j - run->ext);
                     for (int64_t d = 0; d < a->D && pass == 1; d++)
-                        o[d] +=
-                            (pf_real)(exp(0.3 * z) / sum * (double)v[(j * a->KH + kh) * a->D + d]);
+                        o[d] += (pf_real)(w / sum * (double)v[(j * a->KH + kh) * a->D + d]);
                 }
             }
         }
@@ -129,7 +155,10 @@ static peft_status build_encoder(op_fixture *f, pf_value **root, peft_error *err
                               .scale = 1,
                               .bidirectional = true,
                               .bias_buckets = a->buckets,
-                              .bias_max_distance = a->most};
+                              .bias_max_distance = a->most,
+                              .dropout = a->dropout,
+                              .seed = DROP_SEED,
+                              .mask_key = DROP_KEY};
     pf_value *bias = op_param(f, "bias", a->buckets, a->H, 0, 1);
     PF_TRY(pf_attention_biased(op_graph(f), "enc", x[0], x[1], x[2], NULL, NULL, bias, &args, &o,
                                err));
@@ -175,8 +204,9 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                     double z = 0;
                     for (int64_t d = 0; d < D; d++)
                         z += (double)qi[d] * (double)xk[(x * a->KH + kh) * D + d];
-                    sum += p[x] =
-                        exp(capped(a, z / sqrt((double)D)) + oracle_bias(f, h, pos - b->pos[i]));
+                    p[x] = exp(capped(a, z / sqrt((double)D)) + oracle_bias(f, h, pos - b->pos[i]));
+                    sum += p[x];
+                    p[x] *= oracle_kept(f, i, h, pos);
                 }
             }
             for (int32_t j = 0; j < T; j++) {
@@ -185,8 +215,10 @@ static void attention_oracle(const op_fixture *f, pf_real *root) {
                 double z = 0;
                 for (int64_t d = 0; d < D; d++)
                     z += (double)qi[d] * (double)k[(j * a->KH + kh) * D + d];
-                sum += p[X + j] =
+                p[X + j] =
                     exp(capped(a, z / sqrt((double)D)) + oracle_bias(f, h, b->pos[j] - b->pos[i]));
+                sum += p[X + j];
+                p[X + j] *= oracle_kept(f, i, h, b->pos[j]);
             }
             for (int64_t d = 0; d < D; d++) {
                 double o = 0;
@@ -299,6 +331,18 @@ static const att_case bias_3x16 = {.H = 3, .KH = 3, .D = 16, .buckets = 8, .most
                       alibi_grouped = {.H = 6, .KH = 2, .D = 20, .slopes = slopes},
                       window_3x8_all = {.H = 9, .KH = 3, .D = 8};
 
+static const att_case
+    drop_64 = {.H = 6, .KH = 2, .D = 64, .dropout = 0.1},
+    drop_10 = {.H = 3, .KH = 3, .D = 10, .dropout = 0.5},
+    drop_many = {.H = 51, .KH = 1, .D = 4, .dropout = 0.3},
+    drop_window = {.H = 7, .KH = 1, .D = 20, .window = 33, .dropout = 0.3},
+    drop_learned = {.H = 4, .KH = 2, .D = 12, .window = 30, .learned = true, .dropout = 0.25},
+    drop_both = {.H = 3, .KH = 3, .D = 16, .bidirectional = true, .dropout = 0.2},
+    drop_cap = {.H = 6, .KH = 2, .D = 24, .softcap = 1.5, .dropout = 0.2},
+    drop_bias = {.H = 6, .KH = 2, .D = 20, .buckets = 12, .most = 30, .dropout = 0.2},
+    drop_smollm = {.H = 9, .KH = 3, .D = 64, .dropout = 0.1},
+    drop_bert = {.H = 12, .KH = 12, .D = 64, .bidirectional = true, .dropout = 0.1};
+
 #define CROSS(name_, batch_, args_)                                                                \
     { OP_CASE(name_, batch_, build_cross, args_), .oracle = cross_oracle, .tol = 2e-5 }
 #define ATT(name_, batch_, args_)                                                                  \
@@ -350,6 +394,20 @@ static const op_case attention_cases[] = {
     CROSS("attention/cross", &op_batch_source, &mha_16),
     CROSS("attention/cross_grouped", &op_batch_source, &window_3x8_all),
     {OP_CASE("attention/encoder", &op_batch_source, build_encoder, &bias_3x16), .tol = 5e-5},
+    ATT("attention/plain_dropout", &op_batch_plain, &drop_64),
+    ATT("attention/plain_dropout_10", &op_batch_plain, &drop_10),
+    ATT("attention/tree_dropout", &op_batch_tree, &drop_64),
+    ATT("attention/tree_dropout_many_heads", &op_batch_tree, &drop_many),
+    ATT("attention/tree_dropout_window", &op_batch_tree, &drop_window),
+    ATT("attention/one_dropout", &op_batch_one, &drop_10),
+    ATT("attention/one_dropout_both_ways", &op_batch_one, &drop_both),
+    ATT("attention/plain_dropout_both_ways", &op_batch_plain, &drop_both),
+    ATT("attention/ext_dropout", &op_batch_ext, &drop_64),
+    ATT("attention/ext_dropout_learned", &op_batch_ext, &drop_learned),
+    ATT("attention/tree_dropout_softcap", &op_batch_tree, &drop_cap),
+    ATT("attention/tree_dropout_bias", &op_batch_tree, &drop_bias),
+    CROSS("attention/cross_dropout", &op_batch_source, &drop_10),
+    CROSS("attention/cross_dropout_grouped", &op_batch_source, &drop_64),
     ROPE("rope/64", &op_batch_plain, &rope_64),
     ROPE("rope/partial", &op_batch_tree, &rope_part),
     ROPE("rope/dynamic", &op_batch_tree, &rope_dynamic),
@@ -358,6 +416,8 @@ static const op_case attention_cases[] = {
     BENCH("attention/bench_8192_9x3x64", &op_batch_8192, &smollm),
     BENCH("attention/bench_32x32_9x3x64", &op_batch_short, &smollm),
     BENCH("attention/bench_512_bidirectional_12x64", &op_batch_512, &both_12x64),
+    BENCH("attention/bench_2048_9x3x64_dropout", &op_batch_2048, &drop_smollm),
+    BENCH("attention/bench_512_bidirectional_12x64_dropout", &op_batch_512, &drop_bert),
     BENCH("attention/bench_answers_9x3x64", &op_batch_answers, &smollm),
     BENCH("attention/bench_2048_14x2x64", &op_batch_2048, &qwen),
     BENCH("attention/bench_2048_8x8x128", &op_batch_2048, &llama),

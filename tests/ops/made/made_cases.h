@@ -224,8 +224,8 @@ static const made_case product = {.n = 3, .a = 4, .b = 2, .c = 7},
                            {.n = 2, .a = 5, .b = 3, .c = 4, .turn_x = true, .turn_y = true},
                        kron = {.n = 4, .a = 8, .b = 2}, kron_up = {.n = 3, .a = 1, .b = 5},
                        house = {.a = 1, .b = 9}, house_3 = {.a = 3, .b = 20},
-                       wide = {.n = 3, .a = 37}, by_sample = {.a = 21, .turn_x = true},
-                       blocks = {.n = 3, .a = 7, .b = 4};
+                       wide = {.n = 3, .a = 37}, very_wide = {.a = 1030},
+                       by_sample = {.a = 21, .turn_x = true}, blocks = {.n = 3, .a = 7, .b = 4};
 
 static const op_case made_cases[] = {
     {OP_CASE("batch_product", &op_batch_plain, build_product, &product), .oracle = product_oracle},
@@ -246,5 +246,6 @@ static const op_case made_cases[] = {
     {OP_CASE("drop_columns", &op_batch_tree, build_columns, &wide), .oracle = columns_oracle},
     {OP_CASE("drop_blocks", &op_batch_plain, build_blocks, &blocks), .oracle = blocks_oracle},
     {OP_CASE("dropout", &op_batch_tree, build_drop, &wide)},
+    {OP_CASE("dropout/1030", &op_batch_plain, build_drop, &very_wide)},
     {OP_CASE("dropout/by_sample", &op_batch_plain, build_drop, &by_sample)},
 };

@@ -38,6 +38,39 @@ static void test_isas_agree(void **state) {
     }
 }
 
+/* Counters one by one, in an order that no row has. */
+static void test_lanes_agree(void **state) {
+    (void)state;
+    enum { N = 48 };
+    uint32_t octet[N], pos[N], sample[N], key[N];
+    uint8_t want[N], got[N], row[16];
+    const pf_dropout d = pf_dropout_make(0.3, 11, 12, 13);
+    for (uint32_t l = 0; l < N; l++) {
+        octet[l] = l * 2654435761u;
+        pos[l] = 1000 - l;
+        sample[l] = l / 3;
+        key[l] = 0x80000000u + l % 5;
+    }
+    pf_dropout_lanes_cpu(&d, octet, pos, sample, key, N, want);
+    if (pf_cpu_level() >= PF_ISA_AVX2) {
+        pf_dropout_lanes_avx2(&d, octet, pos, sample, key, N, got);
+        assert_memory_equal(got, want, N);
+    }
+    if (pf_cpu_level() >= PF_ISA_AVX512) {
+        pf_dropout_lanes_avx512(&d, octet, pos, sample, key, N, got);
+        assert_memory_equal(got, want, N);
+    }
+    for (uint32_t l = 0; l < 16; l++) { /* octets of one row are its bits */
+        octet[l] = l;
+        pos[l] = 7;
+        sample[l] = 3;
+        key[l] = d.mask_key;
+    }
+    pf_dropout_lanes_cpu(&d, octet, pos, sample, key, 16, want);
+    pf_dropout_bits_cpu(&d, 3, 7, 128, row);
+    assert_memory_equal(want, row, 16);
+}
+
 static int64_t count(const uint8_t *bits, int64_t n) {
     int64_t sum = 0;
     for (int64_t c = 0; c < n; c++) sum += bits[c / 8] >> c % 8 & 1;
@@ -106,6 +139,7 @@ static void test_what_a_mask_depends_on(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_isas_agree),
+        cmocka_unit_test(test_lanes_agree),
         cmocka_unit_test(test_keep_rate_and_scale),
         cmocka_unit_test(test_zero_keeps_everything),
         cmocka_unit_test(test_what_a_mask_depends_on),
