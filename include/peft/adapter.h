@@ -20,7 +20,8 @@ typedef struct peft_merge_options { /* zero = default */
     bool overwrite;           /* replace an existing output */
     bool unmerge;   /* `base` is a merged model: the base that it was made of is written */
     bool no_verify; /* skip the comparison with base and adapter */
-    const char *const *prompts; /* for the comparison; NULL: built-in ones */
+    bool ignore_left_over_weights; /* as in peft_model_options */
+    const char *const *prompts;    /* for the comparison; NULL: built-in ones */
     int n_prompts;
     int threads;
 } peft_merge_options;
@@ -67,6 +68,7 @@ typedef struct peft_convert_options { /* zero = default */
                           type and width the folder names */
     int64_t rank;
     int threads;
+    bool ignore_left_over_weights; /* as in peft_model_options */
     const char *output;
     bool overwrite;
 } peft_convert_options;

@@ -24,6 +24,8 @@ typedef struct peft_model_options { /* zero = default */
     int threads;                    /* 0: one per core */
     int64_t max_length;             /* tokens of context; 0: the model's */
     int max_sequences;              /* generated at once; 0: 8 */
+    bool
+        ignore_left_over_weights; /* tensors that no part of the model reads: a warning, no error */
 } peft_model_options;
 
 PEFT_API

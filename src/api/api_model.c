@@ -18,6 +18,7 @@ peft_status peft_model_open(peft_model **out, const peft_model_options *opt, pef
     const pf_load_options load = {.model = opt->path,
                                   .adapter = opt->adapter,
                                   .threads = opt->threads,
+                                  .ignore_left_over_weights = opt->ignore_left_over_weights,
                                   .tokenizer_only = opt->tokenizer_only};
     peft_status status = pf_load(&m->loaded, &load, err);
     if (status != PEFT_OK) {

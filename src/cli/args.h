@@ -64,4 +64,11 @@ int cli_done(void);
 
 #define CLI_COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
+/* Shared by everything that opens a base. */
+#define CLI_LEFT_OVER_FLAG(to)                                                                     \
+    {                                                                                              \
+        "ignore-left-over-weights", 0, CLI_BOOL, &(to), NULL,                                      \
+            "go on where weight files have tensors that no part of the model reads"                \
+    }
+
 #endif

@@ -35,7 +35,7 @@ typedef struct options {
     const char *kind, *output, *to, *model, *majority;
     double density;
     int64_t svd_rank, rank, seed, threads;
-    bool overwrite, json;
+    bool overwrite, left_over, json;
 } options;
 
 static int print(peft_status status, char **made, const peft_error *err) {
@@ -87,6 +87,7 @@ static int convert(const options *o, const char *adapter) {
                                       .model = o->model,
                                       .rank = o->rank,
                                       .threads = (int)o->threads,
+                                      .ignore_left_over_weights = o->left_over,
                                       .output = o->output,
                                       .overwrite = o->overwrite};
     return print(peft_adapter_convert(&opt, &text, &err), &text, &err);
@@ -113,6 +114,7 @@ static int run(int argc, char **argv) {
         {"output", 'o', CLI_STR, &o.output, "DIR", "the new folder"},
         {"overwrite", 0, CLI_BOOL, &o.overwrite, NULL, "replace an existing output"},
         {"threads", 0, CLI_INT, &o.threads, "N", "threads; default: all cores"},
+        CLI_LEFT_OVER_FLAG(o.left_over),
         {"json", 0, CLI_BOOL, &o.json, NULL, "inspect, diff: JSON"},
     };
     peft_error err = {0};

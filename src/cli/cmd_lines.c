@@ -49,7 +49,7 @@ const cli_command cmd_classify = {
 
 static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char **argv) {
     const char *model = NULL, *adapter = NULL;
-    bool no_special = false;
+    bool no_special = false, left_over = false;
     int64_t threads = 0;
     const cli_flag flags[] = {
         {"model", 'm', CLI_STR, &model, "DIR",
@@ -57,6 +57,7 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
         {"adapter", 0, CLI_STR, &adapter, "DIR", "adapter or checkpoint on top of the model"},
         {"ckpt", 0, CLI_STR, &adapter, "DIR", "the same"},
         {"threads", 0, CLI_INT, &threads, "N", "threads; default: all cores"},
+        CLI_LEFT_OVER_FLAG(left_over),
         {"no-special", 0, CLI_BOOL, &no_special, NULL, "without the tokenizer's special tokens"},
     };
     peft_error err = {0};
@@ -71,7 +72,8 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
     const peft_model_options opt = {.path = model,
                                     .adapter = adapter,
                                     .tokenizer_only = !needs_weights,
-                                    .threads = (int)threads};
+                                    .threads = (int)threads,
+                                    .ignore_left_over_weights = left_over};
     peft_model *m;
     if (peft_model_open(&m, &opt, &err) != PEFT_OK) return cli_fail(&err);
     const peft_lines_options lines = {.no_special = no_special};

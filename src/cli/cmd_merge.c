@@ -22,7 +22,7 @@ const cli_command cmd_merge = {
 
 static int run(int argc, char **argv) {
     const char *ckpt = NULL, *output = NULL, *model = NULL, *dtype = NULL, *shard = NULL;
-    bool overwrite = false, unmerge = false, no_verify = false, json = false;
+    bool overwrite = false, left_over = false, unmerge = false, no_verify = false, json = false;
     int64_t threads = 0;
     cli_strs prompts = {0};
     const cli_flag flags[] = {
@@ -39,6 +39,7 @@ static int run(int argc, char **argv) {
         {"no-verify", 0, CLI_BOOL, &no_verify, NULL, "do not compare merged with base and adapter"},
         {"overwrite", 0, CLI_BOOL, &overwrite, NULL, "replace an existing output"},
         {"threads", 0, CLI_INT, &threads, "N", "threads; default: all cores"},
+        CLI_LEFT_OVER_FLAG(left_over),
         {"json", 0, CLI_BOOL, &json, NULL, "the report as JSON"},
     };
     peft_error err = {0};
@@ -56,6 +57,7 @@ static int run(int argc, char **argv) {
     if (err.status != PEFT_OK) return cli_fail(&err);
     const peft_merge_options opt = {.checkpoint = ckpt,
                                     .base = model,
+                                    .ignore_left_over_weights = left_over,
                                     .output = output,
                                     .dtype = dtype,
                                     .max_shard_bytes = shard_bytes,

@@ -55,6 +55,7 @@ peft_status cli_generate_open(peft_model **m, const cli_generate *g, peft_error 
     const peft_model_options opt = {.path = g->model,
                                     .adapter = g->adapter,
                                     .threads = (int)g->threads,
-                                    .max_length = g->max_length};
+                                    .max_length = g->max_length,
+                                    .ignore_left_over_weights = g->left_over};
     return peft_model_open(m, &opt, err);
 }

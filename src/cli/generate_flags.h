@@ -9,7 +9,7 @@ typedef struct cli_generate {
     const char *model, *adapter;
     int64_t max_new_tokens, top_k, seed, threads, max_length;
     double temperature, top_p, min_p, repetition_penalty;
-    bool do_sample;
+    bool do_sample, left_over;
     cli_strs stop;
 } cli_generate;
 
@@ -31,7 +31,7 @@ typedef struct cli_generate {
         {"stop", 0, CLI_STRS, &(g).stop, "TEXT", "end before this text; may be repeated"},           \
         {"seed", 0, CLI_INT, &(g).seed, "N", "of the draws"},                                        \
         {"max-length", 0, CLI_INT, &(g).max_length, "N", "context in tokens; default: the model's"}, \
-    {                                                                                                \
+        CLI_LEFT_OVER_FLAG((g).left_over), {                                                         \
         "threads", 0, CLI_INT, &(g).threads, "N", "threads; default: all cores"                      \
     }
 

@@ -215,7 +215,7 @@ peft_status pf_model_open(pf_model **out, const char *path, const pf_model_optio
     pf_model *m = new_model();
     PF_CHECK_ALLOC(m, err);
     m->shapes_only = opt != NULL && opt->shapes_only;
-    m->strict_weights = opt != NULL && opt->strict_weights;
+    m->ignore_left_over_weights = opt != NULL && opt->ignore_left_over_weights;
     m->convert_to = opt != NULL ? opt->dtype : PF_DTYPE_NONE;
     if (opt != NULL) m->classes = opt->classes;
     const peft_status status = open_model(m, path, opt != NULL ? opt->revision : NULL,

@@ -8,10 +8,10 @@
 
 #include "nn/model.h"
 
-typedef struct pf_model_options { /* zero is the usual */
-    const char *revision;         /* of a hub name; NULL: the cache's main */
-    pf_dtype dtype;               /* NONE: as in the file (torch_dtype: auto) */
-    bool strict_weights;          /* a tensor that belongs nowhere is an error, not a warning */
+typedef struct pf_model_options {  /* zero is the usual */
+    const char *revision;          /* of a hub name; NULL: the cache's main */
+    pf_dtype dtype;                /* NONE: as in the file (torch_dtype: auto) */
+    bool ignore_left_over_weights; /* a tensor that belongs nowhere is a warning, not an error */
     bool shapes_only; /* for plans: config.json, and the weight files' headers where there are any;
                          nothing can be computed */
     pf_task task;     /* AUTO: as config.json's architecture has it */

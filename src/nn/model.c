@@ -423,8 +423,8 @@ static bool is_other_head(const pf_model *m, const char *name) {
     return strstr(name, "pooler.dense.") != NULL;
 }
 
-/* Numbers that nobody reads: the files are not, or not only, what config.json says. A warning where
- * a model is used, an error where a run is made of it (model.h). */
+/* Numbers that nobody reads: the files are not, or not only, what config.json says. An error,
+ * unless the user knows it. */
 static peft_status check_left_over(const pf_model *m, peft_error *err) {
     pf_buf text = {0};
     int n = 0;
@@ -438,10 +438,11 @@ static peft_status check_left_over(const pf_model *m, peft_error *err) {
     }
     if (n > MAX_TOLD) pf_buf_addf(&text, " and %d more", n - MAX_TOLD);
     peft_status status = PEFT_OK;
-    if (n > 0 && m->strict_weights) {
+    if (n > 0 && !m->ignore_left_over_weights) {
         status = PF_FAIL(err, PEFT_E_FORMAT,
                          "%s: %d tensor%s of the weight files belong%s to no part of %s: %s. If "
-                         "they may stay unread, say model.ignore_left_over_weights=true",
+                         "they may stay unread, say --ignore-left-over-weights, or in a "
+                         "configuration model.ignore_left_over_weights=true",
                          m->path, n, n == 1 ? "" : "s", n == 1 ? "s" : "", m->architecture,
                          pf_buf_str(&text));
     } else if (n > 0) {

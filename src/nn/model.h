@@ -90,16 +90,16 @@ struct pf_model {
     const char *config_path;     /* for messages */
     struct json_t *config;       /* parsed config.json, for the family's open and for export */
     struct pf_tensor_source
-        *files;          /* mapped weight files; NULL where config.json is all there is */
-    bool router_loss;    /* training counts every row of every sample: none is shared or left out */
-    bool whole_texts;    /* so does what is attached, which mixes the rows of a text (gates) */
-    bool shapes_only;    /* no weights needed: plans. Nothing is converted */
-    bool strict_weights; /* tensors of the files that belong nowhere are an error */
-    int n_layers;        /* of the larger stack */
-    bool encoder_decoder;  /* prompts are the encoder's, answers the decoder's */
-    int32_t decoder_start; /* the id that a decoder begins with */
-    bool tie_says_scale;   /* tie_word_embeddings also says whether the head scales (T5) */
-    pf_strlist aliases;    /* tensors of the files that are the embedding once more */
+        *files;       /* mapped weight files; NULL where config.json is all there is */
+    bool router_loss; /* training counts every row of every sample: none is shared or left out */
+    bool whole_texts; /* so does what is attached, which mixes the rows of a text (gates) */
+    bool shapes_only; /* no weights needed: plans. Nothing is converted */
+    bool ignore_left_over_weights; /* tensors of the files that belong nowhere are a warning */
+    int n_layers;                  /* of the larger stack */
+    bool encoder_decoder;          /* prompts are the encoder's, answers the decoder's */
+    int32_t decoder_start;         /* the id that a decoder begins with */
+    bool tie_says_scale;           /* tie_word_embeddings also says whether the head scales (T5) */
+    pf_strlist aliases;            /* tensors of the files that are the embedding once more */
     int64_t hidden, vocab, n_heads, n_kv_heads, head_dim, max_positions;
     bool tie_word_embeddings; /* as the config says; whether the matrix is shared: head->tied_to */
     pf_rope_spec rope;        /* default for layers; a family may keep several of its own */

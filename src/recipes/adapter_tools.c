@@ -116,8 +116,10 @@ static peft_status to_lora(const peft_convert_options *opt, pf_buf *said, peft_e
     pf_loaded l;
     pf_factors f;
     pf_to_factors_report report;
-    const pf_load_options load = {
-        .model = opt->model, .adapter = opt->adapter, .threads = opt->threads};
+    const pf_load_options load = {.model = opt->model,
+                                  .adapter = opt->adapter,
+                                  .threads = opt->threads,
+                                  .ignore_left_over_weights = opt->ignore_left_over_weights};
     if (opt->rank < 1)
         return PF_FAIL(err, PEFT_E_USAGE, "convert: --to lora needs a rank: --rank 16");
     PF_TRY(pf_load(&l, &load, err));

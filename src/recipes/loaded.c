@@ -132,7 +132,7 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
     /* a plan is made for this machine's CPU, whatever the device will be */
     PF_TRY(
         pf_open_device(&l->backend, opt->shapes_only ? NULL : opt->device_map, opt->threads, err));
-    pf_model_options mo = {.strict_weights = opt->strict_weights,
+    pf_model_options mo = {.ignore_left_over_weights = opt->ignore_left_over_weights,
                            .shapes_only = opt->shapes_only,
                            .task = opt->task,
                            .classes = opt->classes};

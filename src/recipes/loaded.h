@@ -27,7 +27,7 @@ typedef struct pf_load_options { /* zero is the usual */
     const char *device_map;      /* NULL: auto */
     int threads;                 /* 0: one per core */
     bool tokenizer_only;
-    bool strict_weights;      /* of the base: a tensor that belongs nowhere is an error */
+    bool ignore_left_over_weights; /* of the base: a tensor that belongs nowhere is a warning */
     bool shapes_only;         /* plans: weights and tokenizer are looked at where they are there */
     bool tokenizer_later;     /* it is opened beside what follows, until pf_load_tokenizer */
     bool train_adapter;       /* gradients and moments for the adapter that is opened */

@@ -91,7 +91,7 @@ static peft_status choose_texts(merge_job *j, peft_error *err) {
 static peft_status check_folder(void *ctx, const char *path, peft_error *err) {
     merge_job *j = ctx;
     pf_model *made;
-    const pf_model_options options = {0};
+    const pf_model_options options = {.ignore_left_over_weights = j->opt->ignore_left_over_weights};
     PF_TRY(pf_model_open(&made, path, &options, err));
     peft_status status;
     if (j->opt->unmerge) { /* the base with the adapter is the merged model again */
@@ -123,8 +123,10 @@ static peft_status check_folder(void *ctx, const char *path, peft_error *err) {
 
 static peft_status run(merge_job *j, peft_merge_report *out, peft_error *err) {
     const peft_merge_options *opt = j->opt;
-    const pf_load_options load = {
-        .model = opt->base, .adapter = opt->checkpoint, .threads = opt->threads};
+    const pf_load_options load = {.model = opt->base,
+                                  .adapter = opt->checkpoint,
+                                  .threads = opt->threads,
+                                  .ignore_left_over_weights = opt->ignore_left_over_weights};
     PF_TRY(pf_load(&j->loaded, &load, err));
     const char *method, *why = pf_adapter_no_merge(j->loaded.adapter, &method);
     if (why != NULL) {

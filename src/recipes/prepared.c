@@ -101,7 +101,7 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .torch_dtype = run->model.torch_dtype,
                                   .device_map = run->model.device_map,
                                   .threads = (int)run->training.num_threads,
-                                  .strict_weights = !run->model.ignore_left_over_weights,
+                                  .ignore_left_over_weights = run->model.ignore_left_over_weights,
                                   .shapes_only = opt->shapes_only,
                                   .tokenizer_later = true,
                                   .train_adapter = opt->with_training && !on_top};
