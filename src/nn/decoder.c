@@ -227,6 +227,11 @@ static peft_status open_moe(place p, pf_decoder_layer *y, peft_error *err) {
     return add(p, PF_SITE_LINEAR, part, 1, C, false, &l->shared_gate, err);
 }
 
+static peft_status set_join_norm(place p, pf_site *at, pf_site *post, peft_error *err) {
+    const pf_join_norm norm = {.site = post, .rms = true, .eps = p.s->eps};
+    return post == NULL ? PEFT_OK : pf_model_set_join_norm(p.m, at, norm, err);
+}
+
 static peft_status open_layer(place p, pf_decoder_layer *y, peft_error *err) {
     const int64_t C = p.m->hidden;
     char block[160];
@@ -242,9 +247,8 @@ static peft_status open_layer(place p, pf_decoder_layer *y, peft_error *err) {
     PF_TRY(add_norm(p, p.s->mlp_post_norm, C, &y->mlp_post_norm, err));
     snprintf(block, sizeof block, "%s.layers.%d", p.s->root, p.layer);
     PF_TRY(pf_model_add_block_sites(p.m, p.layer, block, false, &y->at, err));
-    y->at.attention->norm = y->attention_post_norm;
-    y->at.mlp->norm = y->mlp_post_norm;
-    return PEFT_OK;
+    PF_TRY(set_join_norm(p, y->at.attention, y->attention_post_norm, err));
+    return set_join_norm(p, y->at.mlp, y->mlp_post_norm, err);
 }
 
 peft_status pf_decoder_open(pf_model *m, pf_decoder *d, const pf_decoder_shape *shape,
@@ -275,11 +279,10 @@ static peft_status norm(pf_build *b, const pf_decoder *d, pf_site *site, pf_valu
     return site == NULL ? PEFT_OK : pf_site_rms_norm(b, *x, site, d->shape.eps, 0, x, err);
 }
 
-/* h = h + m post(branch) */
-static peft_status join(pf_build *b, const pf_decoder *d, pf_site *post, pf_site *at, pf_value **h,
+/* h = h + m branch, or h + norm(branch) */
+static peft_status join(pf_build *b, const pf_decoder *d, pf_site *at, pf_value **h,
                         pf_value *branch, peft_error *err) {
     const double m = d->shape.residual;
-    PF_TRY(norm(b, d, post, &branch, err));
     PF_TRY(pf_scale(b->graph, at->name, branch, m == 0 ? 1 : m, &branch, err));
     return pf_site_join(b, at, *h, branch, h, err);
 }
@@ -289,7 +292,7 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
     pf_value *x = *h, *branch;
     PF_TRY(norm(b, d, y->attention_norm, &x, err));
     PF_TRY(pf_layer_attention(b, &y->attention, x, table, &branch, err));
-    PF_TRY(join(b, d, y->attention_post_norm, y->at.attention, h, branch, err));
+    PF_TRY(join(b, d, y->at.attention, h, branch, err));
 
     x = *h;
     PF_TRY(norm(b, d, y->mlp_norm, &x, err));
@@ -297,7 +300,7 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
         PF_TRY(pf_layer_moe(b, &y->moe, x, &branch, &b->routes[b->n_routes++], err));
     else
         PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, x, &branch, err));
-    PF_TRY(join(b, d, y->mlp_post_norm, y->at.mlp, h, branch, err));
+    PF_TRY(join(b, d, y->at.mlp, h, branch, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
 

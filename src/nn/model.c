@@ -281,16 +281,45 @@ peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error
 peft_status pf_model_add_block_sites(pf_model *m, int layer, const char *block, bool parallel,
                                      pf_block_sites *out, peft_error *err) {
     const int64_t C = m->hidden;
+    int before = 0; /* blocks that stand already, of any stack */
     const char *attention = pf_arena_printf(&m->arena, "%s.attention_output", block);
     const char *mlp = pf_arena_printf(&m->arena, "%s.mlp_output", block);
     PF_CHECK_ALLOC(attention, err);
     PF_CHECK_ALLOC(mlp, err);
+    for (int i = 0; i < m->n_sites; i++) before += m->sites[i]->kind == PF_SITE_BLOCK_OUTPUT;
     PF_TRY(pf_model_add_site(m, PF_SITE_ATTENTION_OUTPUT, layer, attention, C, C, false,
                              &out->attention, err));
     PF_TRY(pf_model_add_site(m, PF_SITE_MLP_OUTPUT, layer, mlp, C, C, false, &out->mlp, err));
     PF_TRY(
         pf_model_add_site(m, PF_SITE_BLOCK_OUTPUT, layer, block, C, C, false, &out->output, err));
     out->mlp->parallel = parallel;
+    out->attention->block = out->mlp->block = out->output->block = before;
+    return PEFT_OK;
+}
+
+peft_status pf_model_add_cross_output(pf_model *m, const char *block, pf_block_sites *at,
+                                      peft_error *err) {
+    const int64_t C = m->hidden;
+    const char *name = pf_arena_printf(&m->arena, "%s.cross_output", block);
+    PF_CHECK_ALLOC(name, err);
+    PF_TRY(pf_model_add_site(m, PF_SITE_CROSS_OUTPUT, at->output->layer, name, C, C, false,
+                             &at->cross, err));
+    at->cross->block = at->output->block;
+    return PEFT_OK;
+}
+
+peft_status pf_model_set_join_norm(pf_model *m, pf_site *at, pf_join_norm norm, peft_error *err) {
+    pf_join_norm *copy = PF_NEW(&m->arena, pf_join_norm);
+    PF_CHECK_ALLOC(copy, err);
+    *copy = norm;
+    at->norm = copy;
+    return PEFT_OK;
+}
+
+peft_status pf_model_set_join_module(pf_model *m, pf_site *at, const char *block, const char *part,
+                                     peft_error *err) {
+    at->module = pf_arena_printf(&m->arena, "%s%s", block, part);
+    PF_CHECK_ALLOC(at->module, err);
     return PEFT_OK;
 }
 

@@ -146,12 +146,22 @@ bool pf_model_has_tensor(const pf_model *m, const char *name);
 peft_status pf_model_add_embedding_output(pf_model *m, pf_site **out, peft_error *err);
 /* The places of one block: where attention and MLP join the stream (pf_site_join), and its output
  * (pf_site_block_output). `block` is its module path, "model.layers.3". parallel: both branches
- * start from the same rows (site.h). */
+ * start from the same rows (site.h). `cross` is pf_model_add_cross_output's. */
 typedef struct pf_block_sites {
-    pf_site *attention, *mlp, *output;
+    pf_site *attention, *cross, *mlp, *output;
 } pf_block_sites;
 peft_status pf_model_add_block_sites(pf_model *m, int layer, const char *block, bool parallel,
                                      pf_block_sites *out, peft_error *err);
+/* Where the attention of a decoder's block to the source joins the stream; after the block's own.
+ */
+peft_status pf_model_add_cross_output(pf_model *m, const char *block, pf_block_sites *at,
+                                      peft_error *err);
+/* A norm at one of these places; copied. */
+peft_status pf_model_set_join_norm(pf_model *m, pf_site *at, pf_join_norm norm, peft_error *err);
+/* The module that ends in joining the stream there: `block` and more ("bert.encoder.layer.3",
+ * ".attention.output"). */
+peft_status pf_model_set_join_module(pf_model *m, pf_site *at, const char *block, const char *part,
+                                     peft_error *err);
 /* Every tensor asked for was there: fails with the missing ones and the nearest names of the files.
  * Warns of tensors that nobody took. */
 peft_status pf_model_check_weights(pf_model *m, peft_error *err);

@@ -28,6 +28,8 @@ const char *pf_site_kind_name(pf_site_kind kind) {
         return "output of the embeddings";
     case PF_SITE_ATTENTION_OUTPUT:
         return "output of attention";
+    case PF_SITE_CROSS_OUTPUT:
+        return "output of cross attention";
     case PF_SITE_MLP_OUTPUT:
         return "output of the MLP";
     case PF_SITE_BLOCK_OUTPUT:
@@ -226,7 +228,19 @@ peft_status pf_site_join(pf_build *b, pf_site *site, pf_value *stream, pf_value 
         if (at->hooks->join != NULL)
             return at->hooks->join(b, at->self, site, stream, branch, sum, err);
     }
-    return pf_add(b->graph, site->name, stream, branch, sum, err);
+    const pf_join_norm *norm = site->norm;
+    if (norm != NULL && !norm->of_sum) PF_TRY(pf_site_join_norm(b, site, branch, &branch, err));
+    PF_TRY(pf_add(b->graph, site->name, stream, branch, sum, err));
+    return norm != NULL && norm->of_sum ? pf_site_join_norm(b, site, *sum, sum, err) : PEFT_OK;
+}
+
+peft_status pf_site_join_norm(pf_build *b, const pf_site *site, pf_value *x, pf_value **y,
+                              peft_error *err) {
+    const pf_join_norm *n = site->norm;
+    if (n->site == NULL)
+        return pf_layer_norm(b->graph, site->name, x, NULL, NULL, n->eps, 0, y, err);
+    return n->rms ? pf_site_rms_norm(b, x, n->site, n->eps, 0, y, err)
+                  : pf_site_layer_norm(b, x, n->site, n->eps, 0, y, err);
 }
 
 peft_status pf_site_embedding_output(pf_build *b, pf_site *site, pf_value **y, peft_error *err) {

@@ -27,6 +27,7 @@ typedef enum pf_site_kind {
     PF_SITE_ATTENTION_PREFIX,
     PF_SITE_EMBEDDING_OUTPUT, /* the stream as it enters the first block */
     PF_SITE_ATTENTION_OUTPUT, /* where attention joins the stream */
+    PF_SITE_CROSS_OUTPUT,     /* where a decoder's attention to the source does */
     PF_SITE_MLP_OUTPUT,       /* where the MLP joins the stream */
     PF_SITE_BLOCK_OUTPUT
 } pf_site_kind;
@@ -56,8 +57,8 @@ typedef struct pf_site_hooks {
     /* Embedding: the rows of a learned prompt, put in place of what the table has for them, behind
      * all that acts on the table. At most one attachment may have it. */
     peft_status (*prompt)(pf_build *b, void *self, pf_site *site, pf_value **y, peft_error *err);
-    /* Attention or MLP output: emits *sum in place of stream + branch. At most one attachment may
-     * have it. */
+    /* Attention or MLP output: emits *sum in place of stream + branch, and of the norm that stands
+     * there (site->norm, pf_site_join_norm). At most one attachment may have it. */
     peft_status (*join)(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,
                         pf_value **sum, peft_error *err);
 } pf_site_hooks;
@@ -67,6 +68,14 @@ typedef struct pf_attachment {
     void *self;
     struct pf_attachment *next; /* in the order of attaching */
 } pf_attachment;
+
+/* A norm where a branch joins the stream. */
+typedef struct pf_join_norm {
+    pf_site *site; /* NULL: a layer norm without weights */
+    bool of_sum;   /* norm(stream + branch), as BERT; else stream + norm(branch), as Gemma 2 */
+    bool rms;
+    double eps;
+} pf_join_norm;
 
 struct pf_site {
     const char *name; /* full module path */
@@ -79,12 +88,14 @@ struct pf_site {
     const pf_weight *bias;   /* NULL: none */
     double weight_offset;    /* norm: added to the weight (Gemma: 1) */
     double scale;            /* embedding and head: of their output; 0: 1 */
-    bool scales_prompt;  /* embedding: the scale is of the stream, so of a learned prompt too, not
-                            of what the table gives */
-    double softcap;      /* head: logits become softcap tanh(logit / softcap); 0: they stay */
-    pf_site *tied_to;    /* the site whose matrix this one reads too; NULL: none */
-    pf_site *norm;       /* attention and MLP output: the norm that the branch passes on its way
-                            to the stream, or their sum behind it; NULL: none */
+    bool scales_prompt; /* embedding: the scale is of the stream, so of a learned prompt too, not
+                           of what the table gives */
+    double softcap;     /* head: logits become softcap tanh(logit / softcap); 0: they stay */
+    pf_site *tied_to;   /* the site whose matrix this one reads too; NULL: none */
+    /* Attention, cross attention and MLP output: */
+    const pf_join_norm *norm; /* NULL: none */
+    const char *module;  /* that ends in joining the stream; NULL: the block does that itself */
+    int block;           /* counted over encoder and decoder; of the block's output too */
     bool parallel;       /* MLP output: its branch started where attention's did */
     bool always_trained; /* the head of a task: every method trains it whole and saves it */
     pf_param *trained_weight,
@@ -134,10 +145,14 @@ peft_status pf_site_embed_rows(pf_build *b, pf_site *site, pf_space space, pf_va
 peft_status pf_site_types(pf_build *b, pf_site *site, pf_value **y, peft_error *err);
 /* External key and value rows of an attention layer: those of an attached prefix, or NULL. */
 peft_status pf_site_prefix(pf_build *b, pf_site *site, pf_value **k, pf_value **v, peft_error *err);
-/* sum = stream + branch, or what is attached at this attention or MLP output makes of the two.
- * Where both branches start from one norm, the MLP joins what attention has joined already. */
+/* sum = stream + branch with the norm that stands there, or what is attached at this output makes
+ * of the two. Where both branches start from one norm, the MLP joins what attention has joined
+ * already. */
 peft_status pf_site_join(pf_build *b, pf_site *site, pf_value *stream, pf_value *branch,
                          pf_value **sum, peft_error *err);
+/* The norm of this place (site->norm is there), of any rows. */
+peft_status pf_site_join_norm(pf_build *b, const pf_site *site, pf_value *x, pf_value **y,
+                              peft_error *err);
 /* Output of the embeddings or of a block: *y goes in and comes out as the attached methods leave
  * it.
  */

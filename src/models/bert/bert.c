@@ -87,6 +87,10 @@ static peft_status read_config(pf_model *m, bert *l, peft_error *err) {
 
 /* ---- sites ----------------------------------------------------------------------------------- */
 
+static pf_join_norm of_sum(const bert *l, pf_site *norm) {
+    return (pf_join_norm){.site = norm, .of_sum = true, .eps = l->eps};
+}
+
 static peft_status open_layer(pf_model *m, bert *l, int i, peft_error *err) {
     char block[64];
     snprintf(block, sizeof block, "%s.encoder.layer.%d", l->root, i);
@@ -105,8 +109,10 @@ static peft_status open_layer(pf_model *m, bert *l, int i, peft_error *err) {
     PF_TRY(pf_place_add(p, PF_SITE_LINEAR, ".output.dense", C, F, true, &y->down, err));
     PF_TRY(pf_place_add(p, PF_SITE_NORM, ".output.LayerNorm", C, C, true, &y->mlp_norm, err));
     PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
-    y->at.attention->norm = y->attention_norm;
-    y->at.mlp->norm = y->mlp_norm;
+    PF_TRY(pf_model_set_join_norm(m, y->at.attention, of_sum(l, y->attention_norm), err));
+    PF_TRY(pf_model_set_join_norm(m, y->at.mlp, of_sum(l, y->mlp_norm), err));
+    PF_TRY(pf_model_set_join_module(m, y->at.attention, block, ".attention.output", err));
+    PF_TRY(pf_model_set_join_module(m, y->at.mlp, block, ".output", err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
     return PEFT_OK;
@@ -175,10 +181,8 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const bert_layer 
     pf_value *branch; // (T,C)
     PF_TRY(attention(m, b, y, *h, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
-    PF_TRY(pf_site_layer_norm(b, *h, y->attention_norm, l->eps, 0, h, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, *h, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
-    PF_TRY(pf_site_layer_norm(b, *h, y->mlp_norm, l->eps, 0, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
 

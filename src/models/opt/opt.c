@@ -87,8 +87,10 @@ static peft_status open_layer(pf_model *m, opt *l, int i, peft_error *err) {
     }
     PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
     if (!l->norm_before) {
-        y->at.attention->norm = y->attention_norm;
-        y->at.mlp->norm = y->mlp_norm;
+        pf_join_norm norm = {.site = y->attention_norm, .of_sum = true, .eps = NORM_EPS};
+        PF_TRY(pf_model_set_join_norm(m, y->at.attention, norm, err));
+        norm.site = y->mlp_norm;
+        PF_TRY(pf_model_set_join_norm(m, y->at.mlp, norm, err));
     }
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
@@ -157,12 +159,10 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const opt_layer *
     if (l->norm_before) PF_TRY(normed(b, y->attention_norm, name, *h, &n, err));
     PF_TRY(attention(m, b, y, n, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
-    if (!l->norm_before) PF_TRY(normed(b, y->attention_norm, name, *h, h, err));
     n = *h;
     if (l->norm_before) PF_TRY(normed(b, y->mlp_norm, name, *h, &n, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, n, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
-    if (!l->norm_before) PF_TRY(normed(b, y->mlp_norm, name, *h, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
 

@@ -186,7 +186,11 @@ static peft_status open_block(pf_model *m, const t5 *l, t5_stack *s, int i, peft
     }
     if (s->decoder) PF_TRY(open_attention(m, l, p, ".layer.1", "EncDecAttention", &y->cross, err));
     PF_TRY(open_mlp(m, l, p, s->decoder ? ".layer.2" : ".layer.1", y, err));
-    return pf_model_add_block_sites(m, i, block, false, &y->at, err);
+    PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
+    if (s->decoder) PF_TRY(pf_model_add_cross_output(m, block, &y->at, err));
+    PF_TRY(pf_model_set_join_module(m, y->at.attention, block, ".layer.0", err));
+    if (s->decoder) PF_TRY(pf_model_set_join_module(m, y->at.cross, block, ".layer.1", err));
+    return pf_model_set_join_module(m, y->at.mlp, block, s->decoder ? ".layer.2" : ".layer.1", err);
 }
 
 static peft_status open_stack(pf_model *m, const t5 *l, t5_stack *s, peft_error *err) {
@@ -295,7 +299,7 @@ static peft_status build_block(const stack_build *k, pf_build *b, int i, pf_valu
     if (k->s->decoder) {
         PF_TRY(pf_site_rms_norm(b, *h, y->cross.norm, k->l->eps, 0, &n, err));
         PF_TRY(cross_attention(k, b, &y->cross, i, n, &branch, err));
-        PF_TRY(pf_add(b->graph, y->cross.name, *h, branch, h, err));
+        PF_TRY(pf_site_join(b, y->at.cross, *h, branch, h, err));
     }
     PF_TRY(pf_site_rms_norm(b, *h, y->mlp_norm, k->l->eps, 0, &n, err));
     PF_TRY(mlp(k->l, b, y, n, &branch, err));

@@ -298,7 +298,7 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s norms what a branch adds to the stream (%s); bottleneck adapters act on "
                        "models that norm before a branch. peft.method lora works here",
-                       ad->model->architecture, site->norm->name);
+                       ad->model->architecture, site->norm->site->name);
     }
     if (cfg->is_parallel && site->parallel) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
