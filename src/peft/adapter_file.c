@@ -174,10 +174,11 @@ static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir,
 
 peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir,
                                     bool with_training, peft_error *err) {
-    const char *path = pf_path_join(a, dir, pf_method_weight_file(ad->method));
+    const char *path = pf_path_join(a, dir, pf_method_weight_file(ad->method)), *head = NULL;
     PF_CHECK_ALLOC(path, err);
     if (ad->model->shapes_only) return pf_adapter_seal(ad, with_training, err);
-    PF_TRY(pf_adapter_load_tensors(ad, path, with_training, err));
+    if (pf_adapter_has_head_file(ad)) PF_TRY(pf_adapterhub_find_head(ad, a, dir, &head, err));
+    PF_TRY(pf_adapter_load_tensors(ad, path, head, with_training, err));
     if (ad->method->ready != NULL) ad->method->ready(ad);
     return PEFT_OK;
 }
@@ -335,9 +336,13 @@ peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *pa
     PF_CHECK_ALLOC(tensors, err);
     if (!pf_path_exists(where)) return PEFT_OK; /* opening it will say so */
     PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
-    peft_status status = json_is_object(c)
-                             ? task_of_config(out, a, c, where, err)
-                             : PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
+    peft_status status = PEFT_OK;
+    if (!json_is_object(c))
+        status = PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
+    if (status == PEFT_OK) {
+        status = pf_adapterhub_is(c) ? pf_adapterhub_task_of(out, a, dir, err)
+                                     : task_of_config(out, a, c, where, err);
+    }
     json_decref(c);
     if (status == PEFT_OK && pf_task_is_classes(out->task) && out->n_labels == 0)
         status = count_head(out, tensors, err);
@@ -417,6 +422,19 @@ static peft_status write_any_config(const pf_adapter *ad, const char *path, peft
     return status;
 }
 
+static peft_status save_head(const pf_adapter *ad, const char *dir, peft_error *err) {
+    pf_arena scratch;
+    pf_arena_init(&scratch, "scratch");
+    const char *config = pf_path_join(&scratch, dir, PF_HEAD_CONFIG),
+               *tensors = pf_path_join(&scratch, dir, PF_HEAD_FILE);
+    peft_status status = config != NULL && tensors != NULL
+                             ? pf_adapter_write_tensors(ad, tensors, true, err)
+                             : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+    if (status == PEFT_OK) status = pf_adapterhub_write_head_config(ad, config, err);
+    pf_arena_release(&scratch);
+    return status;
+}
+
 static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *err) {
     const bool is_adapter = !pf_method_saves_model(ad->method);
     pf_arena scratch;
@@ -428,8 +446,9 @@ static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *e
     peft_status status = PEFT_OK;
     if (config == NULL || tensors == NULL || card == NULL)
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = pf_adapter_write_tensors(ad, tensors, err);
+    if (status == PEFT_OK) status = pf_adapter_write_tensors(ad, tensors, false, err);
     if (status == PEFT_OK) status = write_any_config(ad, config, err);
+    if (status == PEFT_OK && pf_adapter_has_head_file(ad)) status = save_head(ad, dir, err);
     if (status == PEFT_OK) status = pf_adapter_write_card(ad, card, err);
     pf_arena_release(&scratch);
     return status;
@@ -459,7 +478,11 @@ static int add_files(const pf_adapter *ad, pf_arena *a, const char *folder, cons
     names[1] =
         pf_arena_printf(a, "%s%s", folder, is_adapter ? "adapter_config.json" : "config.json");
     names[2] = pf_arena_printf(a, "%sREADME.md", folder);
-    return names[0] != NULL && names[1] != NULL && names[2] != NULL ? 3 : -1;
+    if (names[0] == NULL || names[1] == NULL || names[2] == NULL) return -1;
+    if (!pf_adapter_has_head_file(ad)) return 3;
+    names[3] = pf_arena_printf(a, "%s" PF_HEAD_FILE, folder);
+    names[4] = pf_arena_printf(a, "%s" PF_HEAD_CONFIG, folder);
+    return names[3] != NULL && names[4] != NULL ? 5 : -1;
 }
 
 int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]) {

@@ -16,12 +16,25 @@ peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir
 /* pf_adapter_open; `depth` adapters stand on this one already. */
 peft_status pf_adapter_open_at(pf_adapter **out, pf_model *model, const char *path,
                                bool with_training, int depth, peft_error *err);
-/* Looks whether the tensors of a file are those of the adapter, one for one; then makes room for
- * the weights and reads them. */
-peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,
-                                    peft_error *err);
-/* Writes all parameters as f32. */
-peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err);
+/* Looks whether the tensors of a file (and of the head's, where that is one of its own; NULL: none)
+ * are those of the adapter, one for one; then makes room for the weights and reads them. */
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, const char *head,
+                                    bool with_training, peft_error *err);
+/* Writes all parameters as f32; head: of those in the head's own file, else of all others. */
+peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, bool head,
+                                     peft_error *err);
+/* AdapterHub has the head that tells classes apart in files of its own. Does this adapter? */
+#define PF_HEAD_FILE   "model_head.safetensors"
+#define PF_HEAD_CONFIG "head_config.json"
+bool pf_adapter_has_head_file(const pf_adapter *ad);
+peft_status pf_adapterhub_write_head_config(const pf_adapter *ad, const char *path,
+                                            peft_error *err);
+/* The folder's head file, in the arena; NULL: it has none. */
+peft_status pf_adapterhub_find_head(const pf_adapter *ad, pf_arena *a, const char *dir,
+                                    const char **path, peft_error *err);
+/* What the folder's head, if it has one, was made for. */
+peft_status pf_adapterhub_task_of(pf_adapter_task *out, pf_arena *a, const char *dir,
+                                  peft_error *err);
 /* AdapterHub's folder: is this adapter_config.json one, what opens it, and what stands in it. */
 bool pf_adapterhub_is(const struct json_t *config);
 peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *dir,

@@ -25,6 +25,7 @@ typedef struct loader {
     pf_adapter *ad;
     const pf_safetensors *file;
     const pf_stored_tensor **source; /* per parameter */
+    bool no_head_file;               /* and none is needed: the base's head stays */
 } loader;
 
 /* What the adapter was trained on and what it is put on: the end of every message about sizes. */
@@ -51,6 +52,18 @@ static pf_param *find_param(const pf_adapter *ad, const char *name) {
     int n = snprintf(other, sizeof other, "%s%.*s%s", prefix, cut, name,
                      cut < (int)strlen(name) ? rest : "");
     return n > 0 && (size_t)n < sizeof other ? pf_params_find(&ad->params, other) : NULL;
+}
+
+bool pf_adapter_has_head_file(const pf_adapter *ad) {
+    return ad->method->is_adapterhub != NULL && ad->n_trained > 0;
+}
+
+static bool in_head_file(const pf_adapter *ad, const pf_param *p) {
+    if (!pf_adapter_has_head_file(ad)) return false;
+    for (int i = 0; i < ad->n_trained; i++) {
+        if (ad->trained[i].param == p) return true;
+    }
+    return false;
 }
 
 /* The shape that the file has; returns the number of dimensions. */
@@ -230,6 +243,7 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     pf_buf text = {0};
     for (int i = 0; i < ps->n; i++) {
         if (l->source[i] != NULL || ps->items[i]->unsaved) continue;
+        if (l->no_head_file && in_head_file(l->ad, ps->items[i])) continue;
         if (n < MAX_TOLD) pf_buf_addf(&text, "%s%s", n == 0 ? "" : ", ", ps->items[i]->name);
         n++;
     }
@@ -244,9 +258,14 @@ static peft_status check_covered(const loader *l, peft_error *err) {
     return status;
 }
 
-static peft_status load(loader *l, bool with_training, peft_error *err) {
+static peft_status load(loader *l, const pf_safetensors *head, bool with_training,
+                        peft_error *err) {
+    const pf_safetensors *const main = l->file;
     PF_CHECK_ALLOC(l->source, err);
     for (int i = 0; i < l->file->n_tensors; i++) PF_TRY(place_tensor(l, i, err));
+    l->file = head;
+    for (int i = 0; i < head->n_tensors; i++) PF_TRY(place_tensor(l, i, err));
+    l->file = main;
     PF_TRY(check_covered(l, err));
     PF_TRY(
         pf_adapter_seal(l->ad, with_training, err)); /* now that the sizes are known to be true */
@@ -254,14 +273,18 @@ static peft_status load(loader *l, bool with_training, peft_error *err) {
     return pf_params_make(&l->ad->params, -1, err);
 }
 
-peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_training,
-                                    peft_error *err) {
-    pf_safetensors file = {0};
+peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, const char *head,
+                                    bool with_training, peft_error *err) {
+    pf_safetensors file = {0}, head_file = {0};
     PF_TRY(pf_safetensors_open(&file, path, err));
-    loader l = {
-        .ad = ad, .file = &file, .source = pf_calloc((size_t)ad->params.n + 1, sizeof *l.source)};
-    peft_status status = load(&l, with_training, err);
+    loader l = {.ad = ad,
+                .file = &file,
+                .source = pf_calloc((size_t)ad->params.n + 1, sizeof *l.source),
+                .no_head_file = head == NULL && pf_adapter_has_head_file(ad)};
+    peft_status status = head == NULL ? PEFT_OK : pf_safetensors_open(&head_file, head, err);
+    if (status == PEFT_OK) status = load(&l, &head_file, with_training, err);
     pf_free(l.source);
+    pf_safetensors_close(&head_file);
     pf_safetensors_close(&file);
     return status;
 }
@@ -270,6 +293,7 @@ peft_status pf_adapter_load_tensors(pf_adapter *ad, const char *path, bool with_
 
 typedef struct writer {
     const pf_adapter *ad;
+    bool head;              /* the file of the head */
     const pf_param **items; /* those that the file has */
     float *row;             /* room for one in another form */
 } writer;
@@ -296,34 +320,36 @@ static peft_status fill(void *ctx, int index, const pf_stored_tensor *t, pf_tens
 }
 
 /* Fills items and list; *widest is the longest row of a matrix. */
-static peft_status list_tensors(const pf_adapter *ad, const pf_param **items,
-                                pf_stored_tensor *list, int *n, int64_t *widest, peft_error *err) {
+static peft_status list_tensors(const writer *w, pf_stored_tensor *list, int *n, int64_t *widest,
+                                peft_error *err) {
+    const pf_adapter *ad = w->ad;
     *n = 0;
     *widest = 1;
     for (int i = 0; i < ad->params.n; i++) {
         const pf_param *p = ad->params.items[i];
         int64_t shape[4];
         const int n_dims = file_shape(p, shape);
-        if (p->unsaved) continue;
+        if (p->unsaved || in_head_file(ad, p) != w->head) continue;
         if (n_dims == 2 && !p->stored_turned && ad->method->file_size != NULL)
             ad->method->file_size(ad, p, &shape[0], &shape[1]);
         if (n_dims == 2 && shape[1] > *widest) *widest = shape[1];
-        items[*n] = p;
+        w->items[*n] = p;
         PF_TRY(
             pf_stored_tensor_set(&list[(*n)++], p->name, PF_DTYPE_F32, n_dims, shape, NULL, err));
     }
     return PEFT_OK;
 }
 
-peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, peft_error *err) {
+peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, bool head,
+                                     peft_error *err) {
     const size_t most = (size_t)ad->params.n + 1;
     pf_stored_tensor *list = pf_calloc(most, sizeof *list);
-    writer w = {.ad = ad, .items = pf_calloc(most, sizeof *w.items)};
+    writer w = {.ad = ad, .head = head, .items = pf_calloc(most, sizeof *w.items)};
     int n = 0;
     int64_t widest = 1;
     peft_status status = PEFT_OK;
     if (list == NULL || w.items == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    if (status == PEFT_OK) status = list_tensors(ad, w.items, list, &n, &widest, err);
+    if (status == PEFT_OK) status = list_tensors(&w, list, &n, &widest, err);
     if (status == PEFT_OK && ad->method->file_row != NULL) {
         w.row = pf_calloc((size_t)widest, sizeof *w.row);
         if (w.row == NULL) status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");

@@ -98,7 +98,7 @@ peft_status pf_adapter_resume(pf_adapter *ad, peft_error *err);
  * NULL: it can. */
 const char *pf_adapter_no_merge(const pf_adapter *ad, const char **method);
 /* The files that pf_adapter_save writes, relative to the folder; up to PF_ADAPTER_FILES. */
-enum { PF_ADAPTER_FILES = 3 * (PF_PEFT_ALSO + 1) + 2 };
+enum { PF_ADAPTER_FILES = 5 * (PF_PEFT_ALSO + 1) + 2 };
 int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]);
 
 /* The base that a folder's adapter_config.json names (base_model_name_or_path), in the arena; NULL

@@ -467,6 +467,7 @@ peft_status pf_attach_whole(pf_adapter *ad, pf_site *site, peft_error *err) {
     }
     const char *prefix =
         ad->method->whole_prefix != NULL ? ad->method->whole_prefix : PF_ADAPTER_PREFIX;
+    if (ad->method->is_adapterhub != NULL) prefix = ""; /* the model's own names */
     const char *name = pf_arena_printf(&ad->arena, "%s%s.weight", prefix, site->name);
     PF_CHECK_ALLOC(name, err);
     PF_TRY(pf_adapter_train_whole(ad, site, false, name, true, err));
