@@ -6,7 +6,8 @@
 NAME is a case or a module of tools/method_cases/ (all of its cases). Needs torch, transformers 5, peft, safetensors. Never run
 by the build or the tests.
 
-    base_llama/, base_neox/   two small random models of unlike families, made when they are not there (--bases: anew)
+    base_llama/, base_neox/   two small random models of unlike families, made when they are not there (--bases: anew);
+                              base_bert/ and base_xlmr/ have heads for classes, base_t5/ an encoder
     <case>/start/             adapter as peft saves it, away from the identity
     <case>/end/               the same after STEPS steps of AdamW in f32, without dropout
     <case>/case.json          base, batches, optimizer, loss and gradient norm of each step, keys of adapter_config.json that differ
@@ -37,7 +38,7 @@ import torch
 from safetensors.torch import save_file
 
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 import peft
 
 from method_cases import common
@@ -71,6 +72,22 @@ BASES = dict(
                           embd_pdrop=0.0, attention_dropout=0.0, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
                           pad_token_id=None)),
 )
+BERT = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64,
+            layer_norm_eps=1e-5, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=3)
+BASES.update(
+    base_bert=("bert", dict(BERT, type_vocab_size=2, pad_token_id=0)),
+    base_xlmr=("xlm-roberta", dict(BERT, type_vocab_size=1, pad_token_id=1)),
+    base_t5=("t5", dict(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=3, num_heads=4,
+                        relative_attention_num_buckets=8, relative_attention_max_distance=16, dropout_rate=0.0, pad_token_id=0,
+                        eos_token_id=1, decoder_start_token_id=0, feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+)
+TASKS = dict(base_bert="SEQ_CLS", base_xlmr="TOKEN_CLS", base_t5="SEQ_2_SEQ_LM")  # the others: CAUSAL_LM
+AUTO = dict(CAUSAL_LM=AutoModelForCausalLM, SEQ_2_SEQ_LM=AutoModelForSeq2SeqLM, SEQ_CLS=AutoModelForSequenceClassification,
+            TOKEN_CLS=AutoModelForTokenClassification)
+
+
+def task_of(base):
+    return TASKS.get(base, "CAUSAL_LM")
 
 
 # ---- bases -------------------------------------------------------------------------------------------------------------
@@ -82,9 +99,13 @@ def randomize(model, gen):
         r = torch.randn(p.shape, generator=gen)
         if name.endswith(".bias"):
             p.data = 0.3 * r
-        elif "norm" in name or ".ln_" in name:
+        elif "norm" in name.lower() or ".ln_" in name:
             p.data = 1 + 0.3 * r
-        elif "embed_tokens" in name or "embed_in" in name or ".wte." in name or ".wpe." in name:
+        elif "relative_attention_bias" in name:
+            p.data = 1.5 * r
+        elif re.search(r"Attention\.[qk]\.weight", name):  # T5 does not scale its scores
+            p.data = 0.6 * r / p.shape[1] ** 0.5
+        elif "_embeddings" in name or name == "shared.weight" or "embed_tokens" in name or "embed_in" in name or ".wte." in name or ".wpe." in name:
             p.data = 0.7 * r
         else:
             p.data = (1.8 if re.search(r"[qk]_proj", name) else 1.2) * r / p.shape[1] ** 0.5
@@ -95,7 +116,8 @@ def make_base(name, folder):
     os.makedirs(folder)
     arch, cfg = BASES[name]
     gen = torch.Generator().manual_seed(sum(map(ord, name)))
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **cfg), attn_implementation="eager").float()
+    auto = AUTO[task_of(name)]
+    model = auto.from_config(AutoConfig.for_model(arch, **cfg), attn_implementation="eager").float()
     randomize(model, gen)
     state = {n: p.detach().contiguous() for n, p in model.named_parameters()}
     save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
@@ -107,7 +129,7 @@ def make_base(name, folder):
 # ---- computing ---------------------------------------------------------------------------------------------------------
 
 
-def make_batches(gen, lengths=(5, 10), per_step=2):
+def make_batches(gen, task="CAUSAL_LM", lengths=(5, 10), per_step=2):
     def draw(lo, hi):
         return int(torch.randint(lo, hi + 1, (1,), generator=gen))
 
@@ -116,16 +138,32 @@ def make_batches(gen, lengths=(5, 10), per_step=2):
         samples = []
         for _ in range(per_step):
             n = draw(*lengths)
+            if task == "SEQ_2_SEQ_LM":  # source </s> and start answer </s>
+                source = torch.randint(3, 64, (draw(*lengths) - 1,), generator=gen).tolist() + [1]
+                samples.append(dict(source=source, ids=[0] + torch.randint(3, 64, (n - 2,), generator=gen).tolist() + [1], prompt=1))
+                continue
+            if task != "CAUSAL_LM":  # a class for the first row, or for most rows
+                ids = torch.randint(3, 64, (n,), generator=gen).tolist()
+                classes = [draw(0, 2) if (i == 0 if task == "SEQ_CLS" else draw(0, 3) > 0 or i == 0) else -1 for i in range(n)]
+                samples.append(dict(ids=ids, classes=classes))
+                continue
             samples.append(dict(ids=[1] + torch.randint(3, 64, (n - 2,), generator=gen).tolist() + [2], prompt=draw(1, n - 2)))
         out.append(samples)
     return out
 
 
 def forward(model, samples):
-    """Logits of the tokens of each sample, one at a time; virtual tokens in front of them are left out."""
+    """Logits of the tokens of each sample (of its classes), one at a time; virtual tokens in front of them are left out."""
     out = []
     for s in samples:
         ids = torch.tensor([s["ids"]])
+        if "source" in s:
+            out.append(model(input_ids=torch.tensor([s["source"]]), decoder_input_ids=ids).logits[0])
+            continue
+        if "classes" in s:
+            z = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+            out.append(z[None] if z.dim() == 1 else z[[i for i, k in enumerate(s["classes"]) if k >= 0]])
+            continue
         out.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -len(s["ids"]) :])
     return out
 
@@ -133,6 +171,11 @@ def forward(model, samples):
 def step_loss(model, samples):
     total, count = 0, 0
     for s, z in zip(samples, forward(model, samples)):
+        if "classes" in s:
+            target = torch.tensor([k for k in s["classes"] if k >= 0])
+            total = total + torch.nn.functional.cross_entropy(z, target, reduction="sum")
+            count += len(target)
+            continue
         first = s["prompt"]  # tokens ids[prompt:] are supervised
         target = torch.tensor(s["ids"][first:])
         total = total + torch.nn.functional.cross_entropy(z[first - 1 : len(s["ids"]) - 1], target, reduction="sum")
@@ -171,7 +214,7 @@ def train(model, batches, c, optim):
 
 
 def load_base(c, out):
-    return AutoModelForCausalLM.from_pretrained(os.path.join(out, c["base"]), dtype=torch.float32, attn_implementation="eager")
+    return AUTO[task_of(c["base"])].from_pretrained(os.path.join(out, c["base"]), dtype=torch.float32, attn_implementation="eager")
 
 
 def save(c, model, folder):
@@ -205,7 +248,7 @@ def make_case(c, out):
     seed = sum(ord(ch) * (i + 1) for i, ch in enumerate(c["name"]))
     gen = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    batches = make_batches(gen)
+    batches = make_batches(gen, task_of(c["base"]))
     start, end = os.path.join(folder, "start"), os.path.join(folder, "end")
 
     with torch.no_grad():

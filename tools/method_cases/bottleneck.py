@@ -37,18 +37,26 @@ def build(c, base):
     return train(c, base)
 
 
+def has_head(model):
+    return hasattr(model, "classifier") or hasattr(model, "score")
+
+
 def load(c, base, folder):
     adapters.init(base)
     if isinstance(c["config"](), DiReftConfig):  # a file cannot say that nothing is subtracted
         base.add_adapter(NAME, config=c["config"]())
-    base.load_adapter(folder, use_safetensors=True, set_active=True)
+    base.load_adapter(folder, use_safetensors=True, set_active=True, with_head=has_head(base))
     return train(c, base)
 
 
 def save(c):
     def write(model, folder):
-        model.save_adapter(folder, NAME, use_safetensors=False, with_head=False)
+        model.save_adapter(folder, NAME, use_safetensors=False, with_head=has_head(model))
         os.remove(os.path.join(folder, "pytorch_adapter.bin"))
+        if has_head(model):
+            pickle = os.path.join(folder, "pytorch_model_head.bin")
+            save_file({k: v.clone() for k, v in torch.load(pickle, weights_only=True).items()}, os.path.join(folder, "model_head.safetensors"))
+            os.remove(pickle)
         # what use_safetensors=True would write, if it did not refuse tensors that have two names
         state = AdapterLoader(model).weights_helper.state_dict(AdapterLoader(model).filter_func(NAME))
         seen, out = set(), {}
@@ -57,6 +65,9 @@ def save(c):
                 out[k] = state[k].contiguous().clone()
             seen.add(state[k].data_ptr())
         save_file(out, os.path.join(folder, "adapter.safetensors"))
+        path = os.path.join(folder, "head_config.json")
+        if has_head(model):
+            json.dump({**json.load(open(path)), "model_name": c["base"]}, open(path, "w"), indent=2, sort_keys=True)
         path = os.path.join(folder, "adapter_config.json")
         info = json.load(open(path))
         info["model_name"] = c["base"]
@@ -136,6 +147,16 @@ CASES = [] if adapters is None else [
     case("compacter_gpt2", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_gpt2"),
     case("double_seq_bn_phi", lambda: DoubleSeqBnInvConfig(reduction_factor=8), "side by side, invertible with its inverse", base="base_phi"),
     case("seq_bn_phi", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "side by side", base="base_phi"),
+    case("seq_bn_bert", lambda: SeqBnConfig(reduction_factor=4), "Pfeiffer, between the sum and its norm", base="base_bert"),
+    case("double_seq_bn_bert", lambda: DoubleSeqBnInvConfig(reduction_factor=8, leave_out=[0]), "Houlsby, invertible, one layer left out", base="base_bert"),
+    case("par_bn_bert", lambda: ParBnConfig(), "parallel", base="base_bert"),
+    case("adapter_plus_bert", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "behind the norm", base="base_bert"),
+    case("compacter_bert", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_bert"),
+    case("bn_norms_bert", lambda: SeqBnConfig(reduction_factor=4, ln_before=True, ln_after=True, mh_adapter=True, residual_before_ln=False),
+         "norms before and after, the residual from behind the model's", base="base_bert"),
+    case("seq_bn_xlmr", lambda: SeqBnInvConfig(reduction_factor=4, mh_adapter=True), "XLM-R, a class per token, invertible", base="base_xlmr"),
+    case("scaled_par_bn_xlmr", lambda: ParBnConfig(scaling="learned", mh_adapter=True, reduction_factor=4), "XLM-R, parallel, learned scale, behind attention too", base="base_xlmr"),
+    case("loreft_bert", lambda: LoReftConfig(r=2, dropout=0.0), "orthogonal", base="base_bert"),
     case("loreft", lambda: LoReftConfig(r=3, dropout=0.0), "orthogonal, prefix of three"),
     case("loreft_tied", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),
          "one unit, one layer, a function"),

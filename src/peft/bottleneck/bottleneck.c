@@ -2,20 +2,29 @@
  * the stream (Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247; He et
  * al. 2021, arXiv 2110.04366, parallel; Steitz & Roth 2024, arXiv 2406.06820, Adapter+).
  *
- * With stream r (what the branch started from) and branch y, the model adds r + y. What replaces
- * the sum is AdapterHub's, for blocks that norm before a branch:
+ * With stream r (what the branch started from) and branch y, the model goes on with r + y, with
+ * N(r + y) where it norms the sum (BERT, RoBERTa, OPT-350m), or with r + N(y) where it norms the
+ * branch (Gemma 2 and 3, OLMo 2). What replaces that is AdapterHub's (N: nothing where the model
+ * has no norm there):
  *
- *   h   = y + r if original_ln_before, else y          the adapter's input
+ *   h   = N(y + r) if original_ln_before, else y       the adapter's input
  *   res = y if residual_before_ln, else h              the residual around it
  *   out = A(h) + res, with ln_after: LN(A(h)) + res, or LN(A(h) + res) if
- * adapter_residual_before_ln sum = out + r if original_ln_after, else out is_parallel: sum = A(r) +
- * y (+ r)
+ *         adapter_residual_before_ln;                  is_parallel: A(r) + y
+ *   original_ln_after: r + out, N(r + out), r + N(out);  else out
  *
- * Where attention and MLP start from the same rows there is no stream between them: the MLP's
- * adapter sees y alone. Layers in leave_out have none. The projections may be PHM layers (phm.c),
- * rows may pass an invertible adapter behind the embeddings (invertible.c). Nothing of this can be
- * folded into weights. use_gating: A(h) is multiplied with the mean over the text of
- * sigmoid(w · h + b) (Mao et al. 2022, UniPELT, arXiv 2110.07577), before the norm behind. */
+ * Without original_ln_after nothing of the model comes behind an adapter, so where it norms the
+ * branch, y is N(y) already, and there is no other N. AdapterHub 1.3 hands each layer of Gemma 2
+ * and 3 the norm of the last one for the h of original_ln_before; so does this, or its files would
+ * give other numbers.
+ *
+ * In encoder-decoders blocks are counted over both stacks, and mh_adapter is behind the
+ * self-attention of both, cross_adapter behind the attention to the source. Where attention and MLP
+ * start from the same rows there is no stream between them: the MLP's adapter sees y alone. Layers
+ * in leave_out have none. The projections may be PHM layers (phm.c), rows may pass an invertible
+ * adapter behind the embeddings (invertible.c). Nothing of this can be folded into weights.
+ * use_gating: A(h) is multiplied with the mean over the text of sigmoid(w · h + b) (Mao et al.
+ * 2022, UniPELT, arXiv 2110.07577), before the norm behind. */
 #include "peft/bottleneck/bottleneck.h"
 
 #include "base/log.h"
@@ -28,6 +37,7 @@
 #include "ops/matmul/linear.h"
 #include "ops/norm/layer_norm.h"
 #include "peft/first_weights.h"
+#include "text/json.h"
 
 #include <math.h>
 #include <string.h>
@@ -43,9 +53,10 @@ typedef struct unit { /* one adapter module */
     const pf_bottleneck_cfg *cfg;
     pf_projection down, up;
     norm before, after;
-    pf_param *scaling;  /* learned: one number, channel: one per column */
-    double scale;       /* else */
-    pf_projection gate; /* use_gating */
+    pf_param *scaling;         /* learned: one number, channel: one per column */
+    double scale;              /* else */
+    pf_projection gate;        /* use_gating */
+    const pf_site *reads_norm; /* whose norm h passes; where the model has one */
     struct unit *next;
 } unit;
 
@@ -109,48 +120,64 @@ static peft_status build_unit(pf_build *b, const unit *u, const pf_site *site, p
     return pf_text_gate(b->graph, up, *y, z, y, err);
 }
 
-/* LN of A(h), with the residual inside where the configuration has it there. */
-static peft_status build_after(pf_build *b, const unit *u, const pf_site *site, pf_value *residual,
+/* LN of A(h), with the residual inside where the configuration has it there: *rest is NULL then. */
+static peft_status build_after(pf_build *b, const unit *u, const pf_site *site, pf_value **rest,
                                pf_value **y, peft_error *err) {
-    const bool inside = residual != NULL && u->cfg->adapter_residual_before_ln;
-    if (u->after.weight == NULL) {
-        return residual != NULL ? pf_add(b->graph, site->name, residual, *y, y, err) : PEFT_OK;
+    const pf_bottleneck_cfg *cfg = u->cfg;
+    if (u->after.weight == NULL) return PEFT_OK;
+    if (cfg->adapter_residual_before_ln && !cfg->is_parallel) {
+        PF_TRY(pf_add(b->graph, site->name, *rest, *y, y, err));
+        *rest = NULL;
     }
-    if (inside) PF_TRY(pf_add(b->graph, site->name, residual, *y, y, err));
-    PF_TRY(build_norm(b, &u->after, site->name, *y, y, err));
-    if (inside || residual == NULL) return PEFT_OK;
-    return pf_add(b->graph, site->name, residual, *y, y, err);
+    return build_norm(b, &u->after, site->name, *y, y, err);
 }
 
-static peft_status join_parallel(pf_build *b, const unit *u, pf_site *site, pf_value *stream,
-                                 pf_value *branch, pf_value **sum, peft_error *err) {
-    pf_value *y, *rest = branch;
-    PF_TRY(build_unit(b, u, site, stream, &y, err));
-    PF_TRY(build_after(b, u, site, NULL, &y, err));
-    if (u->cfg->original_ln_after) PF_TRY(pf_add(b->graph, site->name, stream, branch, &rest, err));
-    return pf_add(b->graph, site->name, rest, y, sum, err);
+static peft_status add_rest(pf_build *b, const pf_site *site, pf_value *rest, pf_value **y,
+                            peft_error *err) {
+    return rest == NULL ? PEFT_OK : pf_add(b->graph, site->name, rest, *y, y, err);
+}
+
+/* What the model does behind the adapter, whose output is rest + y; both: stream + rest, if that is
+ * there already. */
+static peft_status put_back(pf_build *b, const unit *u, const pf_site *site, pf_value *stream,
+                            pf_value *rest, pf_value *both, pf_value *y, pf_value **sum,
+                            peft_error *err) {
+    *sum = y;
+    if (!u->cfg->original_ln_after) return add_rest(b, site, rest, sum, err);
+    if (site->norm != NULL && !site->norm->of_sum) {
+        PF_TRY(add_rest(b, site, rest, sum, err));
+        PF_TRY(pf_site_join_norm(b, site, *sum, sum, err));
+        return pf_add(b->graph, site->name, stream, *sum, sum, err);
+    }
+    if (both == NULL) {
+        both = stream;
+        if (rest != NULL) PF_TRY(pf_add(b->graph, site->name, stream, rest, &both, err));
+    }
+    PF_TRY(pf_add(b->graph, site->name, both, y, sum, err));
+    return site->norm != NULL ? pf_site_join_norm(b, site, *sum, sum, err) : PEFT_OK;
 }
 
 static peft_status join(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,
                         pf_value **sum, peft_error *err) {
     const unit *u = self;
     const pf_bottleneck_cfg *cfg = u->cfg;
-    if (cfg->is_parallel) return join_parallel(b, u, site, stream, branch, sum, err);
-    const bool before = cfg->original_ln_before && !site->parallel;
-    pf_value *both = NULL, *h = branch, *y;
-    if (before || (cfg->original_ln_after && u->after.weight == NULL))
+    const bool of_branch = site->norm != NULL && !site->norm->of_sum,
+               behind_norm = of_branch && !cfg->original_ln_after,
+               before = cfg->original_ln_before && !cfg->is_parallel && !site->parallel;
+    pf_value *both = NULL, *h, *rest, *y;
+    if (behind_norm) PF_TRY(pf_site_join_norm(b, site, branch, &branch, err));
+    if (before || (cfg->original_ln_after && !of_branch &&
+                   u->after.weight == NULL)) /* the model's own node */
         PF_TRY(pf_add(b->graph, site->name, stream, branch, &both, err));
-    if (before) h = both;
-    pf_value *residual = cfg->residual_before_ln ? branch : h;
+    h = cfg->is_parallel ? stream : before ? both : branch;
+    if (before && site->norm != NULL && !behind_norm)
+        PF_TRY(pf_site_join_norm(b, u->reads_norm, h, &h, err));
+    rest = cfg->is_parallel || cfg->residual_before_ln ? branch : h;
     PF_TRY(build_unit(b, u, site, h, &y, err));
-    if (u->after.weight == NULL) { /* sums in the order that keeps the model's own node */
-        if (!cfg->original_ln_after) return pf_add(b->graph, site->name, residual, y, sum, err);
-        if (residual != branch) PF_TRY(pf_add(b->graph, site->name, stream, residual, &both, err));
-        return pf_add(b->graph, site->name, both, y, sum, err);
-    }
-    PF_TRY(build_after(b, u, site, residual, &y, err));
-    *sum = y;
-    return cfg->original_ln_after ? pf_add(b->graph, site->name, stream, y, sum, err) : PEFT_OK;
+    if (rest != branch) both = NULL;
+    PF_TRY(build_after(b, u, site, &rest, &y, err));
+    if (rest == NULL) both = NULL;
+    return put_back(b, u, site, stream, rest, both, y, sum, err);
 }
 
 static const pf_site_hooks hooks = {.join = join};
@@ -264,7 +291,7 @@ static peft_status width_of(const pf_bottleneck_cfg *cfg, int64_t hidden, int la
     return PEFT_OK;
 }
 
-static bool is_left_out(const pf_bottleneck_cfg *cfg, int layer) {
+static bool is_left_out(const pf_bottleneck_cfg *cfg, int64_t layer) {
     for (int i = 0; i < cfg->leave_out.n; i++) {
         if (cfg->leave_out.items[i] == layer) return true;
     }
@@ -272,34 +299,47 @@ static bool is_left_out(const pf_bottleneck_cfg *cfg, int layer) {
 }
 
 static bool wants(const pf_bottleneck_cfg *cfg, const pf_site *site) {
-    return !is_left_out(cfg, site->layer) &&
+    return !is_left_out(cfg, site->block) &&
            ((cfg->mh_adapter && site->kind == PF_SITE_ATTENTION_OUTPUT) ||
+            (cfg->cross_adapter && site->kind == PF_SITE_CROSS_OUTPUT) ||
             (cfg->output_adapter && site->kind == PF_SITE_MLP_OUTPUT));
+}
+
+/* Under which AdapterHub has an adapter: the module that adds branch and stream, or one of its own
+ * in the block. */
+static const char *module_of(pf_adapter *ad, const pf_site *site) {
+    const int block = (int)(strrchr(site->name, '.') - site->name);
+    if (site->module != NULL) return site->module;
+    return pf_arena_printf(&ad->arena, "%.*s.%s_adapters", block, site->name,
+                           site->kind == PF_SITE_MLP_OUTPUT ? "output" : "attention");
+}
+
+/* The last layer's, for model types whose layers AdapterHub 1.3 hands a getter in a loop. */
+static const pf_site *whose_norm(const pf_model *m, const pf_site *site) {
+    static const char *const of_last[] = {"gemma2", "gemma3_text", "gemma3"};
+    const char *type = json_string_value(json_object_get(m->config, "model_type"));
+    bool last = false;
+    for (size_t i = 0; i < PF_COUNT(of_last); i++) last |= pf_streq(type, of_last[i]);
+    for (int i = 0; i < m->n_sites && last; i++) {
+        if (m->sites[i]->kind == site->kind) site = m->sites[i];
+    }
+    return site;
 }
 
 static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     const pf_bottleneck_cfg *cfg = ad->cfg.method_cfg;
-    const bool is_attention = site->kind == PF_SITE_ATTENTION_OUTPUT;
     const int64_t hidden = ad->model->hidden;
-    const int block = (int)(strrchr(site->name, '.') - site->name);
     int64_t width;
     state *st = ad->state;
     unit *u = PF_NEW(&ad->arena, unit);
     PF_CHECK_ALLOC(u, err);
     const char *prefix =
-        pf_arena_printf(&ad->arena, "%.*s.%s_adapters.adapters.%s", block, site->name,
-                        is_attention ? "attention" : "output", cfg->adapter_name);
+        pf_arena_printf(&ad->arena, "%s.adapters.%s", module_of(ad, site), cfg->adapter_name);
     const char *down = pf_arena_printf(&ad->arena, "%s.adapter_down.%d", prefix, cfg->ln_before);
     const char *up = pf_arena_printf(&ad->arena, "%s.adapter_up", prefix);
     PF_CHECK_ALLOC(prefix, err);
     PF_CHECK_ALLOC(down, err);
     PF_CHECK_ALLOC(up, err);
-    if (site->norm != NULL) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s norms what a branch adds to the stream (%s); bottleneck adapters act on "
-                       "models that norm before a branch. peft.method lora works here",
-                       ad->model->architecture, site->norm->site->name);
-    }
     if (cfg->is_parallel && site->parallel) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: its MLP runs beside attention, so a parallel adapter there has no "
@@ -308,7 +348,8 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     }
     u->ad = ad;
     u->cfg = cfg;
-    PF_TRY(width_of(cfg, hidden, site->layer, &width, err));
+    u->reads_norm = whose_norm(ad->model, site);
+    PF_TRY(width_of(cfg, hidden, site->block, &width, err));
     if (cfg->phm_layer) PF_TRY(pf_phm_check(cfg, hidden, width, err));
     PF_TRY(add_scaling(ad, prefix, u, err));
     if (cfg->ln_before) PF_TRY(add_norm(ad, prefix, "adapter_norm_before", &u->before, err));
@@ -335,7 +376,7 @@ static peft_status add_shared(pf_adapter *ad, const pf_site *site, peft_error *e
                        "shared_W_phm shares matrices of one size: it cannot go with a "
                        "reduction_factor per layer");
     }
-    PF_TRY(width_of(cfg, ad->model->hidden, site->layer, &width, err));
+    PF_TRY(width_of(cfg, ad->model->hidden, site->block, &width, err));
     PF_TRY(pf_phm_check(cfg, ad->model->hidden, width, err));
     return pf_phm_add_shared(ad, cfg, prefix, ad->model->hidden, width,
                              &((state *)ad->state)->shared, err);
@@ -346,20 +387,30 @@ static peft_status check_model(const pf_adapter *ad, peft_error *err) {
     const pf_bottleneck_cfg *cfg = ad->cfg.method_cfg;
     const pf_model *m = ad->model;
     bool attention = false, mlp = false;
+    int n_blocks = 0;
     for (int i = 0; i < m->n_sites; i++) {
         attention |= m->sites[i]->kind == PF_SITE_ATTENTION_OUTPUT;
         mlp |= m->sites[i]->kind == PF_SITE_MLP_OUTPUT;
+        n_blocks += m->sites[i]->kind == PF_SITE_BLOCK_OUTPUT;
     }
-    if (!attention || !mlp || m->encoder_decoder) { /* those have other names for its tensors */
+    if (!attention || !mlp || m->encoder_decoder) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s has no place for bottleneck adapters yet; peft.method lora works on it",
                        m->architecture);
     }
     for (int i = 0; i < cfg->leave_out.n && ad->strict; i++) {
-        if (cfg->leave_out.items[i] >= 0 && cfg->leave_out.items[i] < m->n_layers) continue;
+        if (cfg->leave_out.items[i] >= 0 && cfg->leave_out.items[i] < n_blocks) continue;
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "peft.%s.leave_out has layer %lld; the layers of '%s' are 0 to %d%s",
+                       ad->method->name, (long long)cfg->leave_out.items[i], m->name, n_blocks - 1,
+                       m->encoder_decoder ? ", those of the decoder after those of the encoder"
+                                          : "");
+    }
+    if (cfg->cross_adapter && !m->encoder_decoder && ad->strict) {
         return PF_FAIL(
-            err, PEFT_E_CONFIG, "peft.%s.leave_out has layer %lld; the layers of '%s' are 0 to %d",
-            ad->method->name, (long long)cfg->leave_out.items[i], m->name, m->n_layers - 1);
+            err, PEFT_E_CONFIG,
+            "peft.%s.cross_adapter is true, but %s has no cross attention; leave it away",
+            ad->method->name, m->architecture);
     }
     if (pf_activation_find(cfg->non_linearity) == NULL) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED, "non_linearity '%s' is not known",
@@ -386,7 +437,8 @@ peft_status pf_bottleneck_attach(pf_adapter *ad, peft_error *err) {
     if (st->first != NULL || st->inverse != NULL) return PEFT_OK;
     return PF_FAIL(
         err, PEFT_E_CONFIG,
-        "peft.%s: there is nothing to train: mh_adapter and output_adapter are false, or "
+        "peft.%s: there is nothing to train: mh_adapter, output_adapter and cross_adapter are "
+        "false, or "
         "leave_out has every layer",
         ad->method->name);
 }

@@ -10,7 +10,7 @@
 
 typedef struct pf_bottleneck_cfg {
     const char *adapter_name;
-    bool mh_adapter, output_adapter;
+    bool mh_adapter, output_adapter, cross_adapter;
     double reduction_factor;      /* 0: reduction_factors has one for every layer */
     pf_cfg_map reduction_factors; /* "3" or "default" -> factor, before reduction_factor */
     int64_t bottleneck_size;      /* 0: by the factor */

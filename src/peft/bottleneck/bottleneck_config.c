@@ -190,16 +190,6 @@ static peft_status read_phm(const json_t *c, const char *where, pf_arena *a, pf_
 }
 
 static peft_status refuse(const json_t *c, const char *where, peft_error *err) {
-    static const struct {
-        const char *key, *why;
-    } refused[] = {
-        {"cross_adapter", "adapters behind cross attention are not supported yet"},
-    };
-    for (size_t i = 0; i < PF_COUNT(refused); i++) {
-        if (!json_is_true(json_object_get(c, refused[i].key))) continue;
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: %s is true: %s", where, refused[i].key,
-                       refused[i].why);
-    }
     if (json_is_string(json_object_get(c, "residual_before_ln"))) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: residual_before_ln is a word; true and false are supported", where);
@@ -225,6 +215,7 @@ peft_status pf_bottleneck_read_config(pf_arena *a, const json_t *file, const cha
     } flags[] = {
         {"mh_adapter", false, &b->mh_adapter},
         {"output_adapter", true, &b->output_adapter},
+        {"cross_adapter", false, &b->cross_adapter},
         {"original_ln_before", false, &b->original_ln_before},
         {"original_ln_after", true, &b->original_ln_after},
         {"ln_before", false, &b->ln_before},
@@ -308,7 +299,7 @@ peft_status pf_bottleneck_write_config(const pf_adapter *ad, json_t *file, peft_
         json_t *value;
     } keys[] = {
         {"adapter_residual_before_ln", json_boolean(b->adapter_residual_before_ln)},
-        {"cross_adapter", json_false()},
+        {"cross_adapter", json_boolean(b->cross_adapter)},
         {"dropout", json_real(b->dropout)},
         {"factorized_phm_W", json_boolean(b->factorized_phm_W)},
         {"factorized_phm_rule", json_boolean(b->factorized_phm_rule)},

@@ -9,12 +9,13 @@
 #define ROWS(mh, factor, function, before, after, init, parallel, scale, around, inverse, phm, depth) {                        \
     PF_CFG_BOOL(pf_bottleneck_cfg, mh_adapter, mh, "an adapter behind attention"),                                              \
     PF_CFG_BOOL(pf_bottleneck_cfg, output_adapter, true, "an adapter behind the MLP"),                                          \
+    PF_CFG_BOOL(pf_bottleneck_cfg, cross_adapter, false, "an adapter behind a decoder's attention to the source (T5)"),         \
     PF_CFG_FLOAT(pf_bottleneck_cfg, reduction_factor, factor, 0, 1e6, "the bottleneck is the hidden size divided by this, cut to a whole number, at least 1", .flags = PF_CFG_ABOVE_MIN), \
     PF_CFG_NUMMAP(pf_bottleneck_cfg, reduction_factors, 0, 1e6, "other factors for some layers: {layer: factor, default: factor}"), \
     PF_CFG_INT(pf_bottleneck_cfg, bottleneck_size, 0, 0, 1 << 20, "the bottleneck itself, in place of reduction_factor", .flags = PF_CFG_UNSET), \
     PF_CFG_STR(pf_bottleneck_cfg, non_linearity, function, "function in the bottleneck: relu, gelu, gelu_new, silu, swish, tanh, leakyrelu and what else transformers knows"), \
-    PF_CFG_BOOL(pf_bottleneck_cfg, original_ln_before, before, "the adapter reads the branch with the stream added, else the branch alone"), \
-    PF_CFG_BOOL(pf_bottleneck_cfg, original_ln_after, after, "the stream is added behind the adapter"),                         \
+    PF_CFG_BOOL(pf_bottleneck_cfg, original_ln_before, before, "the adapter reads the branch with the stream added, normed where the model norms it, else the branch alone"), \
+    PF_CFG_BOOL(pf_bottleneck_cfg, original_ln_after, after, "the stream is added behind the adapter, and normed where the model norms it"),                         \
     PF_CFG_BOOL(pf_bottleneck_cfg, ln_before, false, "a new layer norm before the bottleneck"),                                 \
     PF_CFG_BOOL(pf_bottleneck_cfg, ln_after, false, "a new layer norm behind the bottleneck"),                                  \
     PF_CFG_ENUM(pf_bottleneck_cfg, init_weights, init, "bert mam_adapter houlsby", "first weights: normal (std 0.02), up zero and down uniform, or truncated normal (std 0.01)"), \
@@ -25,7 +26,7 @@
     PF_CFG_BOOL(pf_bottleneck_cfg, adapter_residual_before_ln, false, "with ln_after: that residual is added before the norm"), \
     PF_CFG_ENUM(pf_bottleneck_cfg, inv_adapter, inverse, "none nice", "an invertible adapter behind the embeddings"),           \
     PF_CFG_FLOAT(pf_bottleneck_cfg, inv_adapter_reduction_factor, 2, 0, 1e6, "its inner width is half of the hidden size divided by this", .flags = PF_CFG_ABOVE_MIN), \
-    PF_CFG_INTLIST(pf_bottleneck_cfg, leave_out, 0, 100000, "layers without adapters, counted from 0"),                         \
+    PF_CFG_INTLIST(pf_bottleneck_cfg, leave_out, 0, 100000, "layers without adapters, counted from 0, in a T5 over encoder and decoder"),                         \
     PF_CFG_FLOAT(pf_bottleneck_cfg, dropout, 0, 0, 1, "share of the adapter's output dropped, in training only", .flags = PF_CFG_BELOW_MAX), \
     PF_CFG_FLOAT(pf_bottleneck_cfg, stochastic_depth, depth, 0, 1, "share of samples for which an adapter is left out, in training only", .flags = PF_CFG_BELOW_MAX), \
     PF_CFG_BOOL(pf_bottleneck_cfg, phm_layer, phm, "the projections are sums of Kronecker products (Compacter)"),               \

@@ -119,9 +119,9 @@ peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, p
                        m->architecture);
     }
     pf_invertible *inv = PF_NEW(&ad->arena, pf_invertible);
-    const char *prefix = pf_arena_printf(&ad->arena, "%.*s.invertible_adapters.%s",
-                                         (int)strcspn(m->embedding->name, "."), m->embedding->name,
-                                         cfg->adapter_name);
+    const char *prefix =
+        pf_arena_printf(&ad->arena, "%.*s.invertible_adapters.%s", (int)strcspn(site->name, "."),
+                        site->name, cfg->adapter_name);
     PF_CHECK_ALLOC(inv, err);
     PF_CHECK_ALLOC(prefix, err);
     inv->cfg = cfg;
@@ -129,7 +129,8 @@ peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, p
     PF_TRY(add_subnet(ad, cfg, prefix, "F", second, first, &inv->f, err));
     PF_TRY(add_subnet(ad, cfg, prefix, "G", first, second, &inv->g, err));
     *out = inv;
-    if (inverts_before_head(m)) PF_TRY(pf_adapter_hook(ad, m->head, &head_hooks, inv, err));
+    if (m->task == PF_TASK_CAUSAL_LM && inverts_before_head(m))
+        PF_TRY(pf_adapter_hook(ad, m->head, &head_hooks, inv, err));
     return pf_adapter_hook(ad, site, &hooks, inv, err);
 }
 
