@@ -245,6 +245,7 @@ void pf_adapter_close(pf_adapter *ad) {
     pf_params_release(&ad->params);
     for (int i = 0; i < ad->n_parts; i++) pf_adapter_close(ad->parts[i]);
     pf_adapter_close_chain(ad->below);
+    pf_adapter_close_chain(ad->held);
     pf_arena_release(&ad->hook_arena);
     pf_arena_release(&ad->arena);
     pf_arena_release(&ad->cfg_arena);

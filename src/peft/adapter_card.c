@@ -50,8 +50,11 @@ peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_e
         pf_buf_adds(&b, "With AdapterHub's `adapters`:\n\n```python\nimport adapters\n"
                         "from transformers import AutoModelForCausalLM\n\n");
         pf_buf_addf(&b, "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n", base);
-        pf_buf_adds(&b, "adapters.init(model)\n"
-                        "model.load_adapter(\".\", use_safetensors=True, set_active=True)\n```\n");
+        pf_buf_adds(&b, "adapters.init(model)\n");
+        for (const pf_adapter *h = ad->held; h != NULL; h = h->next)
+            pf_buf_addf(&b, "model.load_adapter(\"%s\", use_safetensors=True)\n", h->held_as);
+        pf_buf_addf(&b, "model.%s(\".\", use_safetensors=True, set_active=True)\n```\n",
+                    ad->held != NULL ? "load_adapter_fusion" : "load_adapter");
     } else if (is_adapter) {
         pf_buf_adds(&b, "With PEFT:\n\n```python\nfrom transformers import AutoModelForCausalLM\n"
                         "from peft import PeftModel\n\n");

@@ -183,9 +183,17 @@ peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir
     return PEFT_OK;
 }
 
+/* The file that says what a folder's adapter is: its own name for a fusion of adapters. */
+static const char *config_path(pf_arena *a, const char *dir) {
+    const char *usual = pf_path_join(a, dir, "adapter_config.json"),
+               *fusion = pf_path_join(a, dir, PF_FUSION_CONFIG);
+    if (usual == NULL || fusion == NULL) return NULL;
+    return !pf_path_exists(usual) && pf_path_exists(fusion) ? fusion : usual;
+}
+
 peft_status pf_adapter_attach_folder(pf_adapter **out, pf_model *model, const char *dir,
                                      pf_arena *a, peft_error *err) {
-    const char *where = pf_path_join(a, dir, "adapter_config.json");
+    const char *where = config_path(a, dir);
     const char *whole = pf_path_join(a, dir, "model.safetensors");
     json_t *c = NULL;
     PF_CHECK_ALLOC(where, err);
@@ -221,14 +229,15 @@ static peft_status open_folder(pf_adapter **out, pf_model *model, const char *di
     return pf_adapter_load_weights(*out, a, dir, with_training, err);
 }
 
-/* A path, or a hub name that is in the local cache. */
+/* A path, or a hub name that is in the local cache; of AdapterHub's setup folders (several adapters
+ * and what is put over them) the one of the fusion. */
 static peft_status find_folder(const char **dir, pf_arena *a, const char *path, peft_error *err) {
     pf_hf_folder folder = {0};
     PF_TRY(pf_hf_folder_open(&folder, path, NULL, err));
     *dir = pf_arena_strdup(a, folder.path);
     pf_hf_folder_close(&folder);
     PF_CHECK_ALLOC(*dir, err);
-    return PEFT_OK;
+    return pf_adapterhub_setup(dir, a, err);
 }
 
 /* What it stands on acts first. */
@@ -277,7 +286,7 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
     PF_TRY(pf_several_read(&list, a, dir, err));
     if (list.n_parts > 0) dir = pf_path_join(a, dir, list.parts[0]);
     PF_CHECK_ALLOC(dir, err);
-    where = pf_path_join(a, dir, "adapter_config.json");
+    where = config_path(a, dir);
     PF_CHECK_ALLOC(where, err);
     PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
     peft_status status = PEFT_OK;
@@ -328,7 +337,7 @@ peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *pa
     json_t *c;
     memset(out, 0, sizeof *out);
     PF_TRY(find_folder(&dir, a, path, err));
-    const char *where = pf_path_join(a, dir, "adapter_config.json");
+    const char *where = config_path(a, dir);
     PF_CHECK_ALLOC(where, err);
     if (!pf_path_exists(where)) where = pf_path_join(a, dir, "config.json"); /* method full */
     const char *tensors = pf_path_join(a, dir, "adapter_model.safetensors");
@@ -436,11 +445,9 @@ static peft_status save_head(const pf_adapter *ad, const char *dir, peft_error *
 }
 
 static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *err) {
-    const bool is_adapter = !pf_method_saves_model(ad->method);
     pf_arena scratch;
     pf_arena_init(&scratch, "scratch");
-    const char *config =
-        pf_path_join(&scratch, dir, is_adapter ? "adapter_config.json" : "config.json");
+    const char *config = pf_path_join(&scratch, dir, pf_method_config_file(ad->method));
     const char *tensors = pf_path_join(&scratch, dir, pf_method_weight_file(ad->method));
     const char *card = pf_path_join(&scratch, dir, "README.md");
     peft_status status = PEFT_OK;
@@ -450,6 +457,12 @@ static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *e
     if (status == PEFT_OK) status = write_any_config(ad, config, err);
     if (status == PEFT_OK && pf_adapter_has_head_file(ad)) status = save_head(ad, dir, err);
     if (status == PEFT_OK) status = pf_adapter_write_card(ad, card, err);
+    for (const pf_adapter *h = ad->held; h != NULL && status == PEFT_OK; h = h->next) {
+        const char *folder = pf_path_join(&scratch, dir, h->held_as);
+        status = folder != NULL ? pf_make_dirs(folder, err)
+                                : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
+        if (status == PEFT_OK) status = save_one(h, folder, err);
+    }
     pf_arena_release(&scratch);
     return status;
 }
@@ -473,16 +486,23 @@ peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *e
 }
 
 static int add_files(const pf_adapter *ad, pf_arena *a, const char *folder, const char **names) {
-    const bool is_adapter = !pf_method_saves_model(ad->method);
+    int n = 3;
     names[0] = pf_arena_printf(a, "%s%s", folder, pf_method_weight_file(ad->method));
-    names[1] =
-        pf_arena_printf(a, "%s%s", folder, is_adapter ? "adapter_config.json" : "config.json");
+    names[1] = pf_arena_printf(a, "%s%s", folder, pf_method_config_file(ad->method));
     names[2] = pf_arena_printf(a, "%sREADME.md", folder);
     if (names[0] == NULL || names[1] == NULL || names[2] == NULL) return -1;
-    if (!pf_adapter_has_head_file(ad)) return 3;
-    names[3] = pf_arena_printf(a, "%s" PF_HEAD_FILE, folder);
-    names[4] = pf_arena_printf(a, "%s" PF_HEAD_CONFIG, folder);
-    return names[3] != NULL && names[4] != NULL ? 5 : -1;
+    if (pf_adapter_has_head_file(ad)) {
+        names[n++] = pf_arena_printf(a, "%s" PF_HEAD_FILE, folder);
+        names[n++] = pf_arena_printf(a, "%s" PF_HEAD_CONFIG, folder);
+        if (names[n - 2] == NULL || names[n - 1] == NULL) return -1;
+    }
+    for (const pf_adapter *h = ad->held; h != NULL; h = h->next) {
+        const char *inside = pf_arena_printf(a, "%s%s/", folder, h->held_as);
+        const int added = inside != NULL ? add_files(h, a, inside, names + n) : -1;
+        if (added < 0) return -1;
+        n += added;
+    }
+    return n;
 }
 
 int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]) {

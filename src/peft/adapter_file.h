@@ -42,6 +42,10 @@ peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *di
                                peft_error *err);
 peft_status pf_adapterhub_write_config(const pf_adapter *ad, struct json_t *config,
                                        peft_error *err);
+/* A folder with adapter_setup.json holds adapters in folders of their own: *dir becomes the one to
+ * open, which has to be a fusion's. Others stay as they are. */
+peft_status pf_adapterhub_setup(const char **dir, pf_arena *a, peft_error *err);
+#define PF_FUSION_CONFIG "adapter_fusion_config.json"
 /* The same in the words of adapters 1.3, whatever version wrote it (adapterhub_legacy.c); tensors:
  * the path of its weight file. And the parameter that a tensor of its file is, NULL: none. */
 peft_status pf_adapterhub_renew(struct json_t *config, const char *where, const char *tensors,

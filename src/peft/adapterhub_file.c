@@ -41,9 +41,13 @@ static peft_status find_method(const json_t *config, const char *where, const pf
                    where, architecture);
 }
 
-static peft_status check_weight_file(pf_arena *a, const char *dir, peft_error *err) {
-    const char *path = pf_path_join(a, dir, "adapter.safetensors"),
-               *pickle = pf_path_join(a, dir, "pytorch_adapter.bin");
+/* A pickle is answered with how to turn it. */
+static peft_status check_weight_file(pf_arena *a, const char *dir, const pf_method *method,
+                                     peft_error *err) {
+    const char *name = pf_method_weight_file(method),
+               *old = method->weight_file != NULL ? "pytorch_model_adapter_fusion.bin"
+                                                  : "pytorch_adapter.bin";
+    const char *path = pf_path_join(a, dir, name), *pickle = pf_path_join(a, dir, old);
     PF_CHECK_ALLOC(path, err);
     PF_CHECK_ALLOC(pickle, err);
     if (pf_path_exists(path)) return PEFT_OK;
@@ -52,13 +56,13 @@ static peft_status check_weight_file(pf_arena *a, const char *dir, peft_error *e
                        "%s is a pickle, which can run code and is not read here. Convert it once "
                        "where torch is: "
                        "python -c \"import torch, safetensors.torch as s; "
-                       "s.save_file({k: v.clone() for k, v in torch.load('pytorch_adapter.bin', "
-                       "weights_only=True).items()}, 'adapter.safetensors')\"",
-                       pickle);
+                       "s.save_file({k: v.clone() for k, v in torch.load('%s', "
+                       "weights_only=True).items()}, '%s')\"",
+                       pickle, old, name);
     }
     return PF_FAIL(err, PEFT_E_MISSING,
-                   "%s: there is no such file, but an adapter_config.json of AdapterHub beside it",
-                   path);
+                   "%s: there is no such file, but an %s of AdapterHub beside it", path,
+                   pf_method_config_file(method));
 }
 
 /* The file says the width of its base: better here than in a list of tensors. */
@@ -81,7 +85,7 @@ static peft_status open_new(pf_adapter **out, pf_model *model, const char *dir, 
     pf_peft_cfg cfg = {.given = true};
     PF_TRY(find_method(json_object_get(c, "config"), where, &method, err));
     PF_TRY(check_base(model, c, where, err));
-    PF_TRY(check_weight_file(a, dir, err));
+    PF_TRY(check_weight_file(a, dir, method, err));
     PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
     cfg.method = method->name;
     PF_TRY(pf_json_opt_str(c, where, "model_name", NULL, &base, err));

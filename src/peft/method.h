@@ -68,6 +68,10 @@ struct pf_adapter {
     pf_adapter *below; /* frozen adapters that act before this one, in that order; owned */
     pf_adapter *next;  /* in such a chain */
     const char *path;  /* the folder that it was opened from; NULL: none */
+    /* Adapters that this one is put over (AdapterFusion): suspended, frozen, owned, in a chain; and
+     * of such a one, its folder inside of this one's. */
+    pf_adapter *held;
+    const char *held_as;
 };
 
 /* Picks the method of cfg, attaches, seals, initializes from the seed. with_training: gradients and
@@ -98,7 +102,7 @@ peft_status pf_adapter_resume(pf_adapter *ad, peft_error *err);
  * NULL: it can. */
 const char *pf_adapter_no_merge(const pf_adapter *ad, const char **method);
 /* The files that pf_adapter_save writes, relative to the folder; up to PF_ADAPTER_FILES. */
-enum { PF_ADAPTER_FILES = 5 * (PF_PEFT_ALSO + 1) + 2 };
+enum { PF_ADAPTER_HELD = 32, PF_ADAPTER_FILES = 5 * (PF_PEFT_ALSO + 1 + PF_ADAPTER_HELD) + 2 };
 int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]);
 
 /* The base that a folder's adapter_config.json names (base_model_name_or_path), in the arena; NULL
@@ -185,6 +189,8 @@ struct pf_method {
     /* Its folder is AdapterHub's: is this `config` of an adapter_config.json one of its own? The
      * first method in the table that says so opens it. NULL: not an AdapterHub method. */
     bool (*is_adapterhub)(const struct json_t *config);
+    /* Its two files, where they have other names than all of its kind; NULL: the usual ones. */
+    const char *config_file, *weight_file;
     /* Why it cannot be folded into the base's weights, behind "cannot be merged: "; NULL: it can */
     const char *no_merge;
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
@@ -237,8 +243,10 @@ struct pf_method {
 static inline bool pf_method_saves_model(const pf_method *m) {
     return m->peft_type == NULL && m->is_adapterhub == NULL;
 }
-/* The file of its tensors, beside adapter_config.json or config.json. */
+/* The file of its tensors, and the one that says what they are: adapter_config.json or config.json.
+ */
 const char *pf_method_weight_file(const pf_method *m);
+const char *pf_method_config_file(const pf_method *m);
 
 extern const pf_method *const pf_method_table[]; /* from methods.def, NULL at the end */
 const pf_method *pf_method_find(const char *name);

@@ -24,8 +24,14 @@ int pf_method_sections(pf_cfg_ext out[PF_MAX_METHODS]) {
 }
 
 const char *pf_method_weight_file(const pf_method *m) {
+    if (m->weight_file != NULL) return m->weight_file;
     if (m->is_adapterhub != NULL) return "adapter.safetensors";
     return m->peft_type != NULL ? "adapter_model.safetensors" : "model.safetensors";
+}
+
+const char *pf_method_config_file(const pf_method *m) {
+    if (m->config_file != NULL) return m->config_file;
+    return pf_method_saves_model(m) ? "config.json" : "adapter_config.json";
 }
 
 const pf_method *pf_method_find(const char *name) {

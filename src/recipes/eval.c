@@ -23,8 +23,10 @@ static peft_status choose_adapter(const peft_eval_options *opt, const char **ada
     const char *file = pf_path_join(a, run.training.output_dir, "adapter_config.json");
     const char *parts = pf_path_join(a, run.training.output_dir, PF_SEVERAL_FILE);
     PF_CHECK_ALLOC(file, err);
+    const char *fusion = pf_path_join(a, run.training.output_dir, "adapter_fusion_config.json");
     PF_CHECK_ALLOC(parts, err);
-    if (pf_path_exists(file) || pf_path_exists(parts)) {
+    PF_CHECK_ALLOC(fusion, err);
+    if (pf_path_exists(file) || pf_path_exists(parts) || pf_path_exists(fusion)) {
         *adapter = run.training.output_dir;
         return PEFT_OK;
     }

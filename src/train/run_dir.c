@@ -22,6 +22,8 @@ static const char *const signs[] = {"finished",
                                     "adapter_model.safetensors",
                                     "adapter.safetensors",
                                     "adapter_config.json",
+                                    "model_adapter_fusion.safetensors",
+                                    "adapter_fusion_config.json",
                                     "adapters.json",
                                     "config.resolved.json"};
 

@@ -50,6 +50,7 @@ typedef struct norm {
 
 typedef struct unit { /* one adapter module */
     const pf_adapter *ad;
+    const char *name; /* of its module */
     const pf_bottleneck_cfg *cfg;
     pf_projection down, up;
     norm before, after;
@@ -92,32 +93,39 @@ static peft_status build_scaling(pf_build *b, const unit *u, const char *name, p
     return pf_scale_cols(b->graph, name, *x, v, x, err);
 }
 
-/* scaling · up(f(down(h))), dropped */
-static peft_status build_unit(pf_build *b, const unit *u, const pf_site *site, pf_value *h,
-                              pf_value **y, peft_error *err) {
+/* scaling · up(f(down(h))) */
+static peft_status build_up(pf_build *b, const unit *u, const pf_site *site, pf_value *h,
+                            pf_value **y, peft_error *err) {
     const pf_bottleneck_cfg *cfg = u->cfg;
     const pf_op *f = pf_activation_find(cfg->non_linearity);
-    const uint64_t seed = u->ad->params.seed;
-    const uint32_t key = (uint32_t)site->index;
-    const pf_drop_args drop = {.p = cfg->dropout, .seed = seed, .mask_key = key},
-                       depth = {.p = cfg->stochastic_depth,
-                                .seed = seed,
-                                .mask_key = key | 1u << 31,
+    const pf_drop_args depth = {.p = cfg->stochastic_depth,
+                                .seed = u->ad->params.seed,
+                                .mask_key = (uint32_t)site->index | 1u << 31,
                                 .by_sample = true};
     const char *down, *up;
     PF_TRY(part(b, site, "adapter_down", &down, err));
     PF_TRY(part(b, site, "adapter_up", &up, err));
-    pf_value *x = h, *z;
     if (u->before.weight != NULL) PF_TRY(build_norm(b, &u->before, down, h, &h, err));
     PF_TRY(pf_projection_build(b, cfg, &u->down, down, h, y, err));
     PF_TRY(pf_activation(b->graph, f, down, *y, y, err));
     PF_TRY(pf_projection_build(b, cfg, &u->up, up, *y, y, err));
     if (!cfg->is_parallel) PF_TRY(pf_drop(b->graph, up, *y, &depth, y, err));
-    PF_TRY(build_scaling(b, u, up, y, err));
-    PF_TRY(pf_drop(b->graph, up, *y, &drop, y, err));
+    return build_scaling(b, u, up, y, err);
+}
+
+/* The same, dropped and gated. */
+static peft_status build_unit(pf_build *b, const unit *u, const pf_site *site, pf_value *h,
+                              pf_value **y, peft_error *err) {
+    const pf_drop_args drop = {
+        .p = u->cfg->dropout, .seed = u->ad->params.seed, .mask_key = (uint32_t)site->index};
+    const char *name;
+    pf_value *z;
+    PF_TRY(part(b, site, "adapter_up", &name, err));
+    PF_TRY(build_up(b, u, site, h, y, err));
+    PF_TRY(pf_drop(b->graph, name, *y, &drop, y, err));
     if (u->gate.weight == NULL) return PEFT_OK;
-    PF_TRY(pf_projection_build(b, cfg, &u->gate, up, x, &z, err));
-    return pf_text_gate(b->graph, up, *y, z, y, err);
+    PF_TRY(pf_projection_build(b, u->cfg, &u->gate, name, h, &z, err));
+    return pf_text_gate(b->graph, name, *y, z, y, err);
 }
 
 /* LN of A(h), with the residual inside where the configuration has it there: *rest is NULL then. */
@@ -157,9 +165,10 @@ static peft_status put_back(pf_build *b, const unit *u, const pf_site *site, pf_
     return site->norm != NULL ? pf_site_join_norm(b, site, *sum, sum, err) : PEFT_OK;
 }
 
-static peft_status join(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,
-                        pf_value **sum, peft_error *err) {
-    const unit *u = self;
+/* mix: in place of the unit's own A(h); NULL: none */
+static peft_status join_unit(pf_build *b, const unit *u, const pf_bottleneck_mix *mix,
+                             pf_site *site, pf_value *stream, pf_value *branch, pf_value **sum,
+                             peft_error *err) {
     const pf_bottleneck_cfg *cfg = u->cfg;
     const bool of_branch = site->norm != NULL && !site->norm->of_sum,
                behind_norm = of_branch && !cfg->original_ln_after,
@@ -167,20 +176,58 @@ static peft_status join(pf_build *b, void *self, pf_site *site, pf_value *stream
     pf_value *both = NULL, *h, *rest, *y;
     if (behind_norm) PF_TRY(pf_site_join_norm(b, site, branch, &branch, err));
     if (before || (cfg->original_ln_after && !of_branch &&
-                   u->after.weight == NULL)) /* the model's own node */
+                   (u->after.weight == NULL || mix != NULL))) /* the model's own node */
         PF_TRY(pf_add(b->graph, site->name, stream, branch, &both, err));
     h = cfg->is_parallel ? stream : before ? both : branch;
     if (before && site->norm != NULL && !behind_norm)
         PF_TRY(pf_site_join_norm(b, u->reads_norm, h, &h, err));
     rest = cfg->is_parallel || cfg->residual_before_ln ? branch : h;
-    PF_TRY(build_unit(b, u, site, h, &y, err));
     if (rest != branch) both = NULL;
-    PF_TRY(build_after(b, u, site, &rest, &y, err));
+    if (mix != NULL) {
+        pf_bottleneck_flow f = {branch, h, cfg->is_parallel ? stream : rest, rest,
+                                cfg->is_parallel};
+        PF_TRY(mix->build(b, mix->self, site, &f, &y, err));
+        rest = f.rest;
+    } else {
+        PF_TRY(build_unit(b, u, site, h, &y, err));
+        PF_TRY(build_after(b, u, site, &rest, &y, err));
+    }
     if (rest == NULL) both = NULL;
     return put_back(b, u, site, stream, rest, both, y, sum, err);
 }
 
+static peft_status join(pf_build *b, void *self, pf_site *site, pf_value *stream, pf_value *branch,
+                        pf_value **sum, peft_error *err) {
+    return join_unit(b, self, NULL, site, stream, branch, sum, err);
+}
+
 static const pf_site_hooks hooks = {.join = join};
+
+/* ---- for fusion/ ----------------------------------------------------------------------------- */
+
+static const unit *unit_at(const pf_adapter *ad, const pf_site *site) {
+    for (int i = 0; i < ad->n_attached; i++) {
+        const pf_attached *at = &ad->attached[i];
+        if (at->site == site && at->hooks == &hooks) return at->self;
+    }
+    return NULL;
+}
+
+const char *pf_bottleneck_module(const pf_adapter *ad, const pf_site *site) {
+    const unit *u = unit_at(ad, site);
+    return u != NULL ? u->name : NULL;
+}
+
+peft_status pf_bottleneck_up(pf_build *b, const pf_adapter *ad, const pf_site *site, pf_value *h,
+                             pf_value **y, peft_error *err) {
+    return build_up(b, unit_at(ad, site), site, h, y, err);
+}
+
+peft_status pf_bottleneck_join_mixed(pf_build *b, const pf_adapter *ad,
+                                     const pf_bottleneck_mix *mix, pf_site *site, pf_value *stream,
+                                     pf_value *branch, pf_value **sum, peft_error *err) {
+    return join_unit(b, unit_at(ad, site), mix, site, stream, branch, sum, err);
+}
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
@@ -347,6 +394,7 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
                        ad->model->architecture);
     }
     u->ad = ad;
+    u->name = prefix;
     u->cfg = cfg;
     u->reads_norm = whose_norm(ad->model, site);
     PF_TRY(width_of(cfg, hidden, site->block, &width, err));

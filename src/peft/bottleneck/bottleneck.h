@@ -55,6 +55,30 @@ peft_status pf_bottleneck_param(pf_adapter *ad, const char *prefix, const char *
 peft_status pf_bottleneck_vector(pf_adapter *ad, const char *prefix, const char *suffix, int64_t n,
                                  pf_param **out, peft_error *err);
 
+/* --- bottleneck.c, for what is put over several adapters (fusion/) --- */
+typedef struct pf_bottleneck_flow { /* what an adapter has before it at its place */
+    pf_value *branch, *h;           /* h: what it reads */
+    pf_value *residual;             /* AdapterHub's word: for parallel adapters the stream */
+    pf_value *rest;                 /* what will be added to its output; NULL: nothing */
+    bool is_parallel;
+} pf_bottleneck_flow;
+/* What stands in the place of one adapter's output: sets *y, and may change f->rest. */
+typedef struct pf_bottleneck_mix {
+    peft_status (*build)(pf_build *b, void *self, pf_site *site, pf_bottleneck_flow *f,
+                         pf_value **y, peft_error *err);
+    void *self;
+} pf_bottleneck_mix;
+/* The adapter's module at a site, "<block>.output_adapters.adapters.<name>"; NULL: it has none.
+ * As all of these, of one that acts or is suspended. */
+const char *pf_bottleneck_module(const pf_adapter *ad, const pf_site *site);
+/* scaling · up(f(down(h))) of that module */
+peft_status pf_bottleneck_up(pf_build *b, const pf_adapter *ad, const pf_site *site, pf_value *h,
+                             pf_value **y, peft_error *err);
+/* The join as this adapter's configuration has it, around the mix. */
+peft_status pf_bottleneck_join_mixed(pf_build *b, const pf_adapter *ad,
+                                     const pf_bottleneck_mix *mix, pf_site *site, pf_value *stream,
+                                     pf_value *branch, pf_value **sum, peft_error *err);
+
 /* --- projections, plain or PHM --- */
 peft_status pf_projection_add(pf_adapter *ad, const pf_bottleneck_cfg *cfg,
                               const pf_bottleneck_shared *shared, const char *prefix, bool is_up,
