@@ -7,11 +7,12 @@ NAME is a case or a module of tools/method_cases/ (all of its cases). Needs torc
 by the build or the tests.
 
     base_llama/, base_neox/   two small random models of unlike families, made when they are not there (--bases: anew);
-                              base_bert/ and base_xlmr/ have heads for classes, base_t5/ an encoder
+                              base_bert/, base_roberta/ and base_xlmr/ have heads for classes, base_t5*/ and base_mt5/ an encoder
     <case>/start/             adapter as peft saves it, away from the identity
     <case>/end/               the same after STEPS steps of AdamW in f32, without dropout
     <case>/case.json          base, batches, optimizer, loss and gradient norm of each step, keys of adapter_config.json that differ
-                              from peft's defaults, whether it merges, tolerances that differ and why
+                              from peft's defaults, whether it merges, tolerances that differ and why; for some with a source,
+                              greedy continuations of the first batch by the adapter at its end
     <case>/expected.safetensors   logits of the first batch: start, end, and of the base alone
 
 A module of tools/method_cases/ has CASES, a list of case(...); see lora.py for the smallest one. A case is refused if its
@@ -80,8 +81,15 @@ BASES.update(
     base_t5=("t5", dict(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=3, num_heads=4,
                         relative_attention_num_buckets=8, relative_attention_max_distance=16, dropout_rate=0.0, pad_token_id=0,
                         eos_token_id=1, decoder_start_token_id=0, feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+    base_roberta=("roberta", dict(BERT, type_vocab_size=1, pad_token_id=1)),
+    base_t5_tied=("t5", dict(vocab_size=64, d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8, relative_attention_num_buckets=8,
+                             relative_attention_max_distance=16, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)),
+    base_mt5=("mt5", dict(vocab_size=64, d_model=32, d_ff=48, num_layers=2, num_decoder_layers=1, num_heads=3, d_kv=8,
+                          relative_attention_num_buckets=8, relative_attention_max_distance=16, pad_token_id=0, eos_token_id=1,
+                          decoder_start_token_id=0, dropout_rate=0.0, tie_word_embeddings=False)),
 )
-TASKS = dict(base_bert="SEQ_CLS", base_xlmr="TOKEN_CLS", base_t5="SEQ_2_SEQ_LM")  # the others: CAUSAL_LM
+TASKS = dict(base_bert="SEQ_CLS", base_xlmr="TOKEN_CLS", base_t5="SEQ_2_SEQ_LM", base_roberta="SEQ_CLS", base_t5_tied="SEQ_2_SEQ_LM",
+             base_mt5="SEQ_2_SEQ_LM")  # the others: CAUSAL_LM
 AUTO = dict(CAUSAL_LM=AutoModelForCausalLM, SEQ_2_SEQ_LM=AutoModelForSeq2SeqLM, SEQ_CLS=AutoModelForSequenceClassification,
             TOKEN_CLS=AutoModelForTokenClassification)
 
@@ -93,7 +101,7 @@ def task_of(base):
 # ---- bases -------------------------------------------------------------------------------------------------------------
 
 
-def randomize(model, gen):
+def randomize(model, gen, cross=None):
     """Weights large enough that every part of the model is heard in the logits."""
     for name, p in sorted(model.named_parameters()):
         r = torch.randn(p.shape, generator=gen)
@@ -104,7 +112,9 @@ def randomize(model, gen):
         elif "relative_attention_bias" in name:
             p.data = 1.5 * r
         elif re.search(r"Attention\.[qk]\.weight", name):  # T5 does not scale its scores
-            p.data = 0.6 * r / p.shape[1] ** 0.5
+            p.data = (0.9 if cross else 0.6) * r / p.shape[1] ** 0.5
+        elif cross and "EncDecAttention" in name:  # the decoder listens to its encoder
+            p.data = cross * r / p.shape[1] ** 0.5
         elif "_embeddings" in name or name == "shared.weight" or "embed_tokens" in name or "embed_in" in name or ".wte." in name or ".wpe." in name:
             p.data = 0.7 * r
         else:
@@ -118,7 +128,7 @@ def make_base(name, folder):
     gen = torch.Generator().manual_seed(sum(map(ord, name)))
     auto = AUTO[task_of(name)]
     model = auto.from_config(AutoConfig.for_model(arch, **cfg), attn_implementation="eager").float()
-    randomize(model, gen)
+    randomize(model, gen, cross=2.5 if name in ("base_t5_tied", "base_mt5") else None)
     state = {n: p.detach().contiguous() for n, p in model.named_parameters()}
     save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     model.config.architectures = [type(model).__name__]
@@ -161,7 +171,9 @@ def forward(model, samples):
             out.append(model(input_ids=torch.tensor([s["source"]]), decoder_input_ids=ids).logits[0])
             continue
         if "classes" in s:
-            z = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+            second = s.get("second_from", 0)
+            types = dict(token_type_ids=torch.tensor([[int(i >= second) for i in range(len(s["ids"]))]])) if second else {}
+            z = model(input_ids=ids, attention_mask=torch.ones_like(ids), **types).logits[0]
             out.append(z[None] if z.dim() == 1 else z[[i for i, k in enumerate(s["classes"]) if k >= 0]])
             continue
         out.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -len(s["ids"]) :])
@@ -181,6 +193,22 @@ def step_loss(model, samples):
         total = total + torch.nn.functional.cross_entropy(z[first - 1 : len(s["ids"]) - 1], target, reduction="sum")
         count += len(target)
     return total / count
+
+
+def greedy(model, samples, n_new=8, margin=2e-3):
+    """What peft generates from each source, with its cache; ended with the text, or where two tokens are nearly as likely."""
+    out = []
+    for s in samples:
+        source = torch.tensor([s["source"]])
+        made = model.generate(input_ids=source, attention_mask=torch.ones_like(source), max_new_tokens=n_new, min_new_tokens=n_new,
+                              do_sample=False, num_beams=1)[0].tolist()
+        z = forward(model, [dict(s, ids=made)])[0]  # and the same without one
+        keep = 0
+        while keep < n_new and int(z[keep].argmax()) != 1 and float(torch.diff(torch.topk(z[keep], 2).values)) < -margin:
+            assert made[keep + 1] == int(z[keep].argmax()), (s, made)
+            keep += 1
+        out.append(made[1 : keep + 1])
+    return out
 
 
 def no_decay(n):
@@ -249,6 +277,8 @@ def make_case(c, out):
     gen = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     batches = make_batches(gen, task_of(c["base"]))
+    for s in [s for step in batches for s in step if c["pairs"]]:
+        s["second_from"] = len(s["ids"]) // 2
     start, end = os.path.join(folder, "start"), os.path.join(folder, "end")
 
     with torch.no_grad():
@@ -265,7 +295,11 @@ def make_case(c, out):
     log = train(model, batches, c, optim)
     save(c, model, end)
     with torch.no_grad():
-        last = torch.cat(forward(c["load"](c, load_base(c, out), end).eval(), batches[0]))
+        trained = c["load"](c, load_base(c, out), end).eval()
+        last = torch.cat(forward(trained, batches[0]))
+        continuations = greedy(trained, batches[0]) if c["generates"] else None
+        if c["generates"]:
+            assert sum(map(len, continuations)) >= 8 and continuations != greedy(load_base(c, out).eval(), batches[0]), (c["name"], continuations)
 
     off = float((first - base).abs().max())
     moved = max(abs(s["loss"] - b) / b for s, b in zip(log, untrained))
@@ -275,6 +309,8 @@ def make_case(c, out):
     info = dict(what=c["what"], method=c["method"], base=c["base"], architecture=load_base(c, out).config.architectures[0],
                 merges=c["merges"], transformers=transformers.__version__, peft=peft.__version__, torch=torch.__version__,
                 off=off, optim=optim, steps=log, batches=batches, **c["extra"])
+    if continuations:
+        info["greedy"] = continuations
     config = os.path.join(end, "adapter_config.json")
     if os.path.exists(config):
         info["config_set"] = config_set(config, c["defaults"]())

@@ -65,10 +65,13 @@ static bool is_label(const pf_sample *s, int32_t k) {
     return s->weights == NULL || s->weights[k] != 0;
 }
 
-/* Depth of the row whose entry token k is: a token is predicted by the one before it, its class is
- * told by itself. */
-static int32_t row_of_label(const pf_sample *s, int32_t k) {
-    return s->classes != NULL ? k : k - 1;
+/* Rows of a learned prompt among the sample's own, and among those of its source. */
+static int32_t each_of(const pf_batch_builder *bb, const pf_sample *s) {
+    return s->source == NULL ? bb->opt.each_rows : 0;
+}
+
+static int32_t source_rows(const pf_batch_builder *bb, const pf_sample *s) {
+    return s->source != NULL ? bb->opt.each_rows + s->n_source : 0;
 }
 
 int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
@@ -79,6 +82,24 @@ int32_t pf_sample_rows(const pf_sample *s, bool keep_tail) {
 int32_t pf_sample_all_rows(const pf_sample *s, bool keep_tail) {
     const int32_t rows = pf_sample_rows(s, keep_tail);
     return rows > 0 && s->source != NULL ? rows + s->n_source : rows;
+}
+
+/* The same behind a learned prompt of its own. */
+static int32_t rows_of(const pf_batch_builder *bb, const pf_sample *s) {
+    const int32_t rows = pf_sample_rows(s, bb->opt.keep_tail);
+    return rows > 0 ? each_of(bb, s) + rows : 0;
+}
+
+static int32_t all_rows_of(const pf_batch_builder *bb, const pf_sample *s) {
+    const int32_t rows = rows_of(bb, s);
+    return rows > 0 ? rows + source_rows(bb, s) : 0;
+}
+
+/* Depth of the row whose entry token k is: a token is predicted by the one before it, its class is
+ * told by itself, that of a whole text by the first row. */
+static int32_t row_of_label(const pf_batch_builder *bb, const pf_sample *s, int32_t k) {
+    if (s->classes != NULL && k == 0) return 0;
+    return each_of(bb, s) + (s->classes != NULL ? k : k - 1);
 }
 
 static int32_t sample_labels(const pf_sample *s) {
@@ -93,7 +114,8 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
                                  peft_error *err) {
     *out = NULL;
     if (opt->max_tokens < 1 || opt->max_labels < 0 || opt->max_samples < 1 ||
-        opt->rope_original < 0 || opt->prompt_rows < 0 || opt->prefix_rows < 0)
+        opt->rope_original < 0 || opt->prompt_rows < 0 || opt->prefix_rows < 0 ||
+        opt->each_rows < 0)
         return PF_FAIL(err, PEFT_E_SHAPE,
                        "batch builder: %d rows, %d labels, %d samples; each must be positive",
                        opt->max_tokens, opt->max_labels, opt->max_samples);
@@ -185,7 +207,7 @@ static void put(pf_batch_builder *bb, int32_t i, int32_t m, int32_t rows, int32_
         bb->n_micro++;
     }
     const pf_sample *s = &bb->samples[bb->tree.order[i]];
-    if (s->source != NULL) bb->micro_source[m] += s->n_source;
+    bb->micro_source[m] += source_rows(bb, s);
     bb->micro_of[i] = m;
     bb->micro_rows[m] += rows;
     bb->micro_labels[m] += labels;
@@ -198,7 +220,7 @@ static void place_by_sample(pf_batch_builder *bb, int32_t begin, int32_t end) {
     for (int32_t m = 0; m < bb->n_micro; m++) bb->micro_shared[m] = 0;
     for (int32_t i = begin; i < end; i++) {
         const pf_sample *s = &bb->samples[t->order[i]];
-        int32_t length = pf_sample_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        int32_t length = rows_of(bb, s), labels = sample_labels(s);
         int32_t best = bb->n_micro, fewest = length + 1;
         for (int32_t m = 0; m < bb->n_micro; m++) {
             if (bb->micro_shared[m] > t->shared[i]) bb->micro_shared[m] = t->shared[i];
@@ -220,7 +242,7 @@ static void cut(pf_batch_builder *bb) {
         int64_t rows = 0, labels = 0;
         do {
             const pf_sample *s = &bb->samples[t->order[end]];
-            rows += pf_sample_all_rows(s, bb->opt.keep_tail) - t->shared[end];
+            rows += all_rows_of(bb, s) - t->shared[end];
             labels += sample_labels(s);
         } while (++end < t->n_order && t->shared[end] > 0);
         if (rows > bb->opt.max_tokens - bb->opt.prompt_rows || labels > bb->opt.max_labels) {
@@ -231,8 +253,7 @@ static void cut(pf_batch_builder *bb) {
         while (m < bb->n_micro && !has_room(bb, m, rows, labels)) m++;
         for (int32_t i = begin; i < end; i++) {
             const pf_sample *s = &bb->samples[t->order[i]];
-            put(bb, i, m, pf_sample_all_rows(s, bb->opt.keep_tail) - t->shared[i],
-                sample_labels(s));
+            put(bb, i, m, all_rows_of(bb, s) - t->shared[i], sample_labels(s));
         }
     }
 }
@@ -256,7 +277,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
     bool has_source = false;
     for (int32_t i = 0; i < n; i++) {
         const pf_sample *s = &samples[i];
-        int32_t rows = pf_sample_all_rows(s, bb->opt.keep_tail), labels = sample_labels(s);
+        int32_t rows = all_rows_of(bb, s), labels = sample_labels(s);
         if (s->source != NULL) PF_TRY(reserve_source(bb, err));
         has_source |= s->source != NULL;
         if (s->n_tokens < 1 || (s->first_label < 1 && s->classes == NULL) ||
@@ -286,8 +307,9 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
             for (int32_t k = s->first_label; k < end_label(s); k++)
                 bb->figures.label_weight += (double)s->weights[k];
     }
-    bool share = !has_source && (bb->opt.share == PF_SHARE_ALWAYS ||
-                                 (bb->opt.share == PF_SHARE_AUTO && !bb->opt.dropout));
+    const bool own = has_source || bb->opt.each_rows > 0; /* what a row is depends on its sample */
+    bool share = !own && (bb->opt.share == PF_SHARE_ALWAYS ||
+                          (bb->opt.share == PF_SHARE_AUTO && !bb->opt.dropout));
     pf_prefix_tree_build(&bb->tree, samples, n,
                          &(pf_prefix_tree_options){
                              .share = share,
@@ -368,7 +390,7 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
     place_prompt(bb);
     for (int32_t i = 0, row = prompt, shared = 0; next_sample(bb, m, &i, &shared);) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
-        int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
+        const int32_t each = each_of(bb, s), length = rows_of(bb, s);
         if (length > shared) {
             while (depth > 0 && bb->chunk_at[depth - 1] >= shared) depth--;
             bb->parent_row[row] = prompt - 1;
@@ -383,15 +405,15 @@ static void place_rows(pf_batch_builder *bb, int32_t m) {
         }
         place_keys(bb, bb->tree.order[i - 1], shared, length, row);
         for (int32_t d = shared; d < length; d++, row++) {
-            bb->ids[row] = s->tokens[d];
+            bb->ids[row] = d < each ? 0 : s->tokens[d - each];
             bb->pos[row] = lead + d;
-            bb->type[row] = s->second_from > 0 && d >= s->second_from;
-            bb->end[row] = lead + s->n_tokens; /* for make_segments */
+            bb->type[row] = s->second_from > 0 && d - each >= s->second_from;
+            bb->end[row] = lead + each + s->n_tokens; /* for make_segments */
             bb->path_row[d] = row;
             bb->row_labels[row] = 0;
         }
         for (int32_t k = first_label(s); k < end_label(s); k++)
-            if (is_label(s, k)) bb->row_labels[bb->path_row[row_of_label(s, k)]]++;
+            if (is_label(s, k)) bb->row_labels[bb->path_row[row_of_label(bb, s, k)]]++;
     }
 }
 
@@ -427,11 +449,12 @@ static int32_t make_segments(pf_batch_builder *bb, int32_t n_rows) {
 static void place_labels(pf_batch_builder *bb, int32_t m) {
     for (int32_t i = 0, row = bb->opt.prompt_rows, shared = 0; next_sample(bb, m, &i, &shared);) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
-        int32_t length = pf_sample_rows(s, bb->opt.keep_tail);
+        const int32_t length = rows_of(bb, s);
         for (int32_t d = shared; d < length; d++) bb->path_row[d] = row++;
         for (int32_t k = first_label(s); k < end_label(s); k++) {
             if (!is_label(s, k)) continue;
-            const int32_t row_of = bb->path_row[row_of_label(s, k)], e = bb->row_labels[row_of]++;
+            const int32_t row_of = bb->path_row[row_of_label(bb, s, k)],
+                          e = bb->row_labels[row_of]++;
             const bool weighs = s->weights != NULL && s->classes == NULL;
             bb->label_row[e] = row_of;
             bb->label_target[e] = s->classes != NULL ? s->classes[k] : s->tokens[k];
@@ -446,21 +469,22 @@ static void place_source(pf_batch_builder *bb, int32_t m) {
     int32_t row = 0, n = 0;
     for (int32_t i = 0, at = 0, shared = 0; next_sample(bb, m, &i, &shared);) {
         const pf_sample *s = &bb->samples[bb->tree.order[i - 1]];
-        const int32_t rows = pf_sample_rows(s, bb->opt.keep_tail), start = row;
-        for (int32_t k = 0; k < s->n_source; k++, row++) {
-            bb->source_ids[row] = s->source[k];
+        const int32_t rows = rows_of(bb, s), start = row, length = source_rows(bb, s),
+                      each = length - s->n_source;
+        for (int32_t k = 0; k < length; k++, row++) {
+            bb->source_ids[row] = k < each ? 0 : s->source[k - each];
             bb->source_pos[row] = k;
             bb->source_seg[row] = n;
-            bb->source_end[row] = start + s->n_source;
+            bb->source_end[row] = start + length;
             bb->source_sample[row] = s->index;
         }
         bb->source_segments[n] = (pf_segment){.start = start,
-                                              .length = s->n_source,
+                                              .length = length,
                                               .parent = -1,
                                               .subtree_end = row,
-                                              .rope_length = s->n_source};
-        bb->source_runs[n++] = (pf_ext_run){
-            .ext = start, .length = s->n_source, .row_begin = at, .row_end = at + rows};
+                                              .rope_length = length};
+        bb->source_runs[n++] =
+            (pf_ext_run){.ext = start, .length = length, .row_begin = at, .row_end = at + rows};
         at += rows;
     }
     bb->source = (pf_batch){.n_tokens = row,
@@ -471,6 +495,7 @@ static void place_source(pf_batch_builder *bb, int32_t m) {
                             .sample = bb->source_sample,
                             .segments = bb->source_segments,
                             .n_segments = n,
+                            .prompt_each = bb->opt.each_rows,
                             .step = bb->step};
 }
 
@@ -508,7 +533,10 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
         .label_sample = bb->label_sample,
         .step = bb->step,
     };
-    if (bb->micro_source[i] == 0) return;
+    if (bb->micro_source[i] == 0) {
+        out->prompt_each = bb->opt.each_rows;
+        return;
+    }
     place_source(bb, i);
     out->source = &bb->source;
     out->source_runs = bb->source_runs;

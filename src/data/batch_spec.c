@@ -149,3 +149,82 @@ peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int3
     }
     return PEFT_OK;
 }
+
+/* The roots of a batch, each behind n rows: where its row i goes is i + (roots up to it) · n. */
+static peft_status roots_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t n,
+                                int32_t **row_to, peft_error *err) {
+    const int32_t S = in->n_segments, T = in->n_tokens;
+    int32_t roots = 0, *rows[6], *to = PF_NEW_ARRAY(a, int32_t, T + 1);
+    pf_segment *segments = PF_NEW_ARRAY(a, pf_segment, S);
+    for (int32_t i = 0; i < S; i++) roots += in->segments[i].parent < 0;
+    for (int k = 0; k < 6; k++) {
+        rows[k] = PF_NEW_ARRAY(a, int32_t, T + roots * n);
+        PF_CHECK_ALLOC(rows[k], err);
+    }
+    PF_CHECK_ALLOC(to, err);
+    PF_CHECK_ALLOC(segments, err);
+    roots = 0;
+    for (int32_t i = 0; i < S; i++) {
+        const pf_segment *s = &in->segments[i];
+        const bool root = s->parent < 0;
+        const int32_t lead = root ? n : 0, start = s->start + roots * n;
+        roots += root;
+        segments[i] = *s;
+        segments[i].start = start;
+        segments[i].length += lead;
+        segments[i].subtree_end += roots * n;
+        segments[i].rope_length += n;
+        for (int32_t k = 0; k < lead + s->length; k++) {
+            const int32_t row = start + k, from = s->start + k - lead;
+            const bool own = k >= lead;
+            if (own) to[from] = row;
+            rows[0][row] = own ? in->ids[from] : 0;
+            rows[1][row] = own ? in->pos[from] + n : k;
+            rows[2][row] = i;
+            rows[3][row] = segments[i].subtree_end;
+            rows[4][row] = in->sample[own ? from : s->start];
+            rows[5][row] = own && in->type != NULL ? in->type[from] : 0;
+        }
+    }
+    to[T] = T + roots * n;
+    *out = *in;
+    out->n_tokens = T + roots * n;
+    out->ids = rows[0];
+    out->pos = rows[1];
+    out->seg = rows[2];
+    out->end = rows[3];
+    out->sample = rows[4];
+    out->type = in->type != NULL ? rows[5] : NULL;
+    out->segments = segments;
+    out->prompt_each = n;
+    *row_to = to;
+    return PEFT_OK;
+}
+
+peft_status pf_batch_each_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t each_rows,
+                                 peft_error *err) {
+    int32_t *to;
+    *out = *in;
+    if (each_rows == 0) return PEFT_OK;
+    if (in->source == NULL) {
+        int32_t *row = PF_NEW_ARRAY(a, int32_t, in->n_labels);
+        PF_CHECK_ALLOC(row, err);
+        PF_TRY(roots_behind(out, a, in, each_rows, &to, err));
+        for (int32_t e = 0; e < in->n_labels; e++) row[e] = to[in->label_row[e]];
+        out->label_row = row;
+        return PEFT_OK;
+    }
+    pf_batch *source = PF_NEW(a, pf_batch);
+    pf_ext_run *runs = PF_NEW_ARRAY(a, pf_ext_run, in->n_source_runs);
+    PF_CHECK_ALLOC(source, err);
+    PF_CHECK_ALLOC(runs, err);
+    PF_TRY(roots_behind(source, a, in->source, each_rows, &to, err));
+    for (int32_t i = 0; i < in->n_source_runs; i++) {
+        runs[i] = in->source_runs[i];
+        runs[i].ext = to[runs[i].ext] - each_rows;
+        runs[i].length += each_rows;
+    }
+    out->source = source;
+    out->source_runs = runs;
+    return PEFT_OK;
+}

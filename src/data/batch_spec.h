@@ -31,4 +31,9 @@ peft_status pf_batch_from_segments(pf_batch *out, pf_arena *a, const pf_segment_
 peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t prompt_rows,
                             int32_t prefix_rows, peft_error *err);
 
+/* The same batch where every source, or without one every root, begins with so many rows of a
+ * learned prompt (batch.h). */
+peft_status pf_batch_each_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t each_rows,
+                                 peft_error *err);
+
 #endif

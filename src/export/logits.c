@@ -1,6 +1,7 @@
 /* logits.c - see logits.h. */
 #include "export/logits.h"
 
+#include "data/batch_spec.h"
 #include "nn/class_head.h"
 #include "ops/op_table.h"
 
@@ -9,8 +10,9 @@
 static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adapters,
                         peft_error *err) {
     l->lead = pf_model_lead(model, adapters);
-    size_t n = (size_t)(l->max_tokens + l->lead.prompt);
-    int32_t **arrays[] = {&l->ids, &l->pos, &l->zero, &l->seg, &l->end, &l->row};
+    const int64_t rows = (int64_t)l->max_tokens + l->lead.prompt + l->lead.each;
+    size_t n = (size_t)l->max_tokens;
+    int32_t **arrays[] = {&l->ids, &l->pos, &l->zero, &l->end, &l->row};
     for (size_t i = 0; i < PF_COUNT(arrays); i++) {
         *arrays[i] = PF_NEW_ARRAY(&l->arena, int32_t, n);
         PF_CHECK_ALLOC(*arrays[i], err);
@@ -25,10 +27,10 @@ static peft_status init(pf_logits *l, pf_model *model, pf_backend *be, bool adap
     PF_TRY(pf_site_head_logits(&b, model->head, hidden, &l->out, err));
     l->out->result = true;
     PF_TRY(pf_fusion_run(l->graph, pf_fusion_table, NULL, err));
-    const int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = l->max_tokens + l->lead.prompt,
+    const int64_t capacity[PF_SPACE_COUNT] = {[PF_SPACE_TOKENS] = rows,
                                               [PF_SPACE_LABELS] = l->max_tokens,
                                               [PF_SPACE_SOURCE] =
-                                                  model->encoder_decoder ? l->max_tokens : 0};
+                                                  model->encoder_decoder ? rows : 0};
     l->encoder_decoder = model->encoder_decoder;
     return pf_exec_new(&l->exec, l->graph, be, capacity, err);
 }
@@ -37,6 +39,7 @@ peft_status pf_logits_init(pf_logits *l, pf_model *model, pf_backend *be, bool a
                            int32_t max_tokens, peft_error *err) {
     memset(l, 0, sizeof *l);
     pf_arena_init(&l->arena, "logits");
+    pf_arena_init(&l->behind, "a text behind learned rows");
     l->max_tokens = max_tokens;
     peft_status status = init(l, model, be, adapters, err);
     if (status != PEFT_OK) pf_logits_release(l);
@@ -47,58 +50,42 @@ void pf_logits_release(pf_logits *l) {
     if (l == NULL) return;
     pf_exec_free(l->exec);
     pf_graph_free(l->graph);
+    pf_arena_release(&l->behind);
     pf_arena_release(&l->arena);
     memset(l, 0, sizeof *l);
 }
 
 peft_status pf_logits_run(pf_logits *l, const int32_t *ids, int32_t n, const pf_real **logits,
                           peft_error *err) {
+    pf_batch one, behind, batch;
     if (n > l->max_tokens) n = l->max_tokens;
-    const int32_t P = l->lead.prompt, X = l->lead.prefix, all = P + n;
-    for (int32_t i = 0; i < all; i++) {
-        l->ids[i] = i < P ? 0 : ids[i - P];
-        l->seg[i] = P > 0 && i >= P;
-        l->pos[i] = X + i;
-        l->end[i] = all;
-        if (i >= P) l->row[i - P] = i;
+    for (int32_t i = 0; i < n; i++) {
+        l->ids[i] = ids[i];
+        l->pos[i] = l->row[i] = i;
+        l->end[i] = n;
         l->weight[i] = 1;
     }
-    const pf_segment text = {.start = P,
-                             .length = n,
-                             .parent = P > 0 ? 0 : -1,
-                             .subtree_end = all,
-                             .rope_length = X + all};
-    const pf_segment segments[] = {
-        {.length = P, .parent = -1, .subtree_end = all, .rope_length = X + P}, text};
-    const pf_ext_run prefix = {.length = X, .row_end = all};
-    const pf_ext_run whole = {.length = n, .row_end = all};
-    const pf_batch source = {.n_tokens = n,
-                             .ids = l->ids,
-                             .pos = l->pos,
-                             .seg = l->zero,
-                             .end = l->end,
-                             .sample = l->zero,
-                             .segments = &text,
-                             .n_segments = 1};
-    const pf_batch batch = {.source = l->encoder_decoder ? &source : NULL,
-                            .source_runs = &whole,
-                            .n_source_runs = l->encoder_decoder,
-                            .n_tokens = all,
-                            .n_prompt = P,
-                            .ext_runs = &prefix,
-                            .n_ext_runs = X > 0,
-                            .ids = l->ids,
-                            .pos = l->pos,
-                            .seg = l->seg,
-                            .end = l->end,
-                            .sample = l->zero,
-                            .segments = P > 0 ? segments : &text,
-                            .n_segments = P > 0 ? 2 : 1,
-                            .n_labels = n,
-                            .label_row = l->row,
-                            .label_target = l->zero,
-                            .label_weight = l->weight,
-                            .label_sample = l->zero};
+    const pf_segment text = {.length = n, .parent = -1, .subtree_end = n, .rope_length = n};
+    const pf_ext_run whole = {.length = n, .row_end = n};
+    pf_batch source = {.n_tokens = n,
+                       .ids = l->ids,
+                       .pos = l->pos,
+                       .seg = l->zero,
+                       .end = l->end,
+                       .sample = l->zero,
+                       .segments = &text,
+                       .n_segments = 1};
+    one = source;
+    one.n_labels = n;
+    one.label_row = l->row;
+    one.label_target = one.label_sample = l->zero;
+    one.label_weight = l->weight;
+    one.source = l->encoder_decoder ? &source : NULL;
+    one.source_runs = &whole;
+    one.n_source_runs = l->encoder_decoder;
+    pf_arena_reset(&l->behind);
+    PF_TRY(pf_batch_behind(&behind, &l->behind, &one, l->lead.prompt, l->lead.prefix, err));
+    PF_TRY(pf_batch_each_behind(&batch, &l->behind, &behind, l->lead.each, err));
     PF_TRY(pf_exec_bind(l->exec, &batch, err));
     PF_TRY(pf_exec_forward(l->exec, err));
     *logits = pf_exec_data(l->exec, l->out);

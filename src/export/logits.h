@@ -7,14 +7,14 @@
 #include "nn/model.h"
 
 typedef struct pf_logits {
-    pf_arena arena;
+    pf_arena arena, behind; /* the latter of a run */
     pf_graph *graph;
     pf_exec *exec;
     pf_value *out;
     int32_t max_tokens;
     bool encoder_decoder;
     pf_lead lead;
-    int32_t *ids, *pos, *zero, *seg, *end, *row;
+    int32_t *ids, *pos, *zero, *end, *row;
     float *weight;
 } pf_logits;
 

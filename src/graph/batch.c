@@ -156,6 +156,21 @@ static peft_status check_source(const pf_batch *s, int64_t vocab_size, int64_t e
     return status == PEFT_OK ? status : pf_fail_prefix(err, status, "source");
 }
 
+static peft_status check_prompt_each(const pf_batch *b, peft_error *err) {
+    if (b->prompt_each < 0 || (b->prompt_each > 0 && b->n_prompt > 0))
+        return PF_FAIL(err, PEFT_E_SHAPE,
+                       "batch: a learned prompt of %d rows, and one of %d before every sample",
+                       b->n_prompt, b->prompt_each);
+    for (int32_t i = 0; b->prompt_each > 0 && i < b->n_segments; i++) {
+        const pf_segment *s = &b->segments[i];
+        if (s->parent < 0 && s->length < b->prompt_each)
+            return PF_FAIL(err, PEFT_E_SHAPE,
+                           "batch: segment %d has %d rows, its learned prompt alone %d", i,
+                           s->length, b->prompt_each);
+    }
+    return PEFT_OK;
+}
+
 peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_rows,
                            peft_error *err) {
     if (b->n_tokens < 1 || b->n_segments < 1 || b->n_segments > b->n_tokens || b->n_labels < 0 ||
@@ -174,6 +189,7 @@ peft_status pf_batch_check(const pf_batch *b, int64_t vocab_size, int64_t ext_ro
         return PF_FAIL(err, PEFT_E_SHAPE,
                        "batch: a learned prompt of %d rows, and a first segment of %d", b->n_prompt,
                        b->segments[0].length);
+    PF_TRY(check_prompt_each(b, err));
     PF_TRY(check_runs(b, b->ext_runs, b->n_ext_runs, ext_rows, err));
     PF_TRY(check_runs(b, b->source_runs, b->n_source_runs,
                       b->source != NULL ? b->source->n_tokens : ext_rows, err));

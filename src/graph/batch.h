@@ -22,6 +22,8 @@
  * hidden states from a parameter, and their ids mean nothing. So it is computed once, whatever the
  * number of samples. A learned prefix is a run of external rows that every row sees. The samples'
  * positions go on behind both.
+ * Where a row sees those behind it (an encoder), the rows of a prompt depend on their sample: there
+ * every root begins with prompt_each rows of it. What they share is the parameter.
  *
  * Labels are entries, not one per row: the last row of a shared prefix predicts the first token of
  * every child. The loss of entry e is weight[e] * nll(row[e] -> target[e]); what it is divided by
@@ -82,6 +84,8 @@ struct pf_batch {
     int32_t n_segments;
     int32_t
         n_prompt; /* rows of a learned prompt: all of segment 0, a root; 0: none in this batch */
+    int32_t prompt_each; /* rows of a learned prompt: the first ones of every root; 0: none. At most
+                            one of the two is there */
 
     int32_t n_labels;
     const int32_t *label_row;    /* (E) token row, ascending */

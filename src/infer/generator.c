@@ -5,7 +5,8 @@
  *
  * With an encoder, the prompt is the source: its rows go into the pass in which the sequence
  * begins, all at once, for each sees all; its keys and values stand in a cache of their own from
- * row slot * max_source on, and the sequence itself begins with the decoder's start. */
+ * row slot * max_source on, and the sequence itself begins with the decoder's start. Every source
+ * begins with the rows of a learned prompt, where there is one (pf_lead.each). */
 #include "infer/generator.h"
 
 #include "base/mem.h"
@@ -32,8 +33,9 @@ struct pf_generator {
     pf_value *logits;
     int64_t switches_at; /* length beyond which keys have to be made anew; 0: never */
     int n_slots;
-    int64_t max_length, max_tokens, max_source; /* max_source 0: no encoder */
-    int64_t source_rows;                        /* of a pass */
+    int64_t max_length, max_tokens;
+    int64_t max_source;  /* rows of a source, those of a learned prompt too; 0: no encoder */
+    int64_t source_rows; /* of a pass */
     pf_lead lead;
     bool has_prefix;        /* the learned prefix is in the cache */
     pf_buffer cache, cross; /* K and V rows of all layers; of the source */
@@ -151,6 +153,7 @@ peft_status pf_generator_new(pf_generator **out, pf_model *model, pf_backend *be
     if (g->max_tokens < g->lead.prompt) g->max_tokens = g->lead.prompt; /* in one pass */
     if (model->encoder_decoder) {
         g->max_source = opt->max_source > 0 ? opt->max_source : g->max_length;
+        g->max_source += g->lead.each;
         g->source_rows = g->max_tokens > g->max_source ? g->max_tokens : g->max_source;
     }
     peft_status status = make_arrays(g, err);
@@ -199,10 +202,10 @@ static int32_t token_at(const pf_generator *g, const pf_generation *it, int64_t 
 /* The source of a slot becomes rows of the next pass; false where there is no room for it now. */
 static bool add_source(pf_generator *g, int s, const pf_generation *it, int32_t *n_seg) {
     pf_batch *b = &g->source;
-    const int32_t start = b->n_tokens, n = it->n_prompt;
+    const int32_t start = b->n_tokens, each = g->lead.each, n = each + it->n_prompt;
     if (n > g->source_rows - start) return false;
     for (int32_t i = 0; i < n; i++) {
-        g->source_ids[start + i] = it->prompt[i];
+        g->source_ids[start + i] = i < each ? 0 : it->prompt[i - each];
         g->source_pos[start + i] = i;
         g->source_seg[start + i] = *n_seg;
         g->source_end[start + i] = start + n;
@@ -287,10 +290,11 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                                             .subtree_end = rows,
                                             .rope_length = (int32_t)length};
         if (g->max_source > 0)
-            g->source_runs[n_seg - 1] = (pf_ext_run){.ext = (int32_t)(s * g->max_source),
-                                                     .length = items[sl->item].n_prompt,
-                                                     .row_begin = start,
-                                                     .row_end = rows};
+            g->source_runs[n_seg - 1] =
+                (pf_ext_run){.ext = (int32_t)(s * g->max_source),
+                             .length = g->lead.each + items[sl->item].n_prompt,
+                             .row_begin = start,
+                             .row_end = rows};
         if (lead > 0) {
             g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(g->n_slots * g->max_length),
                                              .length = lead,
@@ -343,6 +347,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
                            .sample = g->source_sample,
                            .segments = g->source_segments,
                            .n_segments = n_source_seg,
+                           .prompt_each = g->lead.each,
                            .kv_row = g->source_kv_row};
     b->source = &g->source;
 }
@@ -386,11 +391,12 @@ static peft_status check_prompts(const pf_generator *g, const pf_generation *ite
                            "prompt %d has no tokens; generation needs at least one to start from",
                            i + 1);
         }
-        if (g->max_source > 0 && items[i].n_prompt > g->max_source) {
+        const int64_t most = g->max_source - g->lead.each;
+        if (g->max_source > 0 && items[i].n_prompt > most) {
             return PF_FAIL(
                 err, PEFT_E_FORMAT,
                 "prompt %d has %d tokens; the encoder was given room for %lld (--max-length)",
-                i + 1, items[i].n_prompt, (long long)g->max_source);
+                i + 1, items[i].n_prompt, (long long)most);
         }
         if (g->max_source == 0 && items[i].n_prompt >= g->max_length) {
             return PF_FAIL(err, PEFT_E_FORMAT,

@@ -52,10 +52,11 @@ static peft_status place(pf_build *b, const pf_attention_layer *l, const char *p
 
 peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_value *k, pf_value *v,
                             const pf_attention_args *args, pf_value **o, peft_error *err) {
-    pf_value *ext_k, *ext_v;
+    const bool cached = b->mode == PF_BUILD_GENERATE && at->layer >= 0;
+    pf_value *ext_k = NULL, *ext_v = NULL;
     const char *name;
-    PF_TRY(pf_site_prefix(b, at->prefix, &ext_k, &ext_v, err));
-    if (b->mode == PF_BUILD_GENERATE) {
+    if (at->prefix != NULL) PF_TRY(pf_site_prefix(b, at->prefix, &ext_k, &ext_v, err));
+    if (cached) {
         pf_value *prefix_k = ext_k, *prefix_v = ext_v;
         ext_k = b->cache_k[at->layer];
         ext_v = b->cache_v[at->layer];
@@ -65,8 +66,8 @@ peft_status pf_layer_attend(pf_build *b, const pf_attend *at, pf_value *q, pf_va
         }
     }
     PF_TRY(part_name(b, at->name, "attention", &name, err));
-    PF_TRY(pf_attention(b->graph, name, q, k, v, ext_k, ext_v, args, o, err));
-    if (b->mode == PF_BUILD_GENERATE) {
+    PF_TRY(pf_attention_biased(b->graph, name, q, k, v, ext_k, ext_v, at->bias, args, o, err));
+    if (cached) {
         PF_TRY(part_name(b, at->name, "kv_store", &name, err));
         PF_TRY(pf_kv_store(b->graph, name, k, v, ext_k, ext_v, err));
     }

@@ -25,11 +25,13 @@ typedef struct pf_attention_layer {
     bool rope;       /* false: positions are not seen (NoPE) */
 } pf_attention_layer;
 
-/* Where an attention layer stands: its name, whose cache is its own, and the site of its prefix. */
+/* Where an attention layer stands: its name, whose cache is its own, the site of its prefix, and
+ * its table of biases (attention.h). */
 typedef struct pf_attend {
     const char *name;
-    int layer;
-    pf_site *prefix;
+    int layer;       /* -1: none (an encoder's) */
+    pf_site *prefix; /* NULL: there can be none */
+    pf_value *bias;  /* NULL: none */
 } pf_attend;
 
 /* Attention over q, k, v as the scores see them (T, heads), and whatever comes before the rows of

@@ -522,5 +522,6 @@ pf_lead pf_model_lead(const pf_model *m, bool adapters) {
 
 int64_t pf_model_positions(const pf_model *m, bool adapters) {
     const pf_lead lead = pf_model_lead(m, adapters);
-    return m->max_positions > 0 ? m->max_positions - lead.prompt - lead.prefix : 0;
+    const int64_t taken = (int64_t)lead.prompt + lead.prefix + lead.each;
+    return m->max_positions > 0 ? m->max_positions - taken : 0;
 }

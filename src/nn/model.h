@@ -68,9 +68,12 @@ typedef struct pf_class_options {
 } pf_class_options;
 
 /* What an attached adapter puts before every sample: `prompt` learned rows of the batch (batch.h),
- * `prefix` learned keys and values of every layer. The positions of samples go on behind both. */
+ * `prefix` learned keys and values of every layer, of the decoder where there are two stacks. The
+ * positions of samples go on behind both. `each`: learned rows where a row sees those behind it,
+ * before every source, or before every sample of a model that is an encoder; they are rows and
+ * positions of their text. */
 typedef struct pf_lead {
-    int32_t prompt, prefix;
+    int32_t prompt, prefix, each;
 } pf_lead;
 
 struct pf_model {

@@ -218,7 +218,7 @@ static peft_status act_again(pf_adapter *ad, peft_error *err) {
     }
     if (ad->leads) {
         const pf_lead *now = &ad->model->lead;
-        if (now->prompt + now->prefix > 0)
+        if (now->prompt + now->prefix + now->each > 0)
             return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: two adapters cannot both begin every text",
                            ad->model->name);
         ad->model->lead = ad->lead;

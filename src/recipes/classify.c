@@ -84,17 +84,15 @@ static peft_status make_room(pf_classifier *c, int64_t n, peft_error *err) {
                        (long long)n, (long long)most);
     if (n <= c->room) return PEFT_OK;
     release_room(c);
-    const int64_t room = n < 256 ? 256 : 2 * n;
-    const pf_loss_graph_options go = {.adapters = true,
-                                      .fuse = true,
-                                      .logits = true,
-                                      .max_tokens = room + lead.prompt,
-                                      .max_labels = room};
-    const pf_batch_builder_options bo = {.max_tokens = (int32_t)(room + lead.prompt),
+    const int64_t room = n < 256 ? 256 : 2 * n, rows = room + lead.prompt + lead.each;
+    const pf_loss_graph_options go = {
+        .adapters = true, .fuse = true, .logits = true, .max_tokens = rows, .max_labels = room};
+    const pf_batch_builder_options bo = {.max_tokens = (int32_t)rows,
                                          .max_labels = (int32_t)room,
                                          .max_samples = 1,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .each_rows = lead.each,
                                          .share = PF_SHARE_NEVER,
                                          .rope_original = pf_rope_original(&m->rope)};
     c->row_ids = pf_malloc((size_t)room * sizeof *c->row_ids);

@@ -242,6 +242,7 @@ pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
         .rope_original = pf_rope_original(&m->rope),
         .prompt_rows = lead.prompt,
         .prefix_rows = lead.prefix,
+        .each_rows = lead.each,
     };
 }
 
@@ -295,7 +296,8 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
                   (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
                   (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
     if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
-    const int32_t prompt = pf_model_lead(p->loaded.model, true).prompt;
+    const pf_lead lead = pf_model_lead(p->loaded.model, true);
+    step_tokens += (int64_t)lead.each * pf_step_plan_max_samples(p->steps);
     if (t->tokens_per_batch > step_tokens) step_tokens = t->tokens_per_batch;
     p->request = (pf_memory_request){
         .model = p->loaded.model,
@@ -310,9 +312,9 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .set = &p->data.train_set,
         .builder = pf_prepared_builder(p),
         .total_steps = p->total_steps,
-        .longest = longest + prompt,
+        .longest = longest + lead.prompt + lead.each,
         .most_labels = most_labels,
-        .step_tokens = step_tokens + prompt,
+        .step_tokens = step_tokens + lead.prompt,
         .assumed = p->assumed[0] != '\0',
         .evaluation = p->data.test.n > 0 ? &p->evaluation : NULL,
         .trained = trained_numbers(&p->loaded.adapter->params),

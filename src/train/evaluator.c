@@ -56,18 +56,20 @@ static peft_status make_classes(pf_evaluator *ev, peft_error *err) {
 static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
     const pf_evaluator_options *o = &ev->opt;
     const pf_lead lead = pf_model_lead(o->model, o->adapters);
+    const int64_t rows = o->max_tokens + lead.prompt + lead.each;
     const pf_loss_graph_options lg = {.adapters = o->adapters,
                                       .fuse = o->fuse,
                                       .logits = set_of(ev)->classes != NULL,
-                                      .max_tokens = o->max_tokens + lead.prompt,
+                                      .max_tokens = rows,
                                       .max_labels = o->max_tokens,
-                                      .max_source = o->model->encoder_decoder ? o->max_tokens : 0,
+                                      .max_source = o->model->encoder_decoder ? rows : 0,
                                       .lender = o->lender};
     PF_TRY(pf_loss_graph_init(&ev->loss, o->model, o->backend, &lg, err));
-    const pf_batch_builder_options bb = {.max_tokens = (int32_t)o->max_tokens + lead.prompt,
+    const pf_batch_builder_options bb = {.max_tokens = (int32_t)rows,
                                          .max_labels = (int32_t)o->max_tokens,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .each_rows = lead.each,
                                          .max_samples = o->batch_size,
                                          .share = o->share,
                                          .rope_original = pf_rope_original(&o->model->rope)};

@@ -161,11 +161,12 @@ static inline void close_fixture(fixture *f) {
 /* ---- one step -------------------------------------------------------------------------------- */
 
 static inline int32_t rows_of(const fixture *f) {
+    const int32_t each = pf_model_lead(f->model, true).each;
     int32_t most = 0;
     for (int i = 0; i < f->n_steps; i++) {
         int32_t rows = 0;
         for (int k = 0; k < f->n_samples[i]; k++)
-            rows += f->steps[i][k].n_tokens + f->steps[i][k].n_source;
+            rows += f->steps[i][k].n_tokens + f->steps[i][k].n_source + each;
         if (rows > most) most = rows;
     }
     return most;
@@ -185,6 +186,7 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                          .max_samples = 16,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .each_rows = lead.each,
                                          .share = h->share,
                                          .keep_tail = f->model->router_loss || f->model->whole_texts,
                                          .rope_original = pf_rope_original(rope)};

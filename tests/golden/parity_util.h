@@ -119,10 +119,11 @@ static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *b
     peft_error err = {0};
     const pf_lead lead = pf_model_lead(m, adapters);
     pf_arena lead_arena;
-    pf_batch behind;
+    pf_batch behind, each;
     pf_arena_init(&lead_arena, "behind the learned rows");
     OK(pf_batch_behind(&behind, &lead_arena, batch, lead.prompt, lead.prefix, &err));
-    batch = &behind;
+    OK(pf_batch_each_behind(&each, &lead_arena, &behind, lead.each, &err));
+    batch = &each;
     pf_graph *g;
     pf_exec *x;
     pf_value *hidden, *logits;

@@ -1,7 +1,8 @@
 /* Every PEFT method against peft: for each folder of tests/golden/methods/ that has a case.json
  * (tools/make_method_fixtures.py), an adapter that peft made gives here the logits that it gives
  * there, ten optimizer steps have the same losses and end in the same file, merged rows give the
- * unmerged logits, and five steps, a checkpoint and five more are ten steps bit for bit.
+ * unmerged logits, and five steps, a checkpoint and five more are ten steps bit for bit. From a
+ * source the adapter writes what peft writes.
  *
  *     build/release/tests/test_methods [--keep DIR] [case ...]
  *
@@ -14,6 +15,7 @@
 
 #include "golden/parity_train.h"
 
+#include "infer/generator.h"
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
 
@@ -128,11 +130,16 @@ static void class_logits(method_case *c, bool adapters, bool fuse, float *out) {
     pf_batch batch;
     pf_loss_sums unused = {0};
     int32_t n_micro;
-    const int32_t rows = rows_of(f);
+    const pf_lead lead = pf_model_lead(f->model, adapters);
+    const int32_t rows = rows_of(f) + lead.prompt;
     const pf_loss_graph_options go = {
         .adapters = adapters, .fuse = fuse, .logits = true, .max_tokens = rows, .max_labels = rows};
-    const pf_batch_builder_options bo = {
-        .max_tokens = rows, .max_samples = 16, .share = PF_SHARE_NEVER};
+    const pf_batch_builder_options bo = {.max_tokens = rows,
+                                         .max_samples = 16,
+                                         .prompt_rows = lead.prompt,
+                                         .prefix_rows = lead.prefix,
+                                         .each_rows = lead.each,
+                                         .share = PF_SHARE_NEVER};
     OK(pf_loss_graph_init(&g, f->model, backend, &go, &err));
     OK(pf_batch_builder_new(&bb, &bo, &err));
     OK(pf_batch_builder_begin(bb, f->steps[0], f->n_samples[0], 0, &n_micro, &err));
@@ -165,6 +172,37 @@ static double differ(method_case *c, bool adapters, bool fuse, const float *want
     return worst;
 }
 
+/* Greedy continuations of the sources of the first step. */
+static void check_greedy(method_case *c) {
+    enum { MOST = 16 };
+    peft_error err = {0};
+    const json_t *greedy = json_object_get(c->f.info, "greedy");
+    const pf_generator_options ways[] = {
+        {.max_sequences = 8, .max_length = 32, .adapters = true, .fuse = true},
+        {.max_sequences = 1, .max_length = 32, .max_tokens = 1, .adapters = true}};
+    for (size_t w = 0; greedy != NULL && w < PF_COUNT(ways); w++) {
+        pf_generation items[16] = {0};
+        int32_t ids[16][MOST];
+        pf_generator *g;
+        for (int i = 0; i < c->f.n_samples[0]; i++) {
+            const pf_sample *s = &c->f.steps[0][i];
+            items[i] = (pf_generation){.prompt = s->source, .n_prompt = s->n_source, .ids = ids[i]};
+        }
+        const pf_generate_options go = {.sampling = pf_sampling_greedy(), .max_new_tokens = MOST};
+        OK(pf_generator_new(&g, c->f.model, backend, &ways[w], &err));
+        OK(pf_generator_run(g, &go, items, c->f.n_samples[0], &err));
+        for (int i = 0; i < c->f.n_samples[0]; i++) {
+            const json_t *want = json_array_get(greedy, (size_t)i), *id;
+            size_t k;
+            json_array_foreach(want, k, id) {
+                if (ids[i][k] != (int32_t)json_integer_value(id))
+                    fail_msg("%s: token %zu of sequence %d is %d", c->f.name, k, i, ids[i][k]);
+            }
+        }
+        pf_generator_free(g);
+    }
+}
+
 static double check_logits_of(method_case *c, const char *dir) {
     open_adapter(c, fixture_path(&c->f, dir), false);
     const float *with = expected_logits(c, dir), *base = expected_logits(c, "base");
@@ -175,6 +213,7 @@ static double check_logits_of(method_case *c, const char *dir) {
                  fused, bare);
     if (!(off > OFF_FACTOR * c->tol_logits))
         fail_msg("%s/%s: the base alone passes: %g", c->f.name, dir, off);
+    if (pf_streq(dir, "end")) check_greedy(c);
     close_adapter(c);
     return fused > plain ? fused : plain;
 }
@@ -333,6 +372,7 @@ static void check_saved_config(method_case *c, const char *dir, const char *file
     }
     json_object_foreach(got, key, v) {
         const json_t *w = json_object_get(want, key);
+        if (pf_streq(key, "id2label") || pf_streq(key, "label2id")) continue; /* ours: names */
         if (w == NULL) fail_msg("%s: %s: peft has no %s", c->f.name, file, key);
         if (!same_value(v, w) && !pf_streq(key, "inference_mode"))
             fail_msg("%s: %s: %s is another than peft's", c->f.name, file, key);

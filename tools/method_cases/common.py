@@ -18,6 +18,9 @@ def load(c, base, folder):
 
 
 def save(model, folder):
+    config = model.peft_config["default"]
+    if isinstance(getattr(config, "modules_to_save", None), list):  # peft adds the heads' names each time that a model is made
+        config.modules_to_save = sorted(set(config.modules_to_save))
     model.save_pretrained(folder)
 
 
@@ -34,7 +37,7 @@ def randomize(c, model, gen):
 
 def case(name, config, what, base="base_llama", lr=0.01, spread=0.3, start=None, merges=True, method=None, groups=None,
          extra_loss=None, before_step=None, after_step=None, tolerance=None, not_written=None, optim=None, extra=None, build=build, load=load, save=save,
-         randomize=randomize, defaults=None):
+         randomize=randomize, defaults=None, pairs=False, generates=False):
     """config: a function without arguments that makes the peft configuration.
     start(parameter name, its data, normal numbers of its shape) -> first numbers, or None for the usual ones.
     merges: rows merged into the base give the same logits.
@@ -42,11 +45,12 @@ def case(name, config, what, base="base_llama", lr=0.01, spread=0.3, start=None,
     after_step(model, step).
     tolerance: dict(logits, loss, update, merged; why) of what cannot hold the usual ones.
     not_written: dict(expression for tensor names: why) of tensors in peft's file that ours does not need.
-    build, load, save, randomize: other ways than peft's, for methods that are not peft's. extra: more members of case.json."""
+    build, load, save, randomize: other ways than peft's, for methods that are not peft's. extra: more members of case.json.
+    pairs: a sample is two texts, told apart by their types. generates: what peft writes from the sources of the first batch is kept."""
     return dict(name=name, config=config, what=what, base=base, lr=lr, spread=spread, start=start, merges=merges, method=method,
                 groups=groups, extra_loss=extra_loss, before_step=before_step, after_step=after_step, tolerance=tolerance, not_written=not_written,
                 optim=optim or {}, extra=extra or {}, build=build, load=load, save=save, randomize=randomize,
-                defaults=defaults or (lambda: plain(type(config())())))
+                pairs=pairs, generates=generates, defaults=defaults or (lambda: plain(type(config())())))
 
 
 def plain(config):

@@ -2,8 +2,7 @@
 
 import os
 
-import torch
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 
@@ -12,6 +11,5 @@ def load(c, base, folder):
     config.inference_mode = False
     model = get_peft_model(base, config)
     model.peft_config["default"].base_model_name_or_path = c["base"]
-    with torch.no_grad():
-        model.prompt_encoder["default"].embedding.weight.copy_(load_file(os.path.join(folder, "adapter_model.safetensors"))["prompt_embeddings"])
+    set_peft_model_state_dict(model, load_file(os.path.join(folder, "adapter_model.safetensors")))
     return model

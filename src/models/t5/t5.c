@@ -39,6 +39,7 @@ static const char *const norms[] = {"layer_norm", "final_layer_norm", NULL};
 typedef struct t5_attention {
     const char *name;
     pf_site *norm, *q, *k, *v, *o;
+    pf_site *prefix; /* of the decoder's self-attention */
 } t5_attention;
 
 typedef struct t5_block {
@@ -179,6 +180,9 @@ static peft_status open_block(pf_model *m, const t5 *l, t5_stack *s, int i, peft
     const pf_place p = {m, i, block};
     t5_block *y = &s->blocks[i];
     PF_TRY(open_attention(m, l, p, ".layer.0", "SelfAttention", &y->self, err));
+    if (s->decoder)
+        PF_TRY(pf_place_add(p, PF_SITE_ATTENTION_PREFIX, ".layer.0.SelfAttention", l->inner,
+                            l->inner, false, &y->self.prefix, err));
     if (i == 0) {
         PF_TRY(pf_place_add(p, PF_SITE_POSITION_BIAS,
                             ".layer.0.SelfAttention.relative_attention_bias", l->buckets,
@@ -233,11 +237,12 @@ typedef struct stack_build {
     pf_value *source; /* (S, C): what the encoder made; NULL in the encoder */
 } stack_build;
 
-/* A pass may go on with what it stored: the new rows come after those of the cache. */
+/* The decoder's may begin with a learned prefix, and go on with what it stored. */
 static peft_status self_attention(const stack_build *k, pf_build *b, const t5_attention *a,
                                   int layer, pf_value *x, pf_value **y, peft_error *err) {
-    const bool cached = k->s->decoder && b->mode == PF_BUILD_GENERATE;
-    pf_value *qkv[3], *o, *ext_k = NULL, *ext_v = NULL;
+    const pf_attend at = {
+        .name = a->name, .layer = k->s->decoder ? layer : -1, .prefix = a->prefix, .bias = k->bias};
+    pf_value *qkv[3], *o;
     const pf_attention_args args = {.n_heads = k->m->n_heads,
                                     .n_kv_heads = k->m->n_heads,
                                     .head_dim = k->m->head_dim,
@@ -246,13 +251,7 @@ static peft_status self_attention(const stack_build *k, pf_build *b, const t5_at
                                     .bias_buckets = k->l->buckets,
                                     .bias_max_distance = k->l->max_distance};
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){a->q, a->k, a->v}, 3, qkv, err));
-    if (cached) {
-        ext_k = b->cache_k[layer];
-        ext_v = b->cache_v[layer];
-    }
-    PF_TRY(pf_attention_biased(b->graph, a->name, qkv[0], qkv[1], qkv[2], ext_k, ext_v, k->bias,
-                               &args, &o, err));
-    if (cached) PF_TRY(pf_kv_store(b->graph, a->name, qkv[1], qkv[2], ext_k, ext_v, err));
+    PF_TRY(pf_layer_attend(b, &at, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, a->o, y, err);
 }
 

@@ -25,7 +25,8 @@ typedef struct p_cfg {
     const char *encoder_reparameterization_type;
     double encoder_dropout;
     pf_cfg_strings modules_to_save;
-    bool opened; /* from a folder: the network is not in it */
+    int64_t submodules; /* as a folder says; 0: not at all */
+    bool opened;        /* from a folder: the network is not in it */
 } p_cfg;
 
 #define KEY "peft.p_tuning"
@@ -132,8 +133,8 @@ static peft_status add_cell(p_tuning *p, int layer, bool reverse, int64_t in_dim
 
 static peft_status add_network(p_tuning *p, const p_cfg *cfg, peft_error *err) {
     const int64_t C = p->ad->model->embedding->in_dim, H = p->H;
-    PF_TRY(pf_encoder_param(p->ad, "embedding.weight", cfg->num_virtual_tokens, C, &p->embedding,
-                            err));
+    const int64_t n = pf_prompt_rows_of(p->ad, cfg->num_virtual_tokens, cfg->submodules);
+    PF_TRY(pf_encoder_param(p->ad, "embedding.weight", n, C, &p->embedding, err));
     if (!p->lstm) {
         p->n_dense = 3;
         PF_TRY(pf_dense_add(p->ad, "mlp_head.0", H, C, &p->dense[0], err));
@@ -167,9 +168,10 @@ static peft_status p_attach(pf_adapter *ad, peft_error *err) {
                                        .ctx = p,
                                        .random =
                                            p->lstm && p->n_layers > 1 && cfg->encoder_dropout > 0};
-    PF_TRY(pf_prompt_source_new(&p->source, ad, cfg->num_virtual_tokens, 1, C,
-                                p->embedding != NULL ? &encoder : NULL, err));
-    PF_TRY(pf_prompt_attach(ad, pf_prompt_source_part(p->source, 0), err));
+    PF_TRY(pf_prompt_source_new(&p->source, ad,
+                                pf_prompt_rows_of(ad, cfg->num_virtual_tokens, cfg->submodules), 1,
+                                C, p->embedding != NULL ? &encoder : NULL, err));
+    PF_TRY(pf_prompt_attach(ad, pf_prompt_source_part(p->source, 0), cfg->num_virtual_tokens, err));
     return pf_prompt_attach_saved(ad, KEY, "P-tuning", &cfg->modules_to_save, err);
 }
 
@@ -207,6 +209,7 @@ static peft_status p_read_config(pf_arena *a, const json_t *c, const char *where
     PF_TRY(pf_peft_get_word(c, where, "encoder_reparameterization_type", kinds, "MLP",
                             &p->encoder_reparameterization_type, err));
     PF_TRY(pf_peft_get_strings(a, c, where, "modules_to_save", &p->modules_to_save, err));
+    PF_TRY(pf_prompt_read_submodules(c, where, &p->submodules, err));
     p->opened = true;
     *method_cfg = p;
     return PEFT_OK;
@@ -216,8 +219,8 @@ static peft_status p_write_config(const pf_adapter *ad, json_t *c, peft_error *e
     const p_cfg *cfg = ad->cfg.method_cfg;
     const p_tuning *p = ad->state;
     const pf_model *m = ad->model;
-    int bad =
-        pf_prompt_write_sizes(ad, cfg->num_virtual_tokens, m->embedding->in_dim, m->n_heads, c);
+    int bad = pf_prompt_write_sizes(ad, cfg->num_virtual_tokens, cfg->submodules,
+                                    m->embedding->in_dim, m->n_heads, c);
     bad |= json_object_set_new(c, "encoder_reparameterization_type",
                                json_string(cfg->encoder_reparameterization_type));
     bad |= json_object_set_new(c, "encoder_hidden_size", json_integer(p->H));

@@ -6,7 +6,13 @@
  * on at n; with grouped heads they have the width of the key heads. The tensor is (n, layers * 2 *
  * width), keys and values of layer 0, of layer 1, ... With prefix_projection a small network writes
  * it, linear - tanh - linear over an embedding (section 4.3 of the paper); what is saved is what it
- * wrote, as peft does, and an adapter that is opened from a folder is trained as that tensor. */
+ * wrote, as peft does, and an adapter that is opened from a folder is trained as that tensor.
+ *
+ * Of two stacks the decoder's self-attention sees it. The tensor has L layers, as many as the
+ * larger stack, for peft counts the encoder's. peft lays it out twice, for self- and for
+ * cross-attention, hands four parts to each layer of the decoder, and takes those of
+ * cross-attention away again: so layer i reads the keys and values of layer 2 i mod L of the
+ * tensor, and what no layer reads is only carried along. Here it is the same. */
 #include "ops/activation/activation.h"
 #include "peft/first_weights.h"
 #include "peft/peft_json.h"
@@ -21,7 +27,8 @@ typedef struct prefix_cfg {
     bool prefix_projection;
     const char *init_weights;
     pf_cfg_strings modules_to_save;
-    bool opened; /* from a folder: the encoder is not in it */
+    int64_t num_layers; /* as a folder says; 0: not at all */
+    bool opened;        /* from a folder: the encoder is not in it */
 } prefix_cfg;
 
 #define KEY "peft.prefix_tuning"
@@ -44,6 +51,7 @@ typedef struct layer_part {
 
 struct prefix {
     pf_prompt_source *source;
+    int64_t n_layers; /* of the tensor */
     layer_part *layers;
     pf_param *embedding; /* of the encoder; NULL: there is none */
     pf_dense first, second;
@@ -74,14 +82,16 @@ static peft_status build_encoder(void *ctx, pf_graph *g, pf_value *x, pf_value *
 
 /* ---- attaching ------------------------------------------------------------------------------- */
 
-/* Width of the keys of a layer: the same in all of them, and one place for each. */
-static peft_status find_places(pf_adapter *ad, int64_t *width, int *n, peft_error *err) {
+/* Width of the keys of a layer, the same in all of them, and one place for each; *layers: of the
+ * tensor. */
+static peft_status find_places(pf_adapter *ad, int64_t *width, int64_t *layers, peft_error *err) {
     const pf_model *m = ad->model;
-    *n = 0;
+    const prefix_cfg *cfg = ad->cfg.method_cfg;
+    int n = 0;
     for (int i = 0; i < m->n_sites; i++) {
         const pf_site *s = m->sites[i];
         if (s->kind != PF_SITE_ATTENTION_PREFIX) continue;
-        if (*n > 0 && s->out_dim != *width) {
+        if (n > 0 && s->out_dim != *width) {
             return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                            KEY
                            ": keys of %s have %lld columns, those of other layers of %s %lld; a "
@@ -89,22 +99,24 @@ static peft_status find_places(pf_adapter *ad, int64_t *width, int *n, peft_erro
                            s->name, (long long)s->out_dim, m->name, (long long)*width);
         }
         *width = s->out_dim;
-        ++*n;
+        n++;
     }
-    if (*n == m->n_layers) return PEFT_OK;
+    *layers = m->encoder_decoder && cfg->num_layers > 0 ? cfg->num_layers : m->n_layers;
+    if (n > 0 && (m->encoder_decoder ? n <= *layers : n == *layers)) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                   KEY ": %s (%s) has %d attention layers that can see a prefix, and %d layers",
-                   m->name, m->architecture, *n, m->n_layers);
+                   KEY ": %s (%s) has %d attention layers that can see a prefix, and %lld layers",
+                   m->name, m->architecture, n, (long long)*layers);
 }
 
 static peft_status attach_layers(pf_adapter *ad, prefix *p, peft_error *err) {
     int n = 0;
     p->layers = PF_NEW_ARRAY(&ad->arena, layer_part, ad->model->n_layers);
     PF_CHECK_ALLOC(p->layers, err);
+    const bool two = ad->model->encoder_decoder;
     for (int i = 0; i < ad->model->n_sites; i++) {
         pf_site *s = ad->model->sites[i];
         if (s->kind != PF_SITE_ATTENTION_PREFIX) continue;
-        p->layers[n] = (layer_part){p, n};
+        p->layers[n] = (layer_part){p, two ? (int)(2 * n % p->n_layers) : n};
         PF_TRY(pf_adapter_hook(ad, s, &hooks, &p->layers[n++], err));
     }
     return PEFT_OK;
@@ -113,13 +125,13 @@ static peft_status attach_layers(pf_adapter *ad, prefix *p, peft_error *err) {
 static peft_status prefix_attach(pf_adapter *ad, peft_error *err) {
     const prefix_cfg *cfg = ad->cfg.method_cfg;
     const int64_t n = cfg->num_virtual_tokens;
-    int64_t width = 0;
-    int layers;
+    int64_t width = 0, layers = 0;
     prefix *p = PF_NEW(&ad->arena, prefix);
     PF_CHECK_ALLOC(p, err);
     ad->state = p;
     PF_TRY(pf_prompt_check(ad, KEY, n, false, err));
     PF_TRY(find_places(ad, &width, &layers, err));
+    p->n_layers = layers;
     pf_prompt_encoder encoder = {.build = build_encoder, .ctx = p};
     const bool projected = cfg->prefix_projection && !cfg->opened;
     if (projected) {
@@ -129,8 +141,8 @@ static peft_status prefix_attach(pf_adapter *ad, peft_error *err) {
         PF_TRY(pf_dense_add(ad, "transform.2", 2 * layers * width, H, &p->second, err));
         encoder.embedding = p->embedding;
     }
-    PF_TRY(pf_prompt_source_new(&p->source, ad, n, 2 * layers, width, projected ? &encoder : NULL,
-                                err));
+    PF_TRY(pf_prompt_source_new(&p->source, ad, n, (int)(2 * layers), width,
+                                projected ? &encoder : NULL, err));
     PF_TRY(attach_layers(ad, p, err));
     ad->model->lead.prefix = (int32_t)n;
     ad->leads = true;
@@ -177,6 +189,7 @@ static peft_status prefix_read_config(pf_arena *a, const json_t *c, const char *
     PF_TRY(pf_json_opt_bool(c, where, "prefix_projection", false, &p->prefix_projection, err));
     PF_TRY(pf_peft_get_word(c, where, "init_weights", inits, "normal", &p->init_weights, err));
     PF_TRY(pf_peft_get_strings(a, c, where, "modules_to_save", &p->modules_to_save, err));
+    PF_TRY(pf_json_opt_int(c, where, "num_layers", 0, 0, 10000, &p->num_layers, err));
     p->opened = true;
     *method_cfg = p;
     return PEFT_OK;
@@ -187,7 +200,8 @@ static peft_status prefix_write_config(const pf_adapter *ad, json_t *c, peft_err
     const pf_model *m = ad->model;
     const prefix *state = ad->state;
     const int64_t width = pf_prompt_source_part(state->source, 0)->cols;
-    int bad = pf_prompt_write_sizes(ad, p->num_virtual_tokens, width, m->n_kv_heads, c);
+    int bad = pf_prompt_write_sizes(ad, p->num_virtual_tokens, 0, width, m->n_kv_heads, c);
+    bad |= json_object_set_new(c, "num_layers", json_integer(state->n_layers));
     bad |= json_object_set_new(
         c, "encoder_hidden_size",
         json_integer(p->encoder_hidden_size > 0 ? p->encoder_hidden_size : width));

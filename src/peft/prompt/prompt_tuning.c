@@ -17,6 +17,7 @@ typedef struct prompt_cfg {
     int64_t num_virtual_tokens;
     const char *prompt_tuning_init, *prompt_tuning_init_text, *tokenizer_name_or_path;
     pf_cfg_strings modules_to_save;
+    int64_t submodules; /* as a folder says; 0: not at all */
 } prompt_cfg;
 
 // clang-format off
@@ -46,10 +47,11 @@ static peft_status prompt_attach(pf_adapter *ad, peft_error *err) {
     const prompt_cfg *cfg = ad->cfg.method_cfg;
     pf_param *p;
     PF_TRY(pf_prompt_check(ad, KEY, cfg->num_virtual_tokens, true, err));
-    PF_TRY(pf_adapter_add_param(ad, PF_PROMPT_TENSOR, cfg->num_virtual_tokens,
+    PF_TRY(pf_adapter_add_param(ad, PF_PROMPT_TENSOR,
+                                pf_prompt_rows_of(ad, cfg->num_virtual_tokens, cfg->submodules),
                                 ad->model->embedding->in_dim, &p, err));
     ad->state = p;
-    PF_TRY(pf_prompt_attach(ad, p, err));
+    PF_TRY(pf_prompt_attach(ad, p, cfg->num_virtual_tokens, err));
     return pf_prompt_attach_saved(ad, KEY, "prompt tuning", &cfg->modules_to_save, err);
 }
 
@@ -136,6 +138,7 @@ static peft_status prompt_read_config(pf_arena *a, const json_t *c, const char *
     PF_TRY(pf_peft_get_text(a, c, where, "tokenizer_name_or_path", NULL, &p->tokenizer_name_or_path,
                             err));
     PF_TRY(pf_peft_get_strings(a, c, where, "modules_to_save", &p->modules_to_save, err));
+    PF_TRY(pf_prompt_read_submodules(c, where, &p->submodules, err));
     *method_cfg = p;
     return PEFT_OK;
 }
@@ -143,7 +146,8 @@ static peft_status prompt_read_config(pf_arena *a, const json_t *c, const char *
 static peft_status prompt_write_config(const pf_adapter *ad, json_t *c, peft_error *err) {
     const prompt_cfg *p = ad->cfg.method_cfg;
     const pf_model *m = ad->model;
-    int bad = pf_prompt_write_sizes(ad, p->num_virtual_tokens, m->embedding->in_dim, m->n_heads, c);
+    int bad = pf_prompt_write_sizes(ad, p->num_virtual_tokens, p->submodules, m->embedding->in_dim,
+                                    m->n_heads, c);
     bad |= json_object_set_new(c, "prompt_tuning_init", json_string(p->prompt_tuning_init));
     if (pf_streq(p->prompt_tuning_init, "TEXT")) {
         const char *tokenizer =

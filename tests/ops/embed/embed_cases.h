@@ -31,7 +31,7 @@ static peft_status build_prompt(op_fixture *f, pf_value **root, peft_error *err)
                                              : op_weight(f, "w", vocab, a->cols, a->frozen, 0, 1);
     pf_value *prompt = op_param(f, "prompt", 5, a->cols, 0, 1), *y;
     PF_TRY(pf_embed(op_graph(f), "embed", w, &y, err));
-    return pf_prompt_rows(op_graph(f), "prompt", y, prompt, root, err);
+    return pf_prompt_rows(op_graph(f), "prompt", y, prompt, 5, root, err);
 }
 
 static void prompt_oracle(const op_fixture *f, pf_real *root) {
