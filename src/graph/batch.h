@@ -88,10 +88,12 @@ struct pf_batch {
                             one of the two is there */
 
     int32_t n_labels;
-    const int32_t *label_row;    /* (E) token row, ascending */
-    const int32_t *label_target; /* (E) vocabulary id */
-    const float *label_weight;   /* (E) 1 unless a recipe weighs tokens */
-    const int32_t *label_sample; /* (E) index of the sample in the step */
+    const int32_t *label_row;         /* (E) token row, ascending */
+    const int32_t *label_target;      /* (E) vocabulary id */
+    const float *label_weight;        /* (E) 1 unless a recipe weighs tokens */
+    const int32_t *label_sample;      /* (E) index of the sample in the step */
+    const float *const *label_values; /* (E) the numbers that are an entry's target, as many as the
+                                         head has rows (problem.h); NULL: targets are ids */
 
     const pf_ext_run
         *ext_runs; /* ascending row_begin; runs of one row in the order of their positions */

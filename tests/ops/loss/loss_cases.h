@@ -1,8 +1,10 @@
-/* loss_cases.h - cases of gather_labels, head_ce and what goes back through them, for
+/* loss_cases.h - cases of gather_labels, head_ce, target_loss and what goes back through them, for
  * test_loss_ops.c and its double twin. */
 #include "op_harness.h"
 
+#include "ops/embed/embed.h"
 #include "ops/loss/head_ce.h"
+#include "ops/loss/target_loss.h"
 #include "ops/matmul/dropout.h"
 
 typedef struct head_case {
@@ -86,7 +88,60 @@ static const head_case
     head_qwen = {.C = 896, .V = 151936, .frozen = PF_DTYPE_BF16},
     head_full = {.C = 576, .V = 49152};
 
+typedef struct target_case {
+    pf_problem problem;
+    int64_t K;
+    double scale; /* of the logits */
+} target_case;
+
+/* Targets are any numbers: the formulas hold for all. They are a frozen table, so nothing asks for
+ * their gradient. */
+static peft_status build_target(op_fixture *f, pf_value **root, peft_error *err) {
+    const target_case *c = op_args(f);
+    pf_value *z = op_rows(f, "z", c->K, 0, c->scale), *y, *correct;
+    pf_value *table = op_weight(f, "y", op_batch(f)->n_tokens, c->K, PF_DTYPE_F32, 0.3, 0.5);
+    PF_TRY(pf_embed(op_graph(f), "y", table, &y, err));
+    PF_TRY(pf_gather_labels(op_graph(f), "z", z, &z, err));
+    PF_TRY(pf_gather_labels(op_graph(f), "y", y, &y, err));
+    return pf_target_loss(op_graph(f), "loss", c->problem, z, y, root, &correct, err);
+}
+
+static void target_oracle(const op_fixture *f, pf_real *root) {
+    const target_case *c = op_args(f);
+    const pf_batch *b = op_batch(f);
+    const pf_real *zs = op_numbers(f, "z"), *ys = op_numbers(f, "y");
+    for (int32_t e = 0; e < b->n_labels; e++) {
+        const int64_t row = b->ids[b->label_row[e]];
+        double sum = 0, loss = 0;
+        for (int64_t k = 0; k < c->K; k++) sum += exp((double)zs[row * c->K + k]);
+        for (int64_t k = 0; k < c->K; k++) {
+            const double z = (double)zs[row * c->K + k], y = (double)ys[row * c->K + k];
+            const double p = 1 / (1 + exp(-z));
+            loss += c->problem == PF_PROBLEM_SINGLE  ? y * (log(sum) - z)
+                    : c->problem == PF_PROBLEM_MULTI ? -(y * log(p) + (1 - y) * log(1 - p)) / c->K
+                                                     : (z - y) * (z - y) / c->K;
+        }
+        root[e] = (pf_real)loss;
+    }
+}
+
+static const target_case target_single = {PF_PROBLEM_SINGLE, 5, 2},
+                         target_multi = {PF_PROBLEM_MULTI, 4, 3},
+                         target_one = {PF_PROBLEM_MULTI, 1, 1},
+                         target_number = {PF_PROBLEM_REGRESSION, 1, 1},
+                         target_numbers = {PF_PROBLEM_REGRESSION, 7, 2};
+
 static const op_case loss_cases[] = {
+    {OP_CASE("target_loss/single", &op_batch_plain, build_target, &target_single),
+     .oracle = target_oracle},
+    {OP_CASE("target_loss/multi", &op_batch_tree, build_target, &target_multi),
+     .oracle = target_oracle},
+    {OP_CASE("target_loss/multi_of_one", &op_batch_plain, build_target, &target_one),
+     .oracle = target_oracle},
+    {OP_CASE("target_loss/number", &op_batch_plain, build_target, &target_number),
+     .oracle = target_oracle},
+    {OP_CASE("target_loss/numbers", &op_batch_tree, build_target, &target_numbers),
+     .oracle = target_oracle},
     {OP_CASE("gather_labels/plain", &op_batch_plain, build_head, &head_gather)},
     {OP_CASE("gather_labels/tree", &op_batch_tree, build_head, &head_gather)},
     {OP_CASE("head_ce/f32", &op_batch_plain, build_head, &head_f32), .oracle = head_oracle},
