@@ -4,8 +4,9 @@
     python tools/make_class_fixtures.py [--only NAME ...] [--out DIR]
 
 Needs torch, transformers 5, peft, safetensors. Never run by the build or the tests. Folders are those of make_parity_fixtures.py,
-but for the samples: `classes` has the class of each token (-1: none), `second_from` where the second of two texts begins. Logits
-stand one row per class that is told, samples one after the other.
+but for the samples: `classes` has the class of each token (-1: none), `second_from` where the second of two texts begins, `values`
+the numbers that are the target of a text where `problem` is not single_label_classification (classes has a 0 where their entry stands).
+Logits stand one row per class that is told, samples one after the other.
 
 Every case names features. With each of them switched off (computed here, too) logits and loss must move by at least 100 times
 their tolerance.
@@ -22,6 +23,8 @@ import torch.nn.functional as F
 import transformers
 import peft
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
+from transformers.trainer_pt_utils import LabelSmoother
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 STEPS = 10
@@ -96,9 +99,10 @@ def causal(model):
 # ---- cases -------------------------------------------------------------------------------------------------------------
 
 
-def case(name, model_type, config, task, what, off, base="own", labels=3, targets=("q_proj", "v_proj"), pairs=False, fan_in=False, **changes):
+def case(name, model_type, config, task, what, off, base="own", labels=3, targets=("q_proj", "v_proj"), pairs=False, fan_in=False,
+         problem=None, said=None, smoothing=0.0, **changes):
     return dict(name=name, model_type=model_type, config={**config, **changes}, task=task, what=what, off=off, base=base, labels=labels,
-                targets=list(targets), pairs=pairs, fan_in=fan_in)
+                targets=list(targets), pairs=pairs, fan_in=fan_in, problem=problem, said=said, smoothing=smoothing)
 
 
 QV = ("query", "value")
@@ -136,6 +140,20 @@ CASES = [
          "classifier_dropout": 0.0}, "TOKEN_CLS", "GPT-NeoX", [zero("classifier.modules_to_save.default.bias")], targets=("query_key_value",)),
     case("falcon_seq", "falcon", dict(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, pad_token_id=PAD, bos_token_id=1, eos_token_id=2),
          "SEQ_CLS", "Falcon", [zero("score"), "first row"], base="causal", targets=("query_key_value",)),
+    case("llama_number", "llama", LLAMA, "SEQ_CLS", "one number, because there is one label", [zero("score"), "first row"], base="causal", labels=1,
+         problem="regression"),
+    case("bert_numbers", "bert", BERT, "SEQ_CLS", "several numbers, as config.json says", [zero("pooler.dense.weight"), zero("classifier"), causal], targets=QV,
+         pairs=True, problem="regression", said="base"),
+    case("roberta_multi", "roberta", {**BERT, "type_vocab_size": 1, "pad_token_id": 1}, "SEQ_CLS", "several classes at once, as the run says",
+         [zero("position_embeddings"), zero("classifier.modules_to_save.default.dense"), causal], base="masked", targets=QV, labels=4,
+         problem="multi_label_classification", said="run"),
+    case("gpt2_multi", "gpt2", GPT2, "SEQ_CLS", "several classes at once, as config.json says", [zero("score"), "first row"], targets=("c_attn",), fan_in=True,
+         problem="multi_label_classification", said="base"),
+    case("gemma_number", "gemma", {**LLAMA, "head_dim": 8}, "SEQ_CLS", "one number of a base that has the head", [zero("score"), "first row"], labels=1,
+         problem="regression"),
+    case("bert_smooth", "bert", BERT, "SEQ_CLS", "smoothed targets", [zero("pooler.dense.weight"), "no smoothing"], targets=QV, smoothing=0.2),
+    case("llama_token_smooth", "llama", LLAMA, "TOKEN_CLS", "smoothed targets of words", [zero("score.modules_to_save.default.bias"), "no smoothing"], base="bare",
+         smoothing=0.3),
 ]
 
 
@@ -145,6 +163,8 @@ def write_base(c, folder, gen):
         cfg.num_labels = c["labels"]
         cfg.id2label = {i: f"class {i}" for i in range(c["labels"])}
         cfg.label2id = {v: k for k, v in cfg.id2label.items()}
+        if c["said"] == "base":
+            cfg.problem_type = c["problem"]
         model = AUTO[c["task"]].from_config(cfg)
     elif c["base"] == "masked":
         model = AutoModelForMaskedLM.from_config(cfg)
@@ -176,7 +196,8 @@ def weigh(model, gen):
 
 
 def load(c, folder, adapter=None):
-    model = AUTO[c["task"]].from_pretrained(folder, num_labels=c["labels"], dtype=torch.float32, attn_implementation="eager")
+    said = dict(problem_type=c["problem"]) if c["said"] == "run" else {}
+    model = AUTO[c["task"]].from_pretrained(folder, num_labels=c["labels"], dtype=torch.float32, attn_implementation="eager", **said)
     model.eval()  # no case has dropout
     return model if adapter is None else PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
 
@@ -209,13 +230,19 @@ def make_batches(c, gen):
             n = draw(5, 20)
             ids = [3 if "roberta" in c["model_type"] else 1] + torch.randint(4, VOCAB, (n - 2,), generator=gen).tolist() + [2]
             classes = [-1] * n
-            if c["task"] == "SEQ_CLS":
+            if c["problem"] is not None:
+                classes[0 if "bert" in c["model_type"] else n - 1] = 0
+            elif c["task"] == "SEQ_CLS":
                 classes[0 if "bert" in c["model_type"] else n - 1] = draw(0, c["labels"] - 1)
             else:
                 for i in range(1, n - 1):
                     classes[i] = draw(-1, c["labels"] - 1)
                 classes[1] = max(classes[1], 0)
             samples.append(dict(ids=ids, classes=classes))
+            if c["problem"] == "regression":
+                samples[-1]["values"] = [round(float(v), 3) for v in 2 * torch.randn(c["labels"], generator=gen)]
+            elif c["problem"] is not None:
+                samples[-1]["values"] = [float(draw(0, 1)) for _ in range(c["labels"])]
             if c["pairs"]:
                 samples[-1]["second_from"] = draw(2, n - 2)
         out.append(samples)
@@ -245,9 +272,14 @@ def forward(c, model, samples, first_row=False):
     return torch.cat([z[i, [k for k, v in enumerate(s["classes"]) if v >= 0]] for i, s in enumerate(samples)])
 
 
-def step_loss(c, model, samples, first_row=False):
+def step_loss(c, model, samples, first_row=False, smooth=True):
+    z = forward(c, model, samples, first_row)
+    if c["problem"] is not None:
+        return ForSequenceClassificationLoss(torch.tensor([s["values"] for s in samples]), z, inner(model).config)
     target = torch.tensor([v for s in samples for v in s["classes"] if v >= 0])
-    return F.cross_entropy(forward(c, model, samples, first_row), target)
+    if c["smoothing"] > 0 and smooth:
+        return LabelSmoother(epsilon=c["smoothing"])((None, z)[1:], target)
+    return F.cross_entropy(z, target)
 
 
 def off_figures(c, folder, adapter, batches, logits, losses):
@@ -257,11 +289,11 @@ def off_figures(c, folder, adapter, batches, logits, losses):
         if callable(off):
             off(model)
         with torch.no_grad():
-            first_row = off == "first row"
+            first_row, smooth = off == "first row", off != "no smoothing"
             z = forward(c, model, batches[0], first_row)
-            moved = [abs(float(step_loss(c, model, b, first_row)) - x) / x for b, x in zip(batches, losses)]
+            moved = [abs(float(step_loss(c, model, b, first_row, smooth)) - x) / x for b, x in zip(batches, losses)]
         d_logits, d_loss = float((z - logits).abs().max()), max(moved)
-        assert d_logits >= 100 * parity.TOL_LOGITS and d_loss >= 100 * parity.TOL_LOSS, (c["name"], off, d_logits, d_loss)
+        assert (not smooth or d_logits >= 100 * parity.TOL_LOGITS) and d_loss >= 100 * parity.TOL_LOSS, (c["name"], off, d_logits, d_loss)
         figures.append(dict(max_abs_logit=d_logits, max_rel_loss=d_loss))
     return figures
 
@@ -283,7 +315,7 @@ def make_case(c, out):
     optim = dict(parity.OPTIM, lr=0.01, steps=STEPS, max_grad_norm=clip_level(c, model, batches[0]))
     log, grads, after = parity.train(model, batches, False, optim, lambda m, b: step_loss(c, m, b))
     info = dict(what=c["what"], method="lora", task=c["task"], transformers=transformers.__version__, peft=peft.__version__,
-                torch=torch.__version__, trainable=parity.trainable_line(model), off=off_figures(c, folder, adapter, batches, logits, losses),
+                problem=c["problem"] if c["said"] == "run" else None, smoothing=c["smoothing"], torch=torch.__version__, trainable=parity.trainable_line(model), off=off_figures(c, folder, adapter, batches, logits, losses),
                 optim=optim, steps=log, batches=batches)
     tensors = dict(logits=logits, **{"grad." + n: t for n, t in grads.items()}, **{"after." + n: t for n, t in after.items()})
     parity.save_case(folder, info, tensors)

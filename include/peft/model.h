@@ -70,11 +70,14 @@ peft_status peft_generate(peft_model *m, const char *const *prompts, int n,
  *   "score"      "text" or [ids] -> {"ids":[],"nll":[]}, natural log, one per predicted token
  *   "generate"   "prompt" -> "continuation"
  *   "classify"   "text" or ["text", "text"] -> {"label":"...","scores":{"...":0.9}}, of a model for
- *                SEQ_CLS; ["word"] -> [{"word":"...","label":"...","score":0.9}], for TOKEN_CLS
+ *                SEQ_CLS; ["word"] -> [{"word":"...","label":"...","score":0.9}], for TOKEN_CLS.
+ *                Several classes at once: {"labels":["..."],"scores":{"...":0.9}}, each by itself;
+ *                regression: {"value":3.8}, or {"values":{"...":3.8}} of several outputs
  * A value that cannot be answered gives {"error":"..."} and *answered = false, with PEFT_OK. */
 typedef struct peft_lines_options {
     bool no_special; /* tokenize: without the tokenizer's special tokens */
     const peft_generate_options *generate;
+    double threshold; /* classify: several classes; told is what is likelier. 0: 0.5 */
 } peft_lines_options;
 PEFT_API
 peft_status peft_answer_line(peft_model *m, const char *command, const char *line,

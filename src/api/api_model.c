@@ -410,7 +410,7 @@ static peft_status answer(peft_model *m, const char *command, const json_t *v,
     PF_TRY(needs_weights(m, err));
     if (pf_streq(command, "classify")) {
         if (m->classifier == NULL) PF_TRY(pf_classifier_new(&m->classifier, &m->loaded, err));
-        return pf_classifier_answer(m->classifier, v, out, err);
+        return pf_classifier_answer(m->classifier, v, opt->threshold, out, err);
     }
     if (pf_task_is_classes(m->loaded.model->task))
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,

@@ -39,8 +39,10 @@ const cli_command cmd_score = {
 
 const cli_command cmd_classify = {
     .name = "classify",
-    .usage = "classify --model DIR [--adapter DIR] < lines of JSON strings, or lists of words",
-    .what = "the class of a text, or of each of its words, one JSON value per line",
+    .usage =
+        "classify --model DIR [--adapter DIR] [--threshold P] < lines of JSON strings, or lists "
+        "of words",
+    .what = "the class of a text or of each of its words, or its number, one JSON value per line",
     .examples =
         "  echo '\"a stirring film\"' | peft-toolkit classify --adapter outputs/\n"
         "  echo '[\"Ada\", \"lives\", \"in\", \"Paris\"]' | peft-toolkit classify --model ner/\n",
@@ -51,6 +53,7 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
     const char *model = NULL, *adapter = NULL;
     bool no_special = false, left_over = false;
     int64_t threads = 0;
+    double threshold = 0.5;
     const cli_flag flags[] = {
         {"model", 'm', CLI_STR, &model, "DIR",
          "model folder, hub name in the local cache, or tokenizer file"},
@@ -59,6 +62,8 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
         {"threads", 0, CLI_INT, &threads, "N", "threads; default: all cores"},
         CLI_LEFT_OVER_FLAG(left_over),
         {"no-special", 0, CLI_BOOL, &no_special, NULL, "without the tokenizer's special tokens"},
+        {"threshold", 0, CLI_FLOAT, &threshold, "P",
+         "classify: several classes; each that is likelier is told; default: 0.5"},
     };
     peft_error err = {0};
     cli_words words;
@@ -69,6 +74,11 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
         pf_fail(&err, PEFT_E_USAGE, "%s: --model is missing", cmd->name);
         return cli_fail(&err);
     }
+    if (!(threshold > 0 && threshold < 1)) {
+        pf_fail(&err, PEFT_E_USAGE, "%s: --threshold is %g; it should be between 0 and 1",
+                cmd->name, threshold);
+        return cli_fail(&err);
+    }
     const peft_model_options opt = {.path = model,
                                     .adapter = adapter,
                                     .tokenizer_only = !needs_weights,
@@ -76,7 +86,7 @@ static int run_lines(const cli_command *cmd, bool needs_weights, int argc, char 
                                     .ignore_left_over_weights = left_over};
     peft_model *m;
     if (peft_model_open(&m, &opt, &err) != PEFT_OK) return cli_fail(&err);
-    const peft_lines_options lines = {.no_special = no_special};
+    const peft_lines_options lines = {.no_special = no_special, .threshold = threshold};
     int code = cli_answer_lines(m, cmd->name, &lines);
     peft_model_close(m);
     return code;

@@ -22,8 +22,10 @@ static const pf_cfg_row model_rows[] = {
                .note = "changes nothing here: samples stand in one row without padding, and labels go by position"),
     PF_CFG_ENUM(pf_model_cfg, padding_side, NULL, "left right", "accepted; has no effect",
                 .note = "changes nothing here: there is no padding on either side"),
-    PF_CFG_INT(pf_model_cfg, num_labels, 0, 2, 10000, "number of classes, for SEQ_CLS and TOKEN_CLS; default: those of model.labels, of the base's own head, of the adapter, or of the data", .flags = PF_CFG_UNSET),
+    PF_CFG_INT(pf_model_cfg, num_labels, 0, 1, 10000, "number of classes, for SEQ_CLS and TOKEN_CLS, or of numbers (regression); default: those of model.labels, of the base's own head, of the adapter, or of the data", .flags = PF_CFG_UNSET),
     PF_CFG_STRLIST(pf_model_cfg, labels, NULL, "names of the classes in the order of their ids; default: likewise", .aliases = "label_names id2label"),
+    PF_CFG_ENUM(pf_model_cfg, problem_type, NULL, "single_label_classification=single multi_label_classification=multi regression",
+                "what is told of a text (SEQ_CLS): one class of several (cross-entropy), each class for itself (binary cross-entropy), or numbers (mean squared error); default: as the adapter or the base's config.json has it, else regression with one label, else as the data look"),
     PF_CFG_BOOL(pf_model_cfg, trust_remote_code, false, "accepted; has no effect",
                 .note = "changes nothing here: code that comes with a model is never run"),
     PF_CFG_END};
@@ -42,7 +44,9 @@ static const pf_cfg_row data_rows[] = {
     PF_CFG_STR(pf_data_cfg, text, NULL, "template of plain text without a prompt; every token is learned. With label: what is classified"),
     PF_CFG_STR(pf_data_cfg, input_ids, NULL, "column with the token ids of rows that are tokens already, in place of prompt and target; without padding"),
     PF_CFG_STR(pf_data_cfg, labels, NULL, "column with a label for each of these ids: the id itself, or -100 where it is not learned; default: labels where the rows have it, else every token is learned"),
-    PF_CFG_STR(pf_data_cfg, label, NULL, "column with the class of a row (its name, or its number from 0), where the target is a class and not text; with words: a list of as many classes", .aliases = "label_column tags"),
+    PF_CFG_STR(pf_data_cfg, label, NULL, "column with the class of a row (its name, or its number from 0), or with a number to be told (regression), where the target is not text; with words: a list of as many classes", .aliases = "label_column tags"),
+    PF_CFG_STRLIST(pf_data_cfg, label_columns, NULL, "in place of label: several columns, one for each class with 0 or 1 in it (multi_label_classification), or one for each number (regression)"),
+    PF_CFG_STR(pf_data_cfg, label_delimiter, NULL, "what stands between the classes of a row in the column label, such as \",\" (multi_label_classification); JSON may have a list instead"),
     PF_CFG_STR(pf_data_cfg, words, NULL, "column with a list of words that have a class each (JSON list, or words with blanks between them), in place of text"),
     PF_CFG_STR(pf_data_cfg, text_pair, NULL, "template of a second text beside text, for classes of pairs"),
     PF_CFG_BOOL(pf_data_cfg, label_all_tokens, false, "classes of words: give each token of a word its class (I-X after B-X); else the first one alone"),
@@ -99,7 +103,8 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_INT(pf_training_cfg, save_total_limit, 0, 0, 1000000, "keep only the newest so many checkpoints (and the best one); 0: all", .flags = PF_CFG_UNSET),
     PF_CFG_BOOL(pf_training_cfg, load_best_model_at_end, false, "end with the weights of the best evaluation, not the last ones"),
     PF_CFG_STR(pf_training_cfg, metric_for_best_model, "eval_loss", "what the best evaluation is best at"),
-    PF_CFG_ENUM(pf_training_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss or perplexity"),
+    PF_CFG_ENUM(pf_training_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss, perplexity, mse or mae"),
+    PF_CFG_FLOAT(pf_training_cfg, label_smoothing_factor, 0, 0, 1, "share of the target that is spread evenly over all classes (SEQ_CLS with one class, TOKEN_CLS)", .flags = PF_CFG_BELOW_MAX),
     PF_CFG_INT(pf_training_cfg, dataloader_num_workers, 0, 0, 256, "threads that prepare data ahead; the result never depends on it"),
     PF_CFG_INT(pf_training_cfg, max_length, 0, 0, 1 << 30, "longest row in tokens, prompt and target together; 0: the model's context", .flags = PF_CFG_UNSET, .aliases = "max_seq_length max_seq_len"),
     PF_CFG_INT(pf_training_cfg, max_source_length, 0, 0, 1 << 30, "models with an encoder: longest prompt in tokens; 0: any", .flags = PF_CFG_UNSET),
@@ -130,6 +135,7 @@ static const pf_cfg_row training_rows[] = {
 static const pf_cfg_row evaluation_rows[] = {
     PF_CFG_ENUM(pf_eval_cfg, generate, "auto", "auto true=yes=on false=no=off", "continue the prompts of the test rows and compare with their targets (exact match, F1, BLEU); auto: where data.prompt is given"),
     PF_CFG_INT(pf_eval_cfg, max_samples, 0, 0, 1e15, "evaluate on the first so many test rows; 0: all", .flags = PF_CFG_UNSET),
+    PF_CFG_FLOAT(pf_eval_cfg, threshold, 0.5, 0, 1, "multi_label_classification: a class is told where its probability is above this"),
     GENERATION_ROWS(pf_eval_cfg, gen., 64),
     PF_CFG_END};
 
@@ -165,7 +171,7 @@ static const pf_cfg_row early_stopping_rows[] = {
     PF_CFG_INT(pf_early_stopping_cfg, patience, 3, 1, 1000000, "stop after so many evaluations in a row without improvement", .aliases = "early_stopping_patience"),
     PF_CFG_STR(pf_early_stopping_cfg, metric, NULL, "metric of an evaluation to watch; default: training.metric_for_best_model"),
     PF_CFG_FLOAT(pf_early_stopping_cfg, threshold, 0, 0, 1e9, "an improvement is at least this much", .aliases = "early_stopping_threshold"),
-    PF_CFG_ENUM(pf_early_stopping_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss or perplexity"),
+    PF_CFG_ENUM(pf_early_stopping_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss, perplexity, mse or mae"),
     PF_CFG_END};
 
 static const pf_cfg_row callbacks_rows[] = {

@@ -29,8 +29,9 @@ typedef struct pf_model_cfg {
     const char *device_map;  /* auto cpu cuda cuda:N */
     const char *pad_token, *padding_side;
     bool trust_remote_code;
-    int64_t num_labels;    /* 0: from labels, the base, the adapter or the data */
-    pf_cfg_strings labels; /* names of the classes by id */
+    int64_t num_labels;       /* 0: from labels, the base, the adapter or the data */
+    pf_cfg_strings labels;    /* names of the classes by id */
+    const char *problem_type; /* NULL: from the adapter, the base, num_labels or the data */
 } pf_model_cfg;
 
 enum { PF_PEFT_ALSO = 7 };
@@ -50,9 +51,11 @@ typedef struct pf_data_cfg {
     const char *text; /* template of plain text without a prompt; every token is a target */
     const char *input_ids, *labels; /* columns of rows that are tokens already */
     const char *label, *words; /* columns: the class of a row, or a class for each of its words */
-    const char *text_pair;     /* template of a second text */
-    bool label_all_tokens;     /* else the first of a word */
-    double test_size;          /* below 1 a share, else a count; 0: none */
+    pf_cfg_strings label_columns; /* in place of label: a column for each number of the target */
+    const char *label_delimiter;  /* between the classes in one field; NULL: a field has one */
+    const char *text_pair;        /* template of a second text */
+    bool label_all_tokens;        /* else the first of a word */
+    double test_size;             /* below 1 a share, else a count; 0: none */
     bool shuffle;
     const char *format;     /* auto csv tsv json jsonl text */
     const char *delimiter;  /* one character; NULL: guessed */
@@ -92,6 +95,7 @@ typedef struct pf_training_cfg {
     bool load_best_model_at_end;
     const char *metric_for_best_model; /* with its eval_ */
     const char *greater_is_better;     /* true false, never auto */
+    double label_smoothing_factor;
     int64_t dataloader_num_workers;
     int64_t max_length;                           /* 0: the context of the model */
     int64_t max_source_length, max_target_length; /* models with an encoder; 0: any */
@@ -119,6 +123,7 @@ typedef struct pf_generation_cfg {
 typedef struct pf_eval_cfg {
     const char *generate; /* true false, never auto: continue the prompts and compare? */
     int64_t max_samples;  /* 0: all */
+    double threshold;     /* of probabilities, several classes at once */
     pf_generation_cfg gen;
 } pf_eval_cfg;
 
@@ -207,7 +212,12 @@ peft_status pf_run_cfg_notes(const pf_run_cfg *run, const pf_cfg *cfg, const cha
  * (train/compute_choice.h). `line` receives a sentence to print, or "". */
 const char *pf_run_cfg_compute(const pf_run_cfg *run, char *line, size_t n);
 
-/* Is bigger better? By name: not where it ends in loss or perplexity. */
+/* Are the targets classes, or numbers, in place of text? */
+static inline bool pf_data_has_label(const pf_data_cfg *d) {
+    return d->label != NULL || d->label_columns.list.n > 0;
+}
+
+/* Is bigger better? By name: not where it ends in loss, perplexity, mse or mae. */
 bool pf_metric_greater_is_better(const char *metric);
 
 /* Checks between keys, and what follows from what; called by open. */

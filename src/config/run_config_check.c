@@ -17,10 +17,19 @@ static const char *const text_metrics[] = {
 static const char *const class_metrics[] = {"eval_loss",      "eval_accuracy",    "eval_f1",
                                             "eval_precision", "eval_recall",      "eval_f1_macro",
                                             "eval_f1_micro",  "eval_f1_weighted", "eval_mcc"};
+static const char *const multi_metrics[] = {
+    "eval_loss",     "eval_accuracy", "eval_f1",          "eval_precision",    "eval_recall",
+    "eval_f1_macro", "eval_f1_micro", "eval_f1_weighted", "eval_hamming_loss", "eval_roc_auc"};
+static const char *const regression_metrics[] = {
+    "eval_loss",    "eval_mse",       "eval_rmse",          "eval_mae",
+    "eval_pearson", "eval_spearmanr", "eval_combined_score"};
 enum { FIRST_GENERATED = 3 };
 
 bool pf_metric_greater_is_better(const char *metric) {
-    return !pf_ends_with(metric, "loss") && !pf_ends_with(metric, "perplexity");
+    static const char *const costs[] = {"loss", "perplexity", "mse", "mae"};
+    for (size_t i = 0; i < PF_COUNT(costs); i++)
+        if (pf_ends_with(metric, costs[i])) return false;
+    return true;
 }
 
 static pf_cfg_from from(const pf_cfg *cfg, const char *path) {
@@ -130,31 +139,79 @@ static void check_peft(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, 
     }
 }
 
+/* Keys that say more about the classes of data.label. */
+static void check_label_keys(const pf_run_cfg *run, pf_cfg *cfg) {
+    const pf_data_cfg *d = &run->data;
+    const char *problem = run->model.problem_type;
+    const bool many = d->label_columns.list.n > 0;
+    if (many && d->label != NULL)
+        pf_cfg_complain(cfg, "data.label_columns",
+                        "is given and so is data.label; the target stands in one of them");
+    if (many && d->label_delimiter != NULL)
+        pf_cfg_complain(cfg, "data.label_delimiter",
+                        "is given and so is data.label_columns, where each class has a column");
+    if (d->label_delimiter != NULL && d->label_delimiter[0] == '\0')
+        pf_cfg_complain(cfg, "data.label_delimiter", "is empty; it should be such as \",\"");
+    if (d->words != NULL && (many || d->label_delimiter != NULL))
+        pf_cfg_complain(cfg, many ? "data.label_columns" : "data.label_delimiter",
+                        "is given and so is data.words: words have one class each, a list of them "
+                        "in data.label");
+    if (d->words != NULL && problem != NULL && !is(problem, "single_label_classification"))
+        pf_cfg_complain(cfg, "model.problem_type",
+                        "is %s, which is for whole texts (data.text); words have one class each",
+                        problem);
+    if (many && problem != NULL && is(problem, "single_label_classification"))
+        pf_cfg_complain(cfg, "data.label_columns",
+                        "is given, and model.problem_type is %s: one column, data.label, has the "
+                        "class",
+                        problem);
+    if (d->label_delimiter != NULL && problem != NULL && !is(problem, "multi_label_classification"))
+        pf_cfg_complain(cfg, "data.label_delimiter",
+                        "is given, and model.problem_type is %s; several classes in a row are "
+                        "multi_label_classification",
+                        problem);
+    if (run->training.label_smoothing_factor > 0 && problem != NULL &&
+        !is(problem, "single_label_classification"))
+        pf_cfg_complain(cfg, "training.label_smoothing_factor",
+                        "is %g, and model.problem_type is %s; only single classes are smoothed",
+                        run->training.label_smoothing_factor, problem);
+}
+
 /* The keys of classes: what goes with what, and the task that they are for. */
 static void check_classes(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
     pf_data_cfg *d = &run->data;
     const char *task = run->peft.task_type;
     const bool classes = is(task, "SEQ_CLS") || is(task, "TOKEN_CLS");
+    const char *label =
+        d->label == NULL && pf_data_has_label(d) ? "data.label_columns" : "data.label";
     static const char *const others[] = {"data.prompt", "data.target", "data.input_ids"};
-    for (int i = 0; i < 3 && d->label != NULL; i++)
+    for (int i = 0; i < 3 && pf_data_has_label(d); i++)
         if (pf_cfg_given(cfg, others[i]))
             pf_cfg_complain(cfg, others[i],
-                            "is given and so is data.label; a row is classified by its data.text, "
-                            "or word by word by its data.words");
-    if (d->label == NULL) {
-        static const char *const without[] = {"data.words", "data.text_pair"};
-        for (int i = 0; i < 2; i++)
+                            "is given and so is %s; a row is classified by its data.text, "
+                            "or word by word by its data.words",
+                            label);
+    if (!pf_data_has_label(d)) {
+        static const char *const without[] = {"data.words", "data.text_pair",
+                                              "data.label_delimiter"};
+        for (size_t i = 0; i < PF_COUNT(without); i++)
             if (pf_cfg_given(cfg, without[i]))
                 pf_cfg_complain(cfg, without[i],
                                 "is given without data.label, the column with the classes");
+        if (run->training.label_smoothing_factor > 0 && purpose == PF_RUN_TRAIN)
+            pf_cfg_complain(cfg, "training.label_smoothing_factor",
+                            "is %g, and the targets are tokens; only classes are smoothed "
+                            "(data.label)",
+                            run->training.label_smoothing_factor);
         if (classes && (purpose == PF_RUN_TRAIN || purpose == PF_RUN_EVAL))
             pf_cfg_complain(cfg, "peft.task_type",
                             "is %s, which needs data.label: the column with the class of a row",
                             task);
         return;
     }
+    check_label_keys(run, cfg);
     if ((d->text == NULL) == (d->words == NULL))
-        pf_cfg_complain(cfg, d->text != NULL ? "data.words" : "data.label",
+        pf_cfg_complain(cfg, d->text != NULL ? "data.words" : label,
                         d->text != NULL
                             ? "is given and so is data.text; one of them is classified"
                             : "is given, but neither data.text (what is classified as a whole, "
@@ -164,11 +221,10 @@ static void check_classes(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) 
     const char *follows = d->words != NULL ? "TOKEN_CLS" : "SEQ_CLS";
     if (task == NULL) {
         run->peft.task_type = follows;
-        pf_cfg_derive(cfg, "peft.task_type",
-                      d->words != NULL ? "data.label is given with data.words"
-                                       : "data.label is given with data.text");
+        pf_cfg_derive(cfg, "peft.task_type", "%s is given with data.%s", label,
+                      d->words != NULL ? "words" : "text");
     } else if (!is(task, follows) && (d->text == NULL) != (d->words == NULL)) {
-        pf_cfg_complain(cfg, "peft.task_type", "is %s, but data.label with data.%s is for %s", task,
+        pf_cfg_complain(cfg, "peft.task_type", "is %s, but %s with data.%s is for %s", task, label,
                         d->words != NULL ? "words" : "text", follows);
     }
     for (int i = 0; i < 2; i++) {
@@ -232,7 +288,7 @@ static void check_data(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) {
                             "has no column in it, so all rows would be the same; write {column}");
     if (purpose != PF_RUN_TRAIN && purpose != PF_RUN_EVAL) return;
     if (d->prompt == NULL && d->target == NULL && d->text == NULL && d->input_ids == NULL &&
-        d->label == NULL && d->words == NULL)
+        !pf_data_has_label(d) && d->words == NULL)
         pf_cfg_complain(
             cfg, "data",
             "has neither prompt and target nor text; they say what is learned from a row, "
@@ -317,29 +373,60 @@ static void check_precision(pf_run_cfg *run, pf_cfg *cfg) {
                         low);
 }
 
+typedef struct metric_list {
+    const char *names[24];
+    int n;
+} metric_list;
+
+static void add_metrics(metric_list *l, const char *const *names, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        bool there = false;
+        for (int k = 0; k < l->n; k++) there |= strcmp(l->names[k], names[i]) == 0;
+        if (!there) l->names[l->n++] = names[i];
+    }
+}
+
+/* What evaluations of this run may tell; where only the data will say what the targets are, all of
+ * it (the evaluator asks again). */
+static metric_list metrics_of(const pf_run_cfg *run) {
+    metric_list l = {.n = 0};
+    const char *problem =
+        run->data.words != NULL ? "single_label_classification" : run->model.problem_type;
+    if (!pf_data_has_label(&run->data)) {
+        add_metrics(&l, text_metrics, PF_COUNT(text_metrics));
+        return l;
+    }
+    if (problem == NULL || is(problem, "single_label_classification"))
+        add_metrics(&l, class_metrics, PF_COUNT(class_metrics));
+    if (problem == NULL || is(problem, "multi_label_classification"))
+        add_metrics(&l, multi_metrics, PF_COUNT(multi_metrics));
+    if (problem == NULL || is(problem, "regression"))
+        add_metrics(&l, regression_metrics, PF_COUNT(regression_metrics));
+    return l;
+}
+
 /* A metric by its name with or without "eval_"; NULL after a complaint. */
 static const char *metric_name(const pf_run_cfg *run, pf_cfg *cfg, const char *path,
                                const char *name) {
-    const bool classes = run->data.label != NULL;
-    const char *const *metrics = classes ? class_metrics : text_metrics;
-    const int n_metrics = classes ? (int)PF_COUNT(class_metrics) : (int)PF_COUNT(text_metrics);
-    for (int i = 0; i < n_metrics; i++) {
-        if (strcmp(metrics[i], name) != 0 && strcmp(metrics[i] + strlen("eval_"), name) != 0)
+    const bool classes = pf_data_has_label(&run->data);
+    const metric_list l = metrics_of(run);
+    for (int i = 0; i < l.n; i++) {
+        if (strcmp(l.names[i], name) != 0 && strcmp(l.names[i] + strlen("eval_"), name) != 0)
             continue;
         if (!classes && i >= FIRST_GENERATED && is(run->evaluation.generate, "false"))
             pf_cfg_complain(cfg, path, "is \"%s\", which needs continuations, and %s", name,
                             from(cfg, "evaluation.generate") >= PF_CFG_FROM_FILE
                                 ? "evaluation.generate is false"
                                 : "data.prompt is not given");
-        return metrics[i];
+        return l.names[i];
     }
-    int near = pf_nearest(name, metrics, n_metrics);
-    char all[256] = "";
-    for (int i = 0; i < n_metrics; i++)
+    int near = pf_nearest(name, l.names, l.n);
+    char all[512] = "";
+    for (int i = 0; i < l.n; i++)
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i == 0 ? "" : ", ",
-                 metrics[i]);
+                 l.names[i]);
     pf_cfg_complain(cfg, path, "is \"%.40s\"; it should be one of %s%s%s%s", name, all,
-                    near >= 0 ? "; did you mean " : "", near >= 0 ? metrics[near] : "",
+                    near >= 0 ? "; did you mean " : "", near >= 0 ? l.names[near] : "",
                     near >= 0 ? "?" : "");
     return NULL;
 }
@@ -354,17 +441,18 @@ static void check_evaluation(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpos
     pf_training_cfg *t = &run->training;
     pf_eval_cfg *e = &run->evaluation;
     pf_early_stopping_cfg *s = &run->callbacks.early_stopping;
-    const bool prompts = run->data.prompt != NULL && run->data.label == NULL;
+    const bool prompts = run->data.prompt != NULL && !pf_data_has_label(&run->data);
     const bool test_rows = run->data.test != NULL || run->data.test_size > 0;
     if (is(e->generate, "auto")) {
         e->generate = prompts ? "true" : "false";
         pf_cfg_derive(cfg, "evaluation.generate",
                       prompts ? "data.prompt is given" : "data.prompt is not given");
     } else if (is(e->generate, "true") && !prompts &&
-               (run->data.text != NULL || run->data.input_ids != NULL || run->data.label != NULL)) {
+               (run->data.text != NULL || run->data.input_ids != NULL ||
+                pf_data_has_label(&run->data))) {
         pf_cfg_complain(cfg, "evaluation.generate",
-                        run->data.label != NULL ? "is true, but the targets are classes: "
-                                                  "accuracy and F1 are always told"
+                        pf_data_has_label(&run->data) ? "is true, but the targets are classes: "
+                                                        "accuracy and F1 are always told"
                         : run->data.text != NULL
                             ? "is true, but data.text has no prompt that could be continued"
                             : "is true, but rows of data.input_ids have no text to compare with");

@@ -33,6 +33,8 @@ struct pf_batch_builder {
     pf_segment *segments;                           /* (max_segments) */
     int32_t *label_row, *label_target, *label_sample;
     float *label_weight;
+    const float **label_values;
+    bool has_values; /* the samples of the step */
     /* the rows of the encoder, likewise: up to max_tokens, a segment for each sample */
     int32_t *source_ids, *source_pos, *source_seg, *source_end, *source_sample;
     pf_segment *source_segments;
@@ -145,6 +147,7 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
     bb->label_target = PF_NEW_ARRAY(&arena, int32_t, E);
     bb->label_sample = PF_NEW_ARRAY(&arena, int32_t, E);
     bb->label_weight = PF_NEW_ARRAY(&arena, float, E);
+    bb->label_values = PF_NEW_ARRAY(&arena, const float *, E);
     bb->path_row = PF_NEW_ARRAY(&arena, int32_t, T);
     bb->chunk_row = PF_NEW_ARRAY(&arena, int32_t, N);
     bb->chunk_at = PF_NEW_ARRAY(&arena, int32_t, N);
@@ -155,9 +158,9 @@ peft_status pf_batch_builder_new(pf_batch_builder **out, const pf_batch_builder_
         bb->micro_labels == NULL || bb->ids == NULL || bb->pos == NULL || bb->seg == NULL ||
         bb->type == NULL || bb->end == NULL || bb->sample == NULL || bb->segments == NULL ||
         bb->label_row == NULL || bb->label_target == NULL || bb->label_sample == NULL ||
-        bb->label_weight == NULL || bb->path_row == NULL || bb->chunk_row == NULL ||
-        bb->chunk_at == NULL || bb->starts == NULL || bb->parent_row == NULL ||
-        bb->row_labels == NULL || bb->micro_source == NULL ||
+        bb->label_weight == NULL || bb->label_values == NULL || bb->path_row == NULL ||
+        bb->chunk_row == NULL || bb->chunk_at == NULL || bb->starts == NULL ||
+        bb->parent_row == NULL || bb->row_labels == NULL || bb->micro_source == NULL ||
         !pf_prefix_tree_reserve(&bb->tree, &arena, opt->max_samples))
         goto nomem;
     bb->arena = arena; /* the builder lives in its own arena; nothing is taken from it later */
@@ -275,6 +278,7 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
         return PF_FAIL(err, PEFT_E_SHAPE, "batch builder: a step of %d samples, planned were %d", n,
                        bb->opt.max_samples);
     bool has_source = false;
+    bb->has_values = n > 0 && samples[0].values != NULL;
     for (int32_t i = 0; i < n; i++) {
         const pf_sample *s = &samples[i];
         int32_t rows = all_rows_of(bb, s), labels = sample_labels(s);
@@ -460,6 +464,7 @@ static void place_labels(pf_batch_builder *bb, int32_t m) {
             bb->label_target[e] = s->classes != NULL ? s->classes[k] : s->tokens[k];
             bb->label_weight[e] = weighs ? s->weights[k] : 1.0f;
             bb->label_sample[e] = s->index;
+            bb->label_values[e] = s->values;
         }
     }
 }
@@ -531,6 +536,7 @@ void pf_batch_builder_get(pf_batch_builder *bb, int32_t i, pf_batch *out) {
         .label_target = bb->label_target,
         .label_weight = bb->label_weight,
         .label_sample = bb->label_sample,
+        .label_values = bb->has_values ? bb->label_values : NULL,
         .step = bb->step,
     };
     if (bb->micro_source[i] == 0) {

@@ -40,6 +40,8 @@ typedef struct pf_sample {
     const int32_t
         *classes;          /* (n_tokens) in place of the three above: the class of each token, whose
                               entry stands on the token's own row; -1: none. All rows are computed */
+    const float *values;   /* the numbers that are the target of its entries, in place of the class
+                              (batch.h); NULL: there are none */
     int32_t second_from;   /* of two texts: the first token of the second; 0: one text */
     int32_t index;         /* of the sample in the step: key of its random masks and labels */
     const int32_t *source; /* tokens of the encoder; NULL: there is none. Borrowed likewise */

@@ -119,7 +119,7 @@ static int by_number(const void *a, const void *b) {
 }
 
 /* Numbers from 0 on are ids: a class that a file happens not to have keeps its place. */
-static peft_status put_in_order(pf_strlist *l, pf_arena *a, peft_error *err) {
+peft_status pf_labels_order(pf_strlist *l, pf_arena *a, peft_error *err) {
     int64_t largest = -1;
     bool numbers = l->n > 0;
     for (int i = 0; i < l->n && numbers; i++) {
@@ -139,8 +139,8 @@ static peft_status put_in_order(pf_strlist *l, pf_arena *a, peft_error *err) {
     return PEFT_OK;
 }
 
-static peft_status add(pf_strlist *l, pf_arena *a, const pf_record *r, pf_str name,
-                       const char *column, peft_error *err) {
+peft_status pf_labels_note(pf_strlist *l, pf_arena *a, const pf_record *r, pf_str name,
+                           const char *column, peft_error *err) {
     for (int i = l->n - 1; i >= 0; i--)
         if (strlen(l->items[i]) == name.n && memcmp(l->items[i], name.p, name.n) == 0)
             return PEFT_OK;
@@ -161,10 +161,10 @@ static peft_status scan_row(const pf_record *r, const pf_class_columns *c, pf_ar
     int n;
     if (c->words == NULL) {
         PF_TRY(pf_record_label(r, c->label, &one, err));
-        return add(out, a, r, one, c->label, err);
+        return pf_labels_note(out, a, r, one, c->label, err);
     }
     PF_TRY(pf_record_words(r, c->label, "data.label", row, &tags, &n, err));
-    for (int i = 0; i < n; i++) PF_TRY(add(out, a, r, tags[i], c->label, err));
+    for (int i = 0; i < n; i++) PF_TRY(pf_labels_note(out, a, r, tags[i], c->label, err));
     return PEFT_OK;
 }
 
@@ -185,5 +185,5 @@ peft_status pf_labels_scan(const char *path, const pf_reader_options *reader,
         status = scan_row(&r, columns, &f.row, a, out, err);
     }
     pf_data_file_close(&f);
-    return status == PEFT_OK ? put_in_order(out, a, err) : status;
+    return status == PEFT_OK ? pf_labels_order(out, a, err) : status;
 }

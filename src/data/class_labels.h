@@ -12,6 +12,9 @@
 typedef struct pf_class_columns {
     const char *label; /* NULL: the targets are no classes */
     const char *words; /* column of a list of words; NULL: the class belongs to the whole row */
+    /* of targets that are several classes or numbers (label_values.h): */
+    const pf_strlist *many; /* columns in place of label; NULL: one */
+    const char *delimiter;  /* between the classes of a field; NULL: there is none */
 } pf_class_columns;
 
 int64_t pf_label_find(const pf_strlist *labels, const char *name, size_t n); /* id, or -1 */
@@ -26,6 +29,11 @@ peft_status pf_record_words(const pf_record *r, const char *column, const char *
 /* The value of a column, without white space at its ends. */
 peft_status pf_record_label(const pf_record *r, const char *column, pf_str *out, peft_error *err);
 
+/* Adds a name that is not there yet; fails where there are too many. */
+peft_status pf_labels_note(pf_strlist *l, pf_arena *a, const pf_record *r, pf_str name,
+                           const char *column, peft_error *err);
+/* In the order of their ids. */
+peft_status pf_labels_order(pf_strlist *l, pf_arena *a, peft_error *err);
 /* All names in a file, in the order of their ids. */
 peft_status pf_labels_scan(const char *path, const pf_reader_options *reader,
                            const pf_class_columns *columns, int64_t max_rows, pf_arena *a,

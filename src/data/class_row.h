@@ -10,10 +10,13 @@
 #define PF_CLASS_ROW_H
 
 #include "data/class_labels.h"
+#include "graph/problem.h"
 #include "token/tokenizer.h"
 
 typedef struct pf_class_rules {
     pf_class_columns columns;
+    pf_problem problem;       /* AUTO is SINGLE */
+    bool one_hot;             /* lists have a 0 or 1 for each class */
     const char *pair;         /* template of the second text; NULL: one text */
     const pf_strlist *labels; /* of the model */
     bool all_tokens;          /* data.label_all_tokens */

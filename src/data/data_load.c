@@ -21,15 +21,25 @@ static pf_reader_options reader_of(const pf_data_cfg *d) {
                                .no_quotes = !d->quotes};
 }
 
-peft_status pf_data_scan_labels(const pf_data_cfg *data, pf_arena *a, pf_strlist *out,
-                                peft_error *err) {
+pf_class_columns pf_data_label_columns(const pf_data_cfg *data) {
+    const pf_strlist *many = &data->label_columns.list;
+    return (pf_class_columns){.label = data->label,
+                              .words = data->words,
+                              .many = many->n > 0 ? many : NULL,
+                              .delimiter = data->label_delimiter};
+}
+
+peft_status pf_data_look_at_labels(const pf_data_cfg *data, pf_problem told, pf_arena *a,
+                                   pf_label_look *out, peft_error *err) {
     const pf_reader_options reader = reader_of(data);
-    const pf_class_columns columns = {.label = data->label, .words = data->words};
+    const pf_class_columns columns = pf_data_label_columns(data);
     const char *path =
         data->train != NULL && pf_path_exists(data->train) ? data->train : data->test;
-    *out = (pf_strlist){0};
-    if (data->label == NULL || path == NULL || !pf_path_exists(path)) return PEFT_OK;
-    return pf_labels_scan(path, &reader, &columns, 0, a, out, err);
+    *out = (pf_label_look){.problem = told};
+    if (!pf_data_has_label(data) || path == NULL || !pf_path_exists(path)) return PEFT_OK;
+    if (data->words == NULL) return pf_label_look_at(path, &reader, &columns, told, a, out, err);
+    out->problem = PF_PROBLEM_SINGLE;
+    return pf_labels_scan(path, &reader, &columns, 0, a, &out->names, err);
 }
 
 static pf_dataset_options options_of(const pf_data_load_options *opt) {
@@ -74,7 +84,10 @@ static void report(const pf_dataset *ds, const pf_dataset_options *o) {
     const char *limit = limit_words(o, c->limit, words, sizeof words);
     PF_INFO("%s: %lld of %lld rows, %lld tokens, %lld of them %s; the longest row has %d", ds->path,
             (long long)ds->n, (long long)c->rows, (long long)c->tokens, (long long)c->supervised,
-            ds->classes != NULL ? "with a class" : "learned", c->max_tokens);
+            ds->values != NULL    ? "with a target"
+            : ds->classes != NULL ? "with a class"
+                                  : "learned",
+            c->max_tokens);
     if (c->dropped > 0)
         PF_WARN("%s: %lld of %lld rows are longer than %s and were dropped "
                 "(data.overlength=drop); the longest has %lld",
@@ -106,7 +119,7 @@ static peft_status make_fingerprint(pf_data *d, const pf_data_load_options *opt,
 }
 
 static void warn_without_eos(const pf_data_load_options *opt) {
-    if (opt->data->input_ids == NULL && opt->data->label == NULL && opt->data->add_eos &&
+    if (opt->data->input_ids == NULL && !pf_data_has_label(opt->data) && opt->data->add_eos &&
         pf_tokenizer_special(opt->tokenizer).eos < 0)
         PF_WARN("%s names no end-of-sequence token: none is learned, and generation will not know "
                 "where to stop (data.add_eos=false says that this is meant)",

@@ -3,6 +3,7 @@
 #define PF_DATA_LOAD_H
 
 #include "config/run_config.h"
+#include "data/label_values.h"
 #include "data/split.h"
 #include "data/step_plan.h"
 
@@ -33,10 +34,11 @@ typedef struct pf_data_load_options {
 peft_status pf_data_load(pf_data *d, const pf_data_load_options *opt, peft_error *err);
 void pf_data_release(pf_data *d);
 
-/* The names of the classes in the files (training rows where there are some): before there is a
- * model. Empty without data.label, or where no file is there. */
-peft_status pf_data_scan_labels(const pf_data_cfg *data, pf_arena *a, pf_strlist *out,
-                                peft_error *err);
+/* What the targets in the files are (training rows where there are some), and the names of their
+ * classes: before there is a model. Empty without data.label, or where no file is there. */
+peft_status pf_data_look_at_labels(const pf_data_cfg *data, pf_problem told, pf_arena *a,
+                                   pf_label_look *out, peft_error *err);
+pf_class_columns pf_data_label_columns(const pf_data_cfg *data);
 
 /* What the configuration says about the two things that come next: step plan and batch builder. */
 pf_step_plan_options pf_data_step_options(const pf_data_load_options *opt);

@@ -3,6 +3,8 @@
 
 #include "text/json.h"
 
+#include <math.h>
+
 static double percent(int64_t part, int64_t whole) {
     return whole > 0 ? 100.0 * (double)part / (double)whole : 0.0;
 }
@@ -56,6 +58,11 @@ static void view_text(const char *name, const pf_view_stats *s, pf_buf *out) {
 /* How often class k occurs: once per text, or per labelled token. */
 static int64_t count_class(const pf_data_view *v, int k) {
     int64_t count = 0;
+    if (v->set->values != NULL) {
+        for (int64_t i = 0; i < v->n; i++)
+            count += v->set->values[v->index[i] * v->set->n_values + k] > 0;
+        return count;
+    }
     for (int64_t i = 0; i < v->n; i++) {
         const pf_example *e = &v->set->examples[v->index[i]];
         for (int32_t t = 0; t < e->n_tokens; t++) count += v->set->classes[e->first + t] == k;
@@ -63,8 +70,57 @@ static int64_t count_class(const pf_data_view *v, int k) {
     return count;
 }
 
+typedef struct range {
+    double mean, deviation, least, most;
+} range;
+
+/* Of output k of a regression. */
+static range range_of(const pf_data_view *v, int k) {
+    range r = {0};
+    double squares = 0;
+    for (int64_t i = 0; i < v->n; i++) {
+        const double y = (double)v->set->values[v->index[i] * v->set->n_values + k];
+        const double step = y - r.mean;
+        r.mean += step / (double)(i + 1);
+        squares += step * (y - r.mean);
+        if (i == 0 || y < r.least) r.least = y;
+        if (i == 0 || y > r.most) r.most = y;
+    }
+    r.deviation = v->n > 0 ? sqrt(squares / (double)v->n) : 0;
+    return r;
+}
+
+static bool is_regression(const pf_data_view *v) {
+    return v->set->values != NULL && v->set->problem == PF_PROBLEM_REGRESSION;
+}
+
+static void numbers_text(const pf_data_view *v, pf_buf *out) {
+    for (int k = 0; k < v->set->n_values; k++) {
+        const range r = range_of(v, k);
+        pf_buf_addf(out, "  %-14s %.4g to %.4g, mean %.4g, standard deviation %.4g\n",
+                    v->set->n_values == 1 ? "numbers" : v->set->labels->items[k], r.least, r.most,
+                    r.mean, r.deviation);
+    }
+}
+
+static void numbers_json(const char *name, const pf_data_view *v, pf_buf *out) {
+    pf_buf_addf(out, ", \"%s\": {", name);
+    for (int k = 0; k < v->set->n_values; k++) {
+        const range r = range_of(v, k);
+        pf_buf_adds(out, k > 0 ? ", " : "");
+        pf_json_add_cstr(out, v->set->labels->items[k]);
+        pf_buf_addf(out, ": {\"min\": %.7g, \"max\": %.7g, \"mean\": %.7g, \"std\": %.7g}", r.least,
+                    r.most, r.mean, r.deviation);
+    }
+    pf_buf_addc(out, '}');
+}
+
 static void classes_text(const pf_data_view *v, pf_buf *out) {
     if (v->set->classes == NULL) return;
+    if (is_regression(v)) {
+        numbers_text(v, out);
+        return;
+    }
     pf_buf_adds(out, "  classes       ");
     for (int k = 0; k < v->set->labels->n; k++)
         pf_buf_addf(out, "%s %s %lld", k > 0 ? "," : "", v->set->labels->items[k],
@@ -74,6 +130,10 @@ static void classes_text(const pf_data_view *v, pf_buf *out) {
 
 static void classes_json(const char *name, const pf_data_view *v, pf_buf *out) {
     if (v->set->classes == NULL) return;
+    if (is_regression(v)) {
+        numbers_json(name, v, out);
+        return;
+    }
     pf_buf_addf(out, ", \"%s\": {", name);
     for (int k = 0; k < v->set->labels->n; k++) {
         pf_buf_adds(out, k > 0 ? ", " : "");

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/label_values.h"
 #include "data/template.h"
 #include "token/tokenizer.h"
 
@@ -36,6 +37,7 @@ typedef struct loader {
     pf_buf *ids; /* per block, int32_t[] */
     int n_blocks;
     pf_buf *classes;      /* per block, int32_t[]: rows of words */
+    pf_buf values;        /* float[]: targets that are numbers, n_values of each row */
     pf_buf lengths, tags; /* uint32_t[] bytes and int32_t[] classes of their words */
     pf_buf learned; /* rows that are tokens already: one byte per token; their ids are ids[0] */
     pthread_mutex_t lock; /* of the two below */
@@ -44,7 +46,12 @@ typedef struct loader {
 } loader;
 
 static bool has_classes(const loader *l) {
-    return l->opt->classes.columns.label != NULL;
+    const pf_class_columns *c = &l->opt->classes.columns;
+    return c->label != NULL || c->many != NULL;
+}
+
+static bool has_values(const loader *l) {
+    return has_classes(l) && pf_problem_has_values(l->opt->classes.problem);
 }
 
 static row *rows_of(const loader *l) {
@@ -63,7 +70,7 @@ static peft_status add_row(loader *l, row *one, const pf_record *r, peft_error *
                        (long long)r->line, (long long)r->row, one->n_text, MAX_ROW);
     pf_buf_add(&l->rows, one, sizeof *one);
     if (!pf_buf_ok(&l->rows) || !pf_buf_ok(&l->text) || !pf_buf_ok(&l->lengths) ||
-        !pf_buf_ok(&l->tags))
+        !pf_buf_ok(&l->tags) || !pf_buf_ok(&l->values))
         return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory after %lld rows", r->path,
                        (long long)r->row);
     return PEFT_OK;
@@ -91,8 +98,19 @@ static peft_status take_tokens(loader *l, const char *labels, const pf_record *r
     return PEFT_OK;
 }
 
+/* Target and text of a row whose target is several classes, or numbers. */
+static peft_status take_values(loader *l, pf_arena *a, const pf_record *r, peft_error *err) {
+    const pf_class_rules *c = &l->opt->classes;
+    float *v = PF_NEW_ARRAY(a, float, c->labels->n);
+    PF_CHECK_ALLOC(v, err);
+    PF_TRY(pf_label_values(c, r, a, v, err));
+    pf_buf_add(&l->values, v, (size_t)c->labels->n * sizeof *v);
+    pf_label_values_text(c->problem, c->labels, v, &l->text);
+    return PEFT_OK;
+}
+
 /* A text, or two, and its class. */
-static peft_status take_class(loader *l, pf_template *first, pf_template *second,
+static peft_status take_class(loader *l, pf_arena *a, pf_template *first, pf_template *second,
                               const pf_record *r, peft_error *err) {
     const pf_class_rules *c = &l->opt->classes;
     row one = {.row = r->row, .line = r->line, .text = l->text.len};
@@ -101,6 +119,10 @@ static peft_status take_class(loader *l, pf_template *first, pf_template *second
     one.n_first = l->text.len - one.text;
     if (second != NULL) PF_TRY(pf_template_render(second, r, &l->text, err));
     one.n_prompt_text = l->text.len - one.text;
+    if (has_values(l)) {
+        PF_TRY(take_values(l, a, r, err));
+        return add_row(l, &one, r, err);
+    }
     PF_TRY(pf_record_label(r, c->columns.label, &label, err));
     PF_TRY(pf_label_id(c->labels, label, r, c->columns.label, &one.made.label, err));
     pf_buf_adds(&l->text, c->labels->items[one.made.label]);
@@ -177,7 +199,7 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
     }
     pf_data_file f;
     pf_reader_options reader = opt->reader;
-    reader.lists = words;
+    reader.lists = words || has_values(l);
     PF_TRY(pf_data_file_open(&f, path, &reader, err));
     peft_status status = PEFT_OK;
     for (;;) {
@@ -190,7 +212,7 @@ static peft_status read_rows(loader *l, const char *path, peft_error *err) {
         pf_template *then = second.source != NULL ? &second : NULL;
         status = ds->from_tokens  ? take_tokens(l, labels, &r, err)
                  : words          ? take_words(l, &f.row, &r, err)
-                 : has_classes(l) ? take_class(l, &first, then, &r, err)
+                 : has_classes(l) ? take_class(l, &f.row, &first, then, &r, err)
                                   : render(l, &first, ds->plain_text ? NULL : &second, &r, err);
         if (status != PEFT_OK) break;
     }
@@ -402,6 +424,11 @@ static void keep_class(loader *l, const row *r, const int32_t *ids, const int32_
         c->without_labels++;
         return;
     }
+    if (ds->values != NULL) {
+        const size_t bytes = (size_t)ds->n_values * sizeof *ds->values;
+        memcpy(ds->values + ds->n * ds->n_values, l->values.data + (size_t)(r - rows_of(l)) * bytes,
+               bytes);
+    }
     e.n_prompt = e.n_tokens;
     ds->examples[ds->n++] = e;
     ds->n_tokens += e.n_tokens;
@@ -469,8 +496,13 @@ static peft_status join(loader *l, peft_error *err) {
     ds->examples = pf_calloc((size_t)c->rows, sizeof *ds->examples);
     if (gaps) ds->weights = pf_malloc(l->learned.len * sizeof *ds->weights);
     if (has_classes(l)) ds->classes = pf_malloc(bytes > 0 ? bytes : 1);
+    if (has_values(l)) {
+        ds->problem = l->opt->classes.problem;
+        ds->n_values = l->opt->classes.labels->n;
+        ds->values = pf_malloc(l->values.len > 0 ? l->values.len : 1);
+    }
     if (ds->tokens == NULL || ds->examples == NULL || (gaps && ds->weights == NULL) ||
-        (has_classes(l) && ds->classes == NULL))
+        (has_classes(l) && ds->classes == NULL) || (has_values(l) && ds->values == NULL))
         return PF_FAIL(err, PEFT_E_NOMEM, "%s: out of memory for %zu tokens", ds->path,
                        bytes / sizeof *ds->tokens);
     const int32_t *ids = NULL, *classes = NULL;
@@ -536,7 +568,7 @@ static peft_status fingerprint(loader *l, peft_error *err) {
         add_text(h, "labels", opt->tokens.labels);
     }
     add_text(h, "tokenizer", pf_tokenizer_fingerprint(opt->encode.tokenizer));
-    if (opt->classes.columns.label != NULL) { /* likewise */
+    if (has_classes(l)) { /* likewise */
         const pf_class_rules *c = &opt->classes;
         add_text(h, "label", c->columns.label);
         add_text(h, "words", c->columns.words);
@@ -544,6 +576,12 @@ static peft_status fingerprint(loader *l, peft_error *err) {
         for (int i = 0; i < c->labels->n; i++) add_text(h, "class", c->labels->items[i]);
         const int rules[] = {c->all_tokens, c->on_first, c->blank_before_words, c->pad};
         pf_sha256_add(h, rules, sizeof rules);
+        if (has_values(l)) {
+            add_text(h, "problem", pf_problem_name(c->problem));
+            add_text(h, "delimiter", c->columns.delimiter);
+            for (int i = 0; c->columns.many != NULL && i < c->columns.many->n; i++)
+                add_text(h, "label column", c->columns.many->items[i]);
+        }
     }
     char line[160];
     snprintf(line, sizeof line, "%d %d bos %d eos %d limit %lld %d rows %lld",
@@ -581,6 +619,7 @@ peft_status pf_dataset_load(pf_dataset *ds, const char *path, const pf_dataset_o
     pf_free(l.classes);
     pf_buf_free(&l.lengths);
     pf_buf_free(&l.tags);
+    pf_buf_free(&l.values);
     pf_buf_free(&l.learned);
     pf_buf_free(&l.rows);
     pthread_mutex_destroy(&l.lock);

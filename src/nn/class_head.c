@@ -77,7 +77,7 @@ peft_status pf_model_write_task(const pf_model *m, struct json_t *config, peft_e
     bad |= json_object_set_new(config, "architectures", list);
     if (m->task == PF_TASK_SEQ_CLS)
         bad |=
-            json_object_set_new(config, "problem_type", json_string("single_label_classification"));
+            json_object_set_new(config, "problem_type", json_string(pf_problem_name(m->problem)));
     json_object_del(config, "num_labels"); /* old: it would contradict */
     PF_TRY(pf_labels_write(&m->labels, config, err));
     return bad == 0 ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
@@ -95,14 +95,54 @@ static peft_status default_labels(pf_arena *a, int64_t n, pf_strlist *out, peft_
     return PEFT_OK;
 }
 
-static peft_status check_kind(const pf_model *m, peft_error *err) {
-    const char *kind;
-    PF_TRY(pf_json_opt_str(m->config, m->config_path, "problem_type", NULL, &kind, err));
-    if (kind == NULL || m->other_task || pf_streq(kind, "single_label_classification"))
-        return PEFT_OK;
-    return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                   "%s: problem_type is %s; only single_label_classification is supported",
-                   m->config_path, kind);
+/* How many outputs are asked for; 0: nobody says it. */
+static int64_t count_wanted(const pf_model *m) {
+    const pf_class_options *o = &m->classes;
+    if (o->labels != NULL && o->labels->n > 0) return o->labels->n;
+    return o->n_labels > 0 ? o->n_labels : m->labels.n;
+}
+
+static void say_problem(const pf_model *m, const char *why) {
+    PF_INFO("%s: problem type %s: %s (model.problem_type says otherwise)", m->name,
+            pf_problem_name(m->problem), why);
+}
+
+/* The first that says it: the configuration, or the adapter; the base's config.json; one output;
+ * the data. As transformers has it, whose models look at num_labels and at the type of the labels.
+ */
+static peft_status settle_problem(pf_model *m, peft_error *err) {
+    const pf_class_options *o = &m->classes;
+    const char *name;
+    m->problem = PF_PROBLEM_SINGLE;
+    if (m->task != PF_TASK_SEQ_CLS) return PEFT_OK;
+    PF_TRY(pf_json_opt_str(m->config, m->config_path, "problem_type", NULL, &name, err));
+    const pf_problem own = pf_problem_find(name);
+    if (name != NULL && own == PF_PROBLEM_AUTO)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s: problem_type is \"%.40s\"; it should be regression, "
+                       "single_label_classification or multi_label_classification",
+                       m->config_path, name);
+    const int64_t n = count_wanted(m);
+    if (o->problem != PF_PROBLEM_AUTO) {
+        m->problem = o->problem;
+    } else if (own != PF_PROBLEM_AUTO) {
+        m->problem = own;
+    } else if (n == 1) {
+        m->problem = PF_PROBLEM_REGRESSION;
+        say_problem(m, "there is one label");
+    } else if (pf_problem_has_values(o->seen_problem) &&
+               (n == 0 || (o->seen != NULL && o->seen->n == n) ||
+                o->seen_problem == PF_PROBLEM_MULTI)) {
+        m->problem = o->seen_problem;
+        say_problem(m, o->seen_why);
+    }
+    return PEFT_OK;
+}
+
+static const char *outputs(const pf_model *m) {
+    const bool one = m->labels.n == 1;
+    if (m->problem == PF_PROBLEM_REGRESSION) return one ? "number" : "numbers";
+    return one ? "class" : "classes";
 }
 
 static peft_status check_count(const pf_model *m, int64_t wanted, const char *who,
@@ -110,22 +150,23 @@ static peft_status check_count(const pf_model *m, int64_t wanted, const char *wh
     char names[200];
     if (m->other_task || wanted == m->labels.n) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_CONFIG,
-                   "%s has a head for %d classes (%s), but %s %lld; leave that away to go on with "
+                   "%s has a head for %d %s (%s), but %s %lld; leave that away to go on with "
                    "this head, or begin from a base without one",
-                   m->name, m->labels.n, pf_labels_text(&m->labels, names, sizeof names), who,
-                   (long long)wanted);
+                   m->name, m->labels.n, outputs(m),
+                   pf_labels_text(&m->labels, names, sizeof names), who, (long long)wanted);
 }
 
 peft_status pf_model_settle_labels(pf_model *m, peft_error *err) {
     const pf_class_options *o = &m->classes;
-    const pf_strlist none = {0}, *given = o->labels != NULL ? o->labels : &none,
-                     *seen = o->seen != NULL ? o->seen : &none;
+    const pf_strlist none = {0}, *given = o->labels != NULL ? o->labels : &none, *seen;
     if (!pf_task_is_classes(m->task)) return PEFT_OK;
-    PF_TRY(check_kind(m, err));
     if (!m->other_task) { /* the base's own head */
         PF_TRY(pf_labels_read(m->config, m->config_path, &m->arena, &m->labels, err));
         if (m->labels.n == 0) PF_TRY(default_labels(&m->arena, 2, &m->labels, err));
     }
+    PF_TRY(settle_problem(m, err));
+    /* names of something else are of no use */
+    seen = o->seen != NULL && o->seen_problem == m->problem ? o->seen : &none;
     if (given->n > 0 && o->n_labels > 0 && given->n != o->n_labels)
         return PF_FAIL(err, PEFT_E_CONFIG, "model.num_labels is %lld, but model.labels has %d",
                        (long long)o->n_labels, given->n);
@@ -142,12 +183,13 @@ peft_status pf_model_settle_labels(pf_model *m, peft_error *err) {
                (m->other_task || (pf_labels_are_default(&m->labels) && seen->n == m->labels.n))) {
         PF_TRY(copy_labels(seen, &m->arena, &m->labels, err));
     } else if (m->other_task) {
-        PF_TRY(default_labels(&m->arena, 2, &m->labels, err));
+        PF_TRY(default_labels(&m->arena, m->problem == PF_PROBLEM_REGRESSION ? 1 : 2, &m->labels,
+                              err));
     }
-    if (m->labels.n < 2)
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s: %d class; at least two are needed (a head with one number is "
-                       "regression, which is not supported)",
+    if (m->labels.n < 2 && m->problem == PF_PROBLEM_SINGLE)
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "%s: %d class; a class can be told from another where there are two or more "
+                       "(one number is model.problem_type=regression)",
                        m->name, m->labels.n);
     return PEFT_OK;
 }
@@ -171,8 +213,8 @@ void pf_model_say_made(const pf_model *m) {
     for (int i = 0; i < m->made.n; i++)
         pf_buf_addf(&names, "%s%s", i == 0 ? "" : ", ", m->made.items[i]);
     if (m->made.n > 0 && !m->classes.brought)
-        PF_INFO("%s has no head for %s: %s made new, for %d classes (%s)", m->name,
-                pf_task_name(m->task), pf_buf_str(&names), m->labels.n,
+        PF_INFO("%s has no head for %s: %s made new, for %d %s (%s)", m->name,
+                pf_task_name(m->task), pf_buf_str(&names), m->labels.n, outputs(m),
                 pf_labels_text(&m->labels, labels, sizeof labels));
     pf_buf_free(&names);
 }

@@ -5,6 +5,8 @@
  * every labelled row with one (TOKEN_CLS), or what the family has. A base of another task has no
  * such head: it is made new, trained whole whatever the method, and saved with the adapter.
  *
+ * What is told of a text is one class, several, or numbers (graph/problem.h).
+ *
  * Names of classes, the first that is there: as configured, as the base's config.json has them
  * (id2label), as seen in the data, LABEL_0, LABEL_1, ... */
 #ifndef PF_CLASS_HEAD_H

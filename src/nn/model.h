@@ -9,6 +9,7 @@
 #define PF_MODEL_H
 
 #include "base/str.h"
+#include "graph/problem.h"
 #include "nn/rope_types.h"
 #include "nn/site.h"
 #include "nn/task.h"
@@ -63,6 +64,9 @@ typedef struct pf_class_options {
     const pf_strlist *labels; /* names by id, as configured; NULL or empty: not said */
     int64_t n_labels;         /* as configured; 0: not said */
     const pf_strlist *seen;   /* names in the data: where neither base nor adapter has any */
+    pf_problem problem;       /* as configured, or as the adapter has it; AUTO: not said */
+    pf_problem seen_problem;  /* what the data look like: where nobody says it */
+    const char *seen_why;     /* why, for people */
     uint64_t seed;            /* of a head that is made new */
     bool brought;             /* an adapter brings the head: what is made here is never used */
 } pf_class_options;
@@ -81,6 +85,7 @@ struct pf_model {
     const pf_model_family *family;
     const char *architecture; /* "LlamaForCausalLM": the family's name of it, whatever the task */
     pf_task task;             /* never AUTO once open */
+    pf_problem problem;       /* of SEQ_CLS, never AUTO once open; SINGLE of TOKEN_CLS; else AUTO */
     bool other_task;          /* the files were made for another task, or for none */
     pf_class_options classes; /* as asked for, while opening */
     pf_strlist labels;        /* names of the classes by id; empty where targets are tokens */

@@ -328,6 +328,9 @@ static peft_status task_of_config(pf_adapter_task *out, pf_arena *a, const json_
     if (architecture != NULL) pf_task_split(architecture, &out->task);
     PF_TRY(pf_labels_read(c, where, a, &out->labels, err));
     out->n_labels = out->labels.n;
+    const char *problem;
+    PF_TRY(pf_json_opt_str(c, where, "problem_type", NULL, &problem, err));
+    out->problem = pf_problem_find(problem);
     return PEFT_OK;
 }
 
@@ -400,6 +403,10 @@ static peft_status write_config(const pf_adapter *ad, const char *path, peft_err
     if (status == PEFT_OK && pf_task_is_classes(ad->model->task)) {
         status = add_heads(ad, c, err);
         if (status == PEFT_OK) status = pf_labels_write(&ad->model->labels, c, err);
+        if (status == PEFT_OK && pf_problem_has_values(ad->model->problem) &&
+            json_object_set_new(c, "problem_type",
+                                json_string(pf_problem_name(ad->model->problem))) != 0)
+            status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing %s", path);
     }
     if (status == PEFT_OK) status = pf_json_write(path, c, PF_JSON_HF, err);
     json_decref(c);

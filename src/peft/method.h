@@ -111,9 +111,10 @@ peft_status pf_adapter_base_of(const char **out, pf_arena *a, const char *path, 
 
 /* What a folder of pf_adapter_open was made for, before there is a model to open it on. */
 typedef struct pf_adapter_task {
-    pf_task task;      /* AUTO: it does not say */
-    pf_strlist labels; /* names of the classes; empty: it has none */
-    int64_t n_labels;  /* 0: not known */
+    pf_task task;       /* AUTO: it does not say */
+    pf_strlist labels;  /* names of the classes; empty: it has none */
+    int64_t n_labels;   /* 0: not known */
+    pf_problem problem; /* AUTO: not said */
 } pf_adapter_task;
 peft_status pf_adapter_task_of(pf_adapter_task *out, pf_arena *a, const char *path,
                                peft_error *err);

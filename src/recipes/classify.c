@@ -6,6 +6,7 @@
 #include "data/batch_builder.h"
 #include "text/json.h"
 #include "train/loss_graph.h"
+#include "train/value_metrics.h"
 
 #include <math.h>
 #include <string.h>
@@ -34,6 +35,7 @@ pf_class_rules pf_class_rules_of(const pf_model *m) {
     const json_t *pad = json_object_get(m->config, "pad_token_id");
     return (pf_class_rules){
         .labels = &m->labels,
+        .problem = m->problem,
         .on_first = m->family->bidirectional,
         .blank_before_words = tells_blanks(m),
         .types = is_type_of(m, "bert"), /* RoBERTa's are all 0, as its tokenizer has them */
@@ -160,15 +162,47 @@ static int32_t judge(const pf_real *z, int32_t V, double *p) {
     return best;
 }
 
-static void add_text_answer(const pf_strlist *names, int32_t best, const double *p, pf_buf *out) {
-    pf_buf_adds(out, "{\"label\": ");
-    pf_json_add_cstr(out, names->items[best]);
-    pf_buf_adds(out, ", \"scores\": {");
+static void add_scores(const pf_strlist *names, const double *p, pf_buf *out) {
     for (int32_t k = 0; k < names->n; k++) {
         pf_buf_adds(out, k > 0 ? ", " : "");
         pf_json_add_cstr(out, names->items[k]);
         pf_buf_addf(out, ": %.6f", p[k]);
     }
+}
+
+static void add_text_answer(const pf_strlist *names, int32_t best, const double *p, pf_buf *out) {
+    pf_buf_adds(out, "{\"label\": ");
+    pf_json_add_cstr(out, names->items[best]);
+    pf_buf_adds(out, ", \"scores\": {");
+    add_scores(names, p, out);
+    pf_buf_adds(out, "}}");
+}
+
+/* Each class by itself; p (V): room for probabilities. */
+static void add_classes_answer(const pf_strlist *names, const pf_real *z, double threshold,
+                               double *p, pf_buf *out) {
+    bool any = false;
+    pf_buf_adds(out, "{\"labels\": [");
+    for (int32_t k = 0; k < names->n; k++) {
+        p[k] = pf_sigmoid((double)z[k]);
+        if (!(p[k] > threshold)) continue;
+        pf_buf_adds(out, any ? ", " : "");
+        pf_json_add_cstr(out, names->items[k]);
+        any = true;
+    }
+    pf_buf_adds(out, "], \"scores\": {");
+    add_scores(names, p, out);
+    pf_buf_adds(out, "}}");
+}
+
+static void add_numbers_answer(const pf_strlist *names, const pf_real *z, double *p, pf_buf *out) {
+    for (int32_t k = 0; k < names->n; k++) p[k] = (double)z[k];
+    if (names->n == 1) {
+        pf_buf_addf(out, "{\"value\": %.6f}", p[0]);
+        return;
+    }
+    pf_buf_adds(out, "{\"values\": {");
+    add_scores(names, p, out);
     pf_buf_adds(out, "}}");
 }
 
@@ -182,8 +216,8 @@ static void add_word_answer(const pf_strlist *names, const json_t *word, int32_t
     pf_buf_addf(out, ", \"score\": %.6f}", p);
 }
 
-static peft_status answer(pf_classifier *c, const json_t *v, bool words, double *p, pf_buf *out,
-                          peft_error *err) {
+static peft_status answer(pf_classifier *c, const json_t *v, bool words, double threshold,
+                          double *p, pf_buf *out, peft_error *err) {
     const pf_strlist *names = &c->loaded->model->labels;
     pf_class_row row = {0};
     pf_batch batch;
@@ -201,6 +235,15 @@ static peft_status answer(pf_classifier *c, const json_t *v, bool words, double 
     pf_batch_builder_get(c->builder, 0, &batch);
     PF_TRY(pf_loss_graph_forward(&c->graph, &batch, &unused, err));
     const pf_real *z = pf_exec_data(c->graph.exec, c->graph.logits);
+    const pf_problem problem = c->loaded->model->problem;
+    if (problem == PF_PROBLEM_REGRESSION) {
+        add_numbers_answer(names, z, p, out);
+        return PEFT_OK;
+    }
+    if (problem == PF_PROBLEM_MULTI) {
+        add_classes_answer(names, z, threshold > 0 ? threshold : 0.5, p, out);
+        return PEFT_OK;
+    }
     if (!words) {
         const int32_t best = judge(z, names->n, p);
         add_text_answer(names, best, p, out);
@@ -216,14 +259,14 @@ static peft_status answer(pf_classifier *c, const json_t *v, bool words, double 
     return PEFT_OK;
 }
 
-peft_status pf_classifier_answer(pf_classifier *c, const struct json_t *v, pf_buf *out,
-                                 peft_error *err) {
+peft_status pf_classifier_answer(pf_classifier *c, const struct json_t *v, double threshold,
+                                 pf_buf *out, peft_error *err) {
     pf_buf *const bufs[] = {&c->text, &c->lengths, &c->tags, &c->ids, &c->classes};
     for (size_t i = 0; i < PF_COUNT(bufs); i++) pf_buf_clear(bufs[i]);
     double *p = pf_malloc((size_t)c->loaded->model->labels.n * sizeof *p);
     PF_CHECK_ALLOC(p, err);
     const peft_status status =
-        answer(c, v, c->loaded->model->task == PF_TASK_TOKEN_CLS, p, out, err);
+        answer(c, v, c->loaded->model->task == PF_TASK_TOKEN_CLS, threshold, p, out, err);
     pf_free(p);
     return status;
 }

@@ -17,8 +17,10 @@ typedef struct pf_classifier pf_classifier;
 peft_status pf_classifier_new(pf_classifier **out, const pf_loaded *l, peft_error *err);
 void pf_classifier_free(pf_classifier *c);
 /* A text or a list of two (SEQ_CLS): {"label": ..., "scores": {name: probability, ...}}; a list of
- * words (TOKEN_CLS): [{"word": ..., "label": ..., "score": ...}, ...]. */
-peft_status pf_classifier_answer(pf_classifier *c, const struct json_t *v, pf_buf *out,
-                                 peft_error *err);
+ * words (TOKEN_CLS): [{"word": ..., "label": ..., "score": ...}, ...]. Several classes at once:
+ * {"labels": [...], "scores": {...}}, told is what is likelier than the threshold (0: 0.5);
+ * regression: {"value": ...}, or {"values": {name: ...}} of several outputs. */
+peft_status pf_classifier_answer(pf_classifier *c, const struct json_t *v, double threshold,
+                                 pf_buf *out, peft_error *err);
 
 #endif

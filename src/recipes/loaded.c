@@ -107,10 +107,12 @@ static peft_status take_task(pf_model_options *mo, pf_adapter_task *own, pf_aren
     pf_class_options *c = &mo->classes;
     if (!pf_task_is_classes(mo->task) || mo->task != own->task) return PEFT_OK;
     c->brought = true;
+    if (c->problem == PF_PROBLEM_AUTO) c->problem = own->problem;
     const bool said = c->n_labels > 0 || (c->labels != NULL && c->labels->n > 0);
     if (!said && own->labels.n > 0 && !pf_labels_are_default(&own->labels))
         c->labels = &own->labels;
-    if (!said && c->labels == NULL) c->n_labels = own->n_labels;
+    else if (!said)
+        c->n_labels = own->n_labels;
     return PEFT_OK;
 }
 

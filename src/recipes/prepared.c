@@ -9,6 +9,7 @@
 #include "nn/class_head.h"
 #include "recipes/classify.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,17 +37,54 @@ static peft_status read_config(pf_prepared *p, const pf_prepare_options *opt, pe
     return PEFT_OK;
 }
 
+/* Does an evaluation of these targets tell this figure? Only now it is known what they are. */
+static peft_status check_metric(const pf_model *m, const char *key, const char *name,
+                                peft_error *err) {
+    const bool values = pf_problem_has_values(m->problem);
+    const pf_evaluation e = {.classes = !values,
+                             .problem = values ? m->problem : PF_PROBLEM_AUTO,
+                             .scores.entities = m->task == PF_TASK_TOKEN_CLS};
+    pf_metric all[PF_MAX_FIGURES];
+    char names[400] = "";
+    if (name == NULL || !isnan(pf_evaluation_figure(&e, name))) return PEFT_OK;
+    const int n = pf_evaluation_figures(&e, all);
+    for (int i = 0; i < n; i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i > 0 ? ", " : "",
+                 all[i].name);
+    return PF_FAIL(err, PEFT_E_CONFIG, "%s is %s, but %s of %s tells %s", key, name,
+                   pf_problem_name(m->problem), pf_task_name(m->task), names);
+}
+
 /* How rows with classes are read for this model. */
 static peft_status settle_classes(pf_prepared *p, peft_error *err) {
     const pf_model *m = p->loaded.model;
     const pf_data_cfg *d = &p->run.data;
-    if (d->label == NULL) return PEFT_OK;
+    const double smoothing = p->run.training.label_smoothing_factor;
+    if (!pf_data_has_label(d)) return PEFT_OK;
     if (!pf_task_is_classes(m->task))
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "data.label is given, but %s is open for %s; set peft.task_type to %s",
                        m->name, pf_task_name(m->task), d->words != NULL ? "TOKEN_CLS" : "SEQ_CLS");
     p->classes = pf_class_rules_of(m);
-    p->classes.columns = (pf_class_columns){.label = d->label, .words = d->words};
+    p->classes.columns = pf_data_label_columns(d);
+    p->classes.one_hot = p->look.one_hot;
+    if ((d->label_columns.list.n > 0 || d->label_delimiter != NULL) &&
+        (m->problem == PF_PROBLEM_SINGLE ||
+         (d->label_delimiter != NULL && m->problem != PF_PROBLEM_MULTI)))
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "data.%s is given, but %s is open for %s; model.problem_type says otherwise",
+                       d->label_delimiter != NULL ? "label_delimiter" : "label_columns", m->name,
+                       pf_problem_name(m->problem));
+    if (smoothing > 0 && pf_problem_has_values(m->problem))
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "training.label_smoothing_factor is %g, but the problem type is %s; only "
+                       "single classes are smoothed",
+                       smoothing, pf_problem_name(m->problem));
+    PF_TRY(check_metric(m, "training.metric_for_best_model", p->run.training.metric_for_best_model,
+                        err));
+    if (p->run.callbacks.early_stopping.given)
+        PF_TRY(check_metric(m, "callbacks.early_stopping.metric",
+                            p->run.callbacks.early_stopping.metric, err));
     p->classes.pair = d->text_pair;
     p->classes.all_tokens = d->label_all_tokens;
     return PEFT_OK;
@@ -84,9 +122,9 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     const pf_run_cfg *run = &p->run;
     const char *adapter = opt->adapter != NULL ? opt->adapter : run->model.adapter_name_or_path;
     if (adapter != NULL && adapter[0] == '\0') adapter = NULL;
-    pf_strlist seen = {0};
-    if (run->data.label != NULL && run->model.labels.list.n == 0)
-        PF_TRY(pf_data_scan_labels(&run->data, &p->arena, &seen, err));
+    const pf_problem told = pf_problem_find(run->model.problem_type);
+    if (pf_data_has_label(&run->data))
+        PF_TRY(pf_data_look_at_labels(&run->data, told, &p->arena, &p->look, err));
     /* a run's own adapter (eval --adapter) says itself what it stands on */
     const bool on_top = run->model.create_new_adapter && opt->with_training &&
                         opt->adapter == NULL && adapter != NULL;
@@ -94,7 +132,10 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .task = pf_task_find(run->peft.task_type),
                                   .classes = {.labels = &run->model.labels.list,
                                               .n_labels = run->model.num_labels,
-                                              .seen = &seen,
+                                              .seen = &p->look.names,
+                                              .problem = told,
+                                              .seen_problem = p->look.problem,
+                                              .seen_why = p->look.why,
                                               .seed = (uint64_t)run->training.seed},
                                   .adapter = adapter,
                                   .tokenizer = run->model.tokenizer_name_or_path,
@@ -138,7 +179,7 @@ pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
                                   .tokenizer = p->loaded.tokenizer,
                                   .max_positions = pf_model_positions(p->loaded.model, true),
                                   .vocab = p->loaded.model->vocab,
-                                  .classes = p->run.data.label != NULL ? &p->classes : NULL,
+                                  .classes = pf_data_has_label(&p->run.data) ? &p->classes : NULL,
                                   .encoder_decoder = p->loaded.model->encoder_decoder,
                                   .decoder_start = p->loaded.model->decoder_start,
                                   .pool = p->loaded.backend->pool};
@@ -293,6 +334,9 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
                   (p->data.train_set.classes != NULL
                        ? (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4
                        : 0) +
+                  (p->data.train_set.n * p->data.train_set.n_values +
+                   p->data.test_set.n * p->data.test_set.n_values) *
+                      4 +
                   (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
                   (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
     if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
@@ -306,6 +350,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .fuse = t->fuse,
         .compute = p->compute.type,
         .save_bf16 = p->save_bf16,
+        .smoothing = t->label_smoothing_factor,
         .tokens_per_batch = t->tokens_per_batch,
         .limit = (int64_t)t->memory_limit,
         .steps = p->steps,
@@ -336,6 +381,8 @@ pf_evaluator_options pf_prepared_evaluation(const pf_prepared *p, bool adapters)
         .max_samples = e->max_samples,
         .adapters = adapters,
         .fuse = p->run.training.fuse,
+        .smoothing = p->run.training.label_smoothing_factor,
+        .threshold = e->threshold,
         .max_tokens = tokens,
         .share = pf_prepared_share(p),
         .generate = pf_streq(e->generate, "true"),

@@ -29,6 +29,7 @@ typedef struct pf_prepared {
     pf_run_cfg run;
     pf_cfg cfg;
     pf_loaded loaded;
+    pf_label_look look;     /* what the labels of the data look like */
     pf_class_rules classes; /* where data.label is given: how rows are read */
     pf_data data;           /* data.test.n is 0 without test data */
     char assumed[256];      /* what stands for data that are not there; "" where they are */

@@ -115,6 +115,20 @@ static void say_evaluation(const pf_sft *s) {
                 e->seconds);
         return;
     }
+    if (e->problem == PF_PROBLEM_MULTI) {
+        PF_INFO("step %lld: eval loss %.4f, all classes right %.2f%%, F1 %.4f micro, %.4f macro "
+                "(%lld rows, %.1f s)",
+                (long long)s->step, e->loss, 100 * e->values.accuracy, e->values.f1_micro,
+                e->values.f1_macro, (long long)e->n_samples, e->seconds);
+        return;
+    }
+    if (e->problem == PF_PROBLEM_REGRESSION) {
+        PF_INFO("step %lld: eval loss %.4f, rmse %.4f, Pearson %.4f, Spearman %.4f (%lld rows, "
+                "%.1f s)",
+                (long long)s->step, e->loss, e->values.rmse, e->values.pearson, e->values.spearmanr,
+                (long long)e->n_samples, e->seconds);
+        return;
+    }
     if (e->generated) {
         snprintf(generated, sizeof generated, ", exact match %.2f%%, F1 %.2f, BLEU %.2f",
                  e->exact_match, e->f1, e->bleu);

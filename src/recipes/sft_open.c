@@ -67,6 +67,7 @@ peft_status pf_sft_build(pf_sft *s, peft_error *err) {
                                       .fuse = s->p.run.training.fuse,
                                       .compute = s->p.compute.type,
                                       .save_bf16 = s->p.save_bf16,
+                                      .smoothing = s->p.run.training.label_smoothing_factor,
                                       .max_tokens = m->max_target,
                                       .max_source = m->max_source,
                                       .max_labels = m->max_labels};

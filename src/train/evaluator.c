@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "text/json.h"
+#include "ops/loss/target_loss.h"
 #include "train/loss_graph.h"
 #include "train/text_metrics.h"
 
@@ -23,8 +24,9 @@ struct pf_evaluator {
     pf_buf answer; /* decoded text of one continuation */
     pf_class_metrics classes;
     int32_t *told, *truth; /* classes of the entries of some samples, those of one together */
-    double *sure;          /* how likely the class that is told is */
-    int32_t *first;        /* (batch_size + 1) entries of each sample */
+    pf_value_metrics values;
+    double *sure;   /* how likely the class that is told is */
+    int32_t *first; /* (batch_size + 1) entries of each sample */
 };
 
 static const pf_example *example_at(const pf_evaluator *ev, int64_t i) {
@@ -39,6 +41,9 @@ static const pf_dataset *set_of(const pf_evaluator *ev) {
 static peft_status make_classes(pf_evaluator *ev, peft_error *err) {
     const pf_evaluator_options *o = &ev->opt;
     const bool words = o->model->task == PF_TASK_TOKEN_CLS;
+    if (set_of(ev)->values != NULL)
+        return pf_value_metrics_init(&ev->values, &ev->arena, o->model->problem, o->threshold,
+                                     ev->n, o->model->head->out_dim, err);
     int64_t most = 1;
     for (int64_t i = 0; i < ev->n; i++)
         if (example_at(ev, i)->n_learned > most) most = example_at(ev, i)->n_learned;
@@ -169,6 +174,40 @@ static void add_entries(pf_evaluator *ev, const pf_batch *b) {
     }
 }
 
+/* The logit of the target, or their mean by its smoothed share: what nll falls short of. */
+static double target_logit(const pf_evaluator *ev, const pf_real *z, int64_t V, int32_t target) {
+    const double e = ev->opt.smoothing;
+    double sum = 0;
+    if (e <= 0) return (double)z[target];
+    for (int64_t k = 0; k < V; k++) sum += pf_smoothed_target(e, V, k == target) * (double)z[k];
+    return sum;
+}
+
+/* The mean loss over the outputs of a row; z and y are kept as row i. */
+static double add_row_of_values(pf_evaluator *ev, int64_t i, const pf_real *z, const float *y) {
+    const pf_value_metrics *m = &ev->values;
+    double loss = 0;
+    for (int64_t k = 0; k < m->K; k++) {
+        const double a = (double)z[k], b = (double)y[k];
+        m->z[i * m->K + k] = a;
+        m->y[i * m->K + k] = y[k];
+        loss += m->problem == PF_PROBLEM_MULTI ? (a > 0 ? a : 0) - a * b + log1p(exp(-fabs(a)))
+                                               : (a - b) * (a - b);
+    }
+    return loss / (double)m->K;
+}
+
+/* Texts whose targets are numbers have one entry each; samples of the pass begin at `first`. */
+static void add_values(pf_evaluator *ev, const pf_batch *b, int64_t first) {
+    const int64_t K = ev->values.K;
+    for (int32_t e = 0; e < b->n_labels; e++) {
+        const pf_real *z = pf_exec_data(ev->loss.exec, ev->loss.logits) + e * K;
+        pf_loss_sums *s = &ev->sums[b->label_sample[e]];
+        s->nll += add_row_of_values(ev, first + b->label_sample[e], z, b->label_values[e]);
+        s->weight += 1;
+    }
+}
+
 /* The entries of the last pass of logits, each to its place among those of its sample. */
 static void add_classes(pf_evaluator *ev, const pf_batch *b) {
     const int64_t V = ev->classes.n;
@@ -181,7 +220,7 @@ static void add_classes(pf_evaluator *ev, const pf_batch *b) {
         for (int32_t k = 1; k < V; k++)
             if (z[k] > z[best]) best = k;
         for (int32_t k = 0; k < V; k++) sum += exp((double)z[k] - (double)z[best]);
-        s->nll += log(sum) - ((double)z[b->label_target[e]] - (double)z[best]);
+        s->nll += log(sum) - (target_logit(ev, z, V, b->label_target[e]) - (double)z[best]);
         s->weight += 1;
         ev->told[at] = best;
         ev->truth[at] = b->label_target[e];
@@ -189,8 +228,8 @@ static void add_classes(pf_evaluator *ev, const pf_batch *b) {
     }
 }
 
-static void add_class_prediction(const pf_evaluator *ev, int64_t i, int32_t k, pf_buf *out) {
-    const pf_strlist *names = &ev->opt.model->labels;
+/* {"prompt": ..., "target": ..., "prediction":  of example i */
+static void begin_prediction(const pf_evaluator *ev, int64_t i, pf_buf *out) {
     const pf_str prompt = pf_dataset_prompt(set_of(ev), ev->opt.view->index[i]),
                  target = pf_dataset_target(set_of(ev), ev->opt.view->index[i]);
     pf_buf_adds(out, "{\"prompt\": ");
@@ -198,6 +237,37 @@ static void add_class_prediction(const pf_evaluator *ev, int64_t i, int32_t k, p
     pf_buf_adds(out, ", \"target\": ");
     pf_json_add_str(out, target.p, target.n, 0);
     pf_buf_adds(out, ", \"prediction\": ");
+}
+
+/* The classes that are told, and the probability of each; or the numbers. */
+static void add_value_prediction(const pf_evaluator *ev, int64_t i, pf_buf *out) {
+    const pf_value_metrics *m = &ev->values;
+    const pf_strlist *names = &ev->opt.model->labels;
+    const bool multi = m->problem == PF_PROBLEM_MULTI;
+    const double *z = m->z + i * m->K;
+    pf_buf told = {0};
+    begin_prediction(ev, i, out);
+    for (int64_t k = 0; k < m->K; k++) {
+        const char *comma = told.len > 0 ? ", " : "";
+        if (!multi)
+            pf_buf_addf(&told, "%s%.7g", comma, z[k]);
+        else if (pf_sigmoid(z[k]) > m->threshold)
+            pf_buf_addf(&told, "%s%s", comma, names->items[k]);
+    }
+    pf_json_add_str(out, pf_buf_str(&told), told.len, 0);
+    pf_buf_free(&told);
+    if (multi) {
+        pf_buf_adds(out, ", \"probability\": [");
+        for (int64_t k = 0; k < m->K; k++)
+            pf_buf_addf(out, "%s%.6f", k > 0 ? ", " : "", pf_sigmoid(z[k]));
+        pf_buf_adds(out, "]");
+    }
+    pf_buf_adds(out, "}\n");
+}
+
+static void add_class_prediction(const pf_evaluator *ev, int64_t i, int32_t k, pf_buf *out) {
+    const pf_strlist *names = &ev->opt.model->labels;
+    begin_prediction(ev, i, out);
     pf_buf told = {0};
     for (int32_t e = ev->first[k]; e < ev->first[k + 1]; e++)
         pf_buf_addf(&told, "%s%s", e > ev->first[k] ? " " : "", names->items[ev->told[e]]);
@@ -221,7 +291,8 @@ static void take_classes(pf_evaluator *ev, int64_t first, int32_t n, pf_buf *pre
 
 static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, pf_buf *predictions,
                             peft_error *err) {
-    const bool classes = set_of(ev)->classes != NULL;
+    const bool values = set_of(ev)->values != NULL,
+               classes = set_of(ev)->classes != NULL && !values;
     pf_loss_sums sums = {0}, unused = {0};
     if (classes) pf_class_metrics_clear(&ev->classes);
     for (int64_t first = 0; first < ev->n; first += ev->opt.batch_size) {
@@ -240,8 +311,13 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, pf_buf *predic
             pf_batch batch;
             pf_batch_builder_get(ev->builder, m, &batch);
             PF_TRY(pf_loss_graph_forward(&ev->loss, &batch, &unused, err));
-            (classes ? add_classes : add_entries)(ev, &batch);
+            if (values)
+                add_values(ev, &batch, first);
+            else
+                (classes ? add_classes : add_entries)(ev, &batch);
         }
+        for (int32_t i = 0; values && predictions != NULL && i < n; i++)
+            add_value_prediction(ev, first + i, predictions);
         if (classes) take_classes(ev, first, n, predictions);
         for (int32_t i = 0; i < n; i++) {
             sums.nll += ev->sums[i].nll;
@@ -255,6 +331,10 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, pf_buf *predic
     out->token_accuracy = sums.correct / sums.weight;
     out->classes = classes;
     if (classes) out->scores = pf_class_metrics_result(&ev->classes);
+    if (values) {
+        out->problem = ev->values.problem;
+        out->values = pf_value_metrics_result(&ev->values);
+    }
     return PEFT_OK;
 }
 
@@ -342,33 +422,47 @@ peft_status pf_evaluator_run(pf_evaluator *ev, pf_evaluation *out, pf_buf *predi
 
 int pf_evaluation_figures(const pf_evaluation *e, pf_metric out[PF_MAX_FIGURES]) {
     const pf_class_scores *s = &e->scores;
-    enum { ALWAYS, TEXT, GENERATED, CLASSES, TEXTS_CLASS };
+    const pf_value_scores *v = &e->values;
+    const bool multi = e->problem == PF_PROBLEM_MULTI,
+               numbers = e->problem == PF_PROBLEM_REGRESSION, one = e->classes && !s->entities,
+               text = !e->classes && !multi && !numbers;
     const struct {
-        int of;
+        bool is_told;
         pf_metric figure;
     } all[] = {
-        {ALWAYS, {"eval_loss", e->loss, false}},
-        {TEXT, {"eval_perplexity", e->perplexity, false}},
-        {TEXT, {"eval_token_accuracy", e->token_accuracy, false}},
-        {GENERATED, {"eval_exact_match", e->exact_match, false}},
-        {GENERATED, {"eval_f1", e->f1, false}},
-        {GENERATED, {"eval_bleu", e->bleu, false}},
-        {CLASSES, {"eval_accuracy", s->accuracy, false}},
-        {CLASSES, {"eval_f1", s->f1, false}},
-        {CLASSES, {"eval_precision", s->precision, false}},
-        {CLASSES, {"eval_recall", s->recall, false}},
-        {TEXTS_CLASS, {"eval_f1_macro", s->f1_macro, false}},
-        {TEXTS_CLASS, {"eval_f1_micro", s->f1_micro, false}},
-        {TEXTS_CLASS, {"eval_f1_weighted", s->f1_weighted, false}},
-        {TEXTS_CLASS, {"eval_mcc", s->mcc, false}},
+        {true, {"eval_loss", e->loss, false}},
+        {text, {"eval_perplexity", e->perplexity, false}},
+        {text, {"eval_token_accuracy", e->token_accuracy, false}},
+        {e->generated, {"eval_exact_match", e->exact_match, false}},
+        {e->generated, {"eval_f1", e->f1, false}},
+        {e->generated, {"eval_bleu", e->bleu, false}},
+        {e->classes, {"eval_accuracy", s->accuracy, false}},
+        {e->classes, {"eval_f1", s->f1, false}},
+        {e->classes, {"eval_precision", s->precision, false}},
+        {e->classes, {"eval_recall", s->recall, false}},
+        {one, {"eval_f1_macro", s->f1_macro, false}},
+        {one, {"eval_f1_micro", s->f1_micro, false}},
+        {one, {"eval_f1_weighted", s->f1_weighted, false}},
+        {one, {"eval_mcc", s->mcc, false}},
+        {multi, {"eval_accuracy", v->accuracy, false}},
+        {multi, {"eval_f1", v->f1, false}},
+        {multi, {"eval_precision", v->precision, false}},
+        {multi, {"eval_recall", v->recall, false}},
+        {multi, {"eval_f1_macro", v->f1_macro, false}},
+        {multi, {"eval_f1_micro", v->f1_micro, false}},
+        {multi, {"eval_f1_weighted", v->f1_weighted, false}},
+        {multi, {"eval_hamming_loss", v->hamming_loss, false}},
+        {multi, {"eval_roc_auc", v->roc_auc, false}},
+        {numbers, {"eval_mse", v->mse, false}},
+        {numbers, {"eval_rmse", v->rmse, false}},
+        {numbers, {"eval_mae", v->mae, false}},
+        {numbers, {"eval_pearson", v->pearson, false}},
+        {numbers, {"eval_spearmanr", v->spearmanr, false}},
+        {numbers, {"eval_combined_score", v->combined_score, false}},
     };
     int n = 0;
-    for (size_t i = 0; i < PF_COUNT(all); i++) {
-        const int of = all[i].of;
-        if (of == ALWAYS || (of == TEXT && !e->classes) || (of == GENERATED && e->generated) ||
-            (of == CLASSES && e->classes) || (of == TEXTS_CLASS && e->classes && !s->entities))
-            out[n++] = all[i].figure;
-    }
+    for (size_t i = 0; i < PF_COUNT(all); i++)
+        if (all[i].is_told) out[n++] = all[i].figure;
     return n;
 }
 

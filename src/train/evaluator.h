@@ -1,6 +1,7 @@
 /* evaluator.h - how good a model is on held-out examples: loss and token accuracy over their
  * supervised tokens, and, by continuing each prompt, exact match, F1 and BLEU; of classes loss,
- * accuracy and F1 (class_metrics.h).
+ * accuracy and F1 (class_metrics.h), of several classes at once and of numbers what
+ * value_metrics.h has.
  *
  * Everything is allocated by new. A run depends on the weights alone, to the last bit: losses are
  * added per sample, then over the samples, so neither the batch size nor the token budget, shared
@@ -16,6 +17,7 @@
 #include "token/tokenizer.h"
 #include "track/tracker.h"
 #include "train/class_metrics.h"
+#include "train/value_metrics.h"
 
 #include <signal.h>
 
@@ -29,6 +31,8 @@ typedef struct pf_evaluator_options {
     int64_t max_samples; /* of the view, from its start; 0: all */
     bool adapters;       /* false: the bare base */
     bool fuse;
+    double smoothing;   /* of the targets in the loss, where they are classes (loss_graph.h) */
+    double threshold;   /* several classes: how likely one has to be to be told */
     int64_t max_tokens; /* rows of a batch; at least the longest example. Those of a learned prompt
                            come on top */
     pf_share share;     /* of what the samples of a batch begin with */
@@ -51,6 +55,8 @@ typedef struct pf_evaluation {
     double exact_match, f1, bleu; /* percent */
     bool classes; /* tokens are those that have one; only loss is meant of the above */
     pf_class_scores scores;
+    pf_problem problem; /* AUTO, or what the targets are in place of classes: only loss is meant */
+    pf_value_scores values;
     double seconds;
 } pf_evaluation;
 

@@ -2,11 +2,37 @@
 #include "train/loss_graph.h"
 
 #include "nn/class_head.h"
+#include "ops/loss/target_loss.h"
 #include "ops/matmul/linear.h"
 #include "ops/moe/router_aux.h"
 #include "ops/op_table.h"
 
 #include <string.h>
+
+/* Is the loss one over numbers? Else it is the head's cross-entropy against ids. */
+static bool has_targets(const pf_model *m, double smoothing) {
+    return pf_problem_has_values(m->problem) || (smoothing > 0 && pf_task_is_classes(m->task));
+}
+
+int64_t pf_loss_graph_label_bytes(const pf_model *m, double smoothing, int64_t max_labels) {
+    const int64_t numbers = 1 + (has_targets(m, smoothing) ? m->head->out_dim : 0);
+    return max_labels * numbers * (int64_t)sizeof(pf_real);
+}
+
+static peft_status build_target_loss(pf_loss_graph *lg, pf_model *model, pf_build *b,
+                                     pf_value *hidden, pf_backend *be,
+                                     const pf_loss_graph_options *opt, peft_error *err) {
+    const int64_t V = model->head->out_dim;
+    pf_value *z;
+    PF_TRY(pf_site_head_logits(b, model->head, hidden, &z, err));
+    PF_TRY(be->alloc(be, &lg->target_buffer, (size_t)opt->max_labels * (size_t)V * sizeof(pf_real),
+                     "the targets of the labels", err));
+    lg->targets = pf_graph_input(lg->graph, "targets", PF_SPACE_LABELS, V, lg->target_buffer.data);
+    PF_CHECK_ALLOC(lg->targets, err);
+    lg->smoothing = opt->smoothing;
+    return pf_target_loss(lg->graph, model->head->name, model->problem, z, lg->targets, &lg->nll,
+                          &lg->correct, err);
+}
 
 static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
                          const pf_loss_graph_options *opt, peft_error *err) {
@@ -24,7 +50,10 @@ static peft_status build(pf_loss_graph *lg, pf_model *model, pf_backend *be,
         PF_TRY(pf_site_head_logits(&b, model->head, hidden, &lg->logits, err));
         lg->logits->result = true;
     } else {
-        PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
+        if (has_targets(model, opt->smoothing))
+            PF_TRY(build_target_loss(lg, model, &b, hidden, be, opt, err));
+        else
+            PF_TRY(pf_site_head_loss(&b, model->head, hidden, &lg->nll, &lg->correct, err));
         if (opt->training && model->router_loss && b.n_routes > 0)
             PF_TRY(pf_router_aux(lg->graph, "router_aux", lg->nll, b.routes, b.n_routes,
                                  b.router_coef, &lg->nll, err));
@@ -53,6 +82,7 @@ peft_status pf_loss_graph_init(pf_loss_graph *lg, pf_model *model, pf_backend *b
     peft_status status = build(lg, model, be, opt, err);
     if (status != PEFT_OK) {
         be->free(be, &lg->coef_buffer);
+        be->free(be, &lg->target_buffer);
         pf_graph_free(lg->graph);
         memset(lg, 0, sizeof *lg);
     }
@@ -63,14 +93,26 @@ void pf_loss_graph_release(pf_loss_graph *lg) {
     if (lg == NULL || lg->exec == NULL) return;
     pf_backend *be = lg->exec->backend;
     be->free(be, &lg->coef_buffer);
+    be->free(be, &lg->target_buffer);
     pf_exec_free(lg->exec);
     pf_graph_free(lg->graph);
     memset(lg, 0, sizeof *lg);
 }
 
+static void fill_targets(pf_loss_graph *lg, const pf_batch *b) {
+    const int64_t V = lg->targets->cols;
+    pf_real *y = lg->target_buffer.data;
+    for (int32_t e = 0; e < b->n_labels; e++, y += V)
+        for (int64_t k = 0; k < V; k++)
+            y[k] = b->label_values != NULL
+                       ? (pf_real)b->label_values[e][k]
+                       : (pf_real)(pf_smoothed_target(lg->smoothing, V, k == b->label_target[e]));
+}
+
 peft_status pf_loss_graph_forward(pf_loss_graph *lg, const pf_batch *batch, pf_loss_sums *sums,
                                   peft_error *err) {
     PF_TRY(pf_exec_bind(lg->exec, batch, err));
+    if (lg->targets != NULL) fill_targets(lg, batch);
     PF_TRY(pf_exec_forward(lg->exec, err));
     if (lg->logits != NULL) return PEFT_OK;
     const pf_real *nll = pf_exec_data(lg->exec, lg->nll);

@@ -17,7 +17,8 @@ typedef struct pf_loss_graph_options {
     pf_save_policy policy;     /* what is saved for the backward pass */
     const pf_saved_set *saved; /* for PF_SAVE_SELECTED */
     bool fuse;
-    bool logits; /* of the head, in place of the loss: classes, without training */
+    bool logits;      /* of the head, in place of the loss: classes, without training */
+    double smoothing; /* of the targets, where they are classes; 0: none */
     int64_t max_tokens, max_labels;
     int64_t max_source;    /* rows of the encoder; 0: the model has none */
     pf_compute compute;    /* of products with frozen weights */
@@ -31,12 +32,16 @@ typedef struct pf_loss_graph {
     pf_value *nll, *correct; /* (E, 1) */
     pf_value *logits;        /* (E, V), in place of both */
     pf_value *coef;          /* (E, 1), the seed of the backward pass; NULL without training */
-    pf_buffer coef_buffer;
+    pf_value *targets; /* (E, V) of losses over numbers (target_loss.h); NULL: ids of the batch */
+    double smoothing;
+    pf_buffer coef_buffer, target_buffer;
     int n_fused;
 } pf_loss_graph;
 
 peft_status pf_loss_graph_init(pf_loss_graph *lg, pf_model *model, pf_backend *be,
                                const pf_loss_graph_options *opt, peft_error *err);
+/* Bytes of what a training graph keeps beside its arena, for so many entries. */
+int64_t pf_loss_graph_label_bytes(const pf_model *model, double smoothing, int64_t max_labels);
 void pf_loss_graph_release(pf_loss_graph *lg);
 
 typedef struct pf_loss_sums {

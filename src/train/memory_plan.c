@@ -64,6 +64,7 @@ static peft_status plan_graph(planner *pl, bool find, peft_error *err) {
                                        .fuse = pl->rq->fuse,
                                        .compute = pl->rq->compute,
                                        .save_bf16 = pl->rq->save_bf16,
+                                       .smoothing = pl->rq->smoothing,
                                        .max_tokens = p->max_target,
                                        .max_source = p->max_source,
                                        .max_labels = p->max_labels};
@@ -122,7 +123,8 @@ static peft_status plan_budget(planner *pl, int64_t tokens, bool find, peft_erro
     p->max_source = p->cut.source;
     PF_TRY(plan_graph(pl, find, err));
     p->eval_arena = evaluation_arena(pl);
-    p->total = p->graph.arena_bytes + p->max_labels * (int64_t)sizeof(pf_real) +
+    p->total = p->graph.arena_bytes +
+               pf_loss_graph_label_bytes(pl->rq->model, pl->rq->smoothing, p->max_labels) +
                p->converted_bytes + 4 * pl->rq->trained * (int64_t)sizeof(pf_real) +
                pl->rq->data_bytes + p->eval_arena + p->eval_cache + p->program_bytes;
     return PEFT_OK;

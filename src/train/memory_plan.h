@@ -27,6 +27,7 @@ typedef struct pf_memory_request {
     bool checkpointing; /* training.gradient_checkpointing */
     bool fuse;
     pf_compute compute;       /* of products with frozen weights */
+    double smoothing;         /* training.label_smoothing_factor */
     bool save_bf16;           /* activations wait for the backward pass in bf16 */
     int64_t tokens_per_batch; /* asked for; 0: automatic */
     int64_t limit;            /* bytes; 0: none */

@@ -2,6 +2,8 @@
  * what its figure follows from. */
 #include "train/memory_plan.h"
 
+#include "train/loss_graph.h"
+
 #include "base/str.h"
 
 #include <stdio.h>
@@ -45,7 +47,7 @@ static void list_rows(table *t, const pf_memory_plan *p, const pf_memory_request
     const int64_t block = rq->trained * (int64_t)sizeof(pf_real);
     int64_t live = 0;
     for (int c = 0; c < PF_MEM_CLASS_COUNT; c++) live += g->at_peak[c];
-    const int64_t coef = p->max_labels * (int64_t)sizeof(pf_real);
+    const int64_t coef = pf_loss_graph_label_bytes(rq->model, rq->smoothing, p->max_labels);
     t->n = 0;
     say_from(add(t, "trained_weights", "trained weights", block), "%lld numbers of 4 bytes",
              (long long)rq->trained);

@@ -85,12 +85,15 @@ static peft_status add_charts(const page *p, peft_error *err) {
                                    {"eval_bleu", "BLEU", true}};
     static const curve accuracy[] = {{"eval_token_accuracy", "token accuracy", true},
                                      {"eval_accuracy", "accuracy of classes", true}};
+    static const curve numbers[] = {{"eval_pearson", "Pearson", true},
+                                    {"eval_spearmanr", "Spearman", true}};
     static const curve rate[] = {{"learning_rate", "learning rate", false}};
     static const curve norm[] = {{"grad_norm", "gradient norm", false}};
     pf_buf_adds(p->out, "<h2>Curves <span class=\"dim\">(over optimizer steps)</span></h2>\n");
     PF_TRY(add_chart(p, "Loss", loss, 2, err));
     PF_TRY(add_chart(p, "Answers, %", scores, 3, err));
     PF_TRY(add_chart(p, "Accuracy", accuracy, 2, err));
+    PF_TRY(add_chart(p, "Correlation", numbers, 2, err));
     PF_TRY(add_chart(p, "Learning rate", rate, 1, err));
     return add_chart(p, "Gradient norm before clipping", norm, 1, err);
 }

@@ -323,6 +323,7 @@ peft_status pf_speed_predict(pf_speed *out, const pf_memory_request *rq, const p
                                        .fuse = rq->fuse,
                                        .compute = rq->compute,
                                        .save_bf16 = rq->save_bf16,
+                                       .smoothing = rq->smoothing,
                                        .max_tokens = plan->max_target,
                                        .max_source = plan->max_source,
                                        .max_labels = plan->max_labels};

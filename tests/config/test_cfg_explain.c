@@ -71,7 +71,7 @@ static void test_section(void **state) {
         "  threshold = 0                            an improvement is at least this much\n"
         "  greater_is_better = auto                 is bigger better? auto: yes, unless the "
         "metric's "
-        "name ends in loss or perplexity\n");
+        "name ends in loss, perplexity, mse or mae\n");
     pf_buf_clear(&out);
     explain(NULL, NULL, 0, &out, &err);
     assert_non_null(strstr(pf_buf_str(&out), "  training: ...  "));

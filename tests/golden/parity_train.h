@@ -52,6 +52,14 @@ static inline bool is_real(const fixture *f) {
 }
 
 /* One for each token; NULL: the targets are tokens. */
+static inline const float *read_values(fixture *f, const json_t *list) {
+    if (list == NULL) return NULL;
+    float *values = PF_NEW_ARRAY(&f->arena, float, json_array_size(list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        values[i] = (float)json_number_value(json_array_get(list, i));
+    return values;
+}
+
 static inline const int32_t *read_classes(fixture *f, const json_t *list) {
     if (list == NULL) return NULL;
     int32_t *classes = PF_NEW_ARRAY(&f->arena, int32_t, json_array_size(list));
@@ -99,6 +107,7 @@ static inline void read_batches(fixture *f) {
                 .n_tokens = n,
                 .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
                 .classes = classes,
+                .values = read_values(f, json_object_get(s, "values")),
                 .second_from = (int32_t)json_integer_value(json_object_get(s, "second_from")),
                 .index = (int32_t)k};
         }
@@ -119,6 +128,7 @@ static inline void open_model(fixture *f) {
         OK(pf_adapter_task_of(&task, &f->arena, fixture_path(f, "adapter"), &err));
     mo.task = task.task;
     mo.classes.n_labels = task.n_labels;
+    mo.classes.problem = pf_problem_find(text_of(f->info, "problem"));
     OK(pf_model_open(&f->model, dir, &mo, &err));
     if (pf_streq(text_of(f->info, "method"), "full")) {
         const pf_peft_cfg cfg = {.method = "full", .given = true};
@@ -194,6 +204,8 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                       .adapters = true,
                                       .policy = h->policy,
                                       .fuse = h->fuse,
+                                      .smoothing =
+                                          json_number_value(json_object_get(f->info, "smoothing")),
                                       .max_tokens = rows,
                                       .max_labels = rows,
                                       .max_source = f->model->encoder_decoder ? rows : 0};
