@@ -58,7 +58,8 @@ def save(c):
             save_file({k: v.clone() for k, v in torch.load(pickle, weights_only=True).items()}, os.path.join(folder, "model_head.safetensors"))
             os.remove(pickle)
         # what use_safetensors=True would write, if it did not refuse tensors that have two names
-        state = AdapterLoader(model).weights_helper.state_dict(AdapterLoader(model).filter_func(NAME))
+        named = AdapterLoader(model).filter_func(NAME)  # which misses what stands above T5's two stacks
+        state = AdapterLoader(model).weights_helper.state_dict(lambda k: named(k) or k.startswith(f"shared_parameters.{NAME}."))
         seen, out = set(), {}
         for k in sorted(state, key=lambda k: ("adapter_down.0" in k, k)):
             if state[k].data_ptr() not in seen:
@@ -156,6 +157,17 @@ CASES = [] if adapters is None else [
          "norms before and after, the residual from behind the model's", base="base_bert"),
     case("seq_bn_xlmr", lambda: SeqBnInvConfig(reduction_factor=4, mh_adapter=True), "XLM-R, a class per token, invertible", base="base_xlmr"),
     case("scaled_par_bn_xlmr", lambda: ParBnConfig(scaling="learned", mh_adapter=True, reduction_factor=4), "XLM-R, parallel, learned scale, behind attention too", base="base_xlmr"),
+    case("seq_bn_t5", lambda: SeqBnConfig(reduction_factor=4), "Pfeiffer, in both stacks", base="base_t5"),
+    case("double_seq_bn_t5", lambda: DoubleSeqBnInvConfig(reduction_factor={"3": 4, "default": 8}, cross_adapter=True, leave_out=[1, 4]),
+         "Houlsby, behind cross attention too, invertible; layers counted over both stacks", base="base_t5"),
+    case("par_bn_t5", lambda: ParBnConfig(mh_adapter=True, reduction_factor=4), "parallel, behind self-attention too", base="base_t5"),
+    case("adapter_plus_t5", lambda: AdapterPlusConfig(reduction_factor=6, stochastic_depth=0.0), "scale per channel", base="base_t5"),
+    case("compacter_t5", lambda: CompacterConfig(reduction_factor=4), "shared rule", base="base_t5", lr=0.003),
+    case("bn_norms_t5", lambda: BnConfig(mh_adapter=False, output_adapter=False, cross_adapter=True, reduction_factor=4, non_linearity="tanh",
+         ln_before=True, ln_after=True, original_ln_before=True), "cross attention alone, norms before and after", base="base_t5"),
+    case("loreft_t5", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True), "orthogonal, in both stacks", base="base_t5"),
+    case("direft_t5", lambda: DiReftConfig(r=6, dropout=0.0, layers=[1, 2, 3]), "the encoder's last layer and the decoder's first two", base="base_t5", lr=0.03,
+         optim=dict(max_grad_norm=0.3)),
     case("loreft_bert", lambda: LoReftConfig(r=2, dropout=0.0), "orthogonal", base="base_bert"),
     case("loreft", lambda: LoReftConfig(r=3, dropout=0.0), "orthogonal, prefix of three"),
     case("loreft_tied", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),

@@ -54,6 +54,7 @@ typedef struct t5_stack {
     int n_blocks;
     t5_block *blocks;
     pf_site *bias, *norm;
+    pf_site *embedded; /* of the encoder */
 } t5_stack;
 
 typedef struct t5 {
@@ -201,6 +202,9 @@ static peft_status open_stack(pf_model *m, const t5 *l, t5_stack *s, peft_error 
     char name[64];
     s->blocks = PF_NEW_ARRAY(&m->arena, t5_block, s->n_blocks);
     PF_CHECK_ALLOC(s->blocks, err);
+    if (!s->decoder)
+        PF_TRY(pf_model_add_site(m, PF_SITE_EMBEDDING_OUTPUT, -1, "encoder.embed_tokens.output",
+                                 m->hidden, m->hidden, false, &s->embedded, err));
     for (int i = 0; i < s->n_blocks; i++) PF_TRY(open_block(m, l, s, i, err));
     snprintf(name, sizeof name, "%s.final_layer_norm", s->name);
     return pf_model_add_site(m, PF_SITE_NORM, -1, name, m->hidden, m->hidden, false, &s->norm, err);
@@ -309,6 +313,7 @@ static peft_status build_block(const stack_build *k, pf_build *b, int i, pf_valu
 static peft_status build_stack(stack_build *k, pf_build *b, pf_value **h, peft_error *err) {
     const pf_space space = k->s->decoder ? PF_SPACE_TOKENS : PF_SPACE_SOURCE;
     PF_TRY(pf_site_embed_rows(b, k->m->embedding, space, h, err));
+    if (k->s->embedded != NULL) PF_TRY(pf_site_embedding_output(b, k->s->embedded, h, err));
     PF_TRY(pf_site_weight(b, k->s->bias, &k->bias, err));
     for (int i = 0; i < k->s->n_blocks; i++) {
         pf_graph_block_begin(b->graph, i, *h);

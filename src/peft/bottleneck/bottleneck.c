@@ -410,14 +410,15 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     return pf_adapter_hook(ad, site, &hooks, u, err);
 }
 
-/* Shared PHM parameters stand under the model itself: "model", "transformer". */
+/* Shared PHM parameters stand under the model itself: "model", "transformer", and with two stacks
+ * above both (where AdapterHub 1.3 reads them, but forgets to save them). */
 static peft_status add_shared(pf_adapter *ad, const pf_site *site, peft_error *err) {
     const pf_bottleneck_cfg *cfg = ad->cfg.method_cfg;
     int64_t width;
     if (!cfg->phm_layer || (!cfg->shared_phm_rule && !cfg->shared_W_phm)) return PEFT_OK;
-    const int n = (int)strcspn(site->name, ".");
+    const int n = ad->model->encoder_decoder ? 0 : (int)strcspn(site->name, ".") + 1;
     const char *prefix =
-        pf_arena_printf(&ad->arena, "%.*s.shared_parameters.%s", n, site->name, cfg->adapter_name);
+        pf_arena_printf(&ad->arena, "%.*sshared_parameters.%s", n, site->name, cfg->adapter_name);
     PF_CHECK_ALLOC(prefix, err);
     if (cfg->shared_W_phm && cfg->reduction_factors.n > 0) {
         return PF_FAIL(err, PEFT_E_CONFIG,
@@ -441,7 +442,7 @@ static peft_status check_model(const pf_adapter *ad, peft_error *err) {
         mlp |= m->sites[i]->kind == PF_SITE_MLP_OUTPUT;
         n_blocks += m->sites[i]->kind == PF_SITE_BLOCK_OUTPUT;
     }
-    if (!attention || !mlp || m->encoder_decoder) {
+    if (!attention || !mlp) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s has no place for bottleneck adapters yet; peft.method lora works on it",
                        m->architecture);

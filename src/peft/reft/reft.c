@@ -12,6 +12,9 @@
  * the first and the last positions; the second is saved and never acts: the last positions of a
  * text that is being generated are not known, so suffix_positions is refused.
  *
+ * In encoder-decoders blocks are counted over both stacks, and each stack's rows have their own
+ * positions: of the source, and of the answer from the decoder's start.
+ *
  * Positions are the text's own, in training and in generation with a cache. (AdapterHub counts from
  * the first row of a call, so with its cache every new token is at the first position.) */
 #include "peft/reft/reft.h"
@@ -132,6 +135,12 @@ static peft_status add_unit(pf_adapter *ad, const pf_reft_cfg *cfg, const char *
     return PEFT_OK;
 }
 
+static int count_blocks(const pf_model *m) {
+    int n = 0;
+    for (int i = 0; i < m->n_sites; i++) n += m->sites[i]->kind == PF_SITE_BLOCK_OUTPUT;
+    return n;
+}
+
 static peft_status attach_site(pf_adapter *ad, pf_site *site, reft_site ***end, peft_error *err) {
     const pf_reft_cfg *cfg = ad->cfg.method_cfg;
     reft_site *s = PF_NEW(&ad->arena, reft_site);
@@ -139,7 +148,7 @@ static peft_status attach_site(pf_adapter *ad, pf_site *site, reft_site ***end, 
     s->ad = ad;
     s->cfg = cfg;
     s->n_units = cfg->tied_weights ? 1 : 2;
-    s->is_last = site->layer == ad->model->n_layers - 1;
+    s->is_last = site->block == count_blocks(ad->model) - 1;
     for (int i = 0; i < s->n_units; i++) {
         const char *prefix = pf_arena_printf(&ad->arena, "%s.reft_layer.refts.%s.units.%d",
                                              site->name, cfg->adapter_name, i);
@@ -153,25 +162,21 @@ static peft_status attach_site(pf_adapter *ad, pf_site *site, reft_site ***end, 
 
 static bool wants(const pf_reft_cfg *cfg, const pf_site *site) {
     bool named = cfg->layers.n == 0;
-    for (int i = 0; i < cfg->layers.n; i++) named |= cfg->layers.items[i] == site->layer;
+    for (int i = 0; i < cfg->layers.n; i++) named |= cfg->layers.items[i] == site->block;
     return named && site->kind == PF_SITE_BLOCK_OUTPUT;
 }
 
 static peft_status check_model(const pf_adapter *ad, peft_error *err) {
     const pf_reft_cfg *cfg = ad->cfg.method_cfg;
     const pf_model *m = ad->model;
-    if (m->encoder_decoder) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s has an encoder and a decoder; interventions act on models of one stack. "
-                       "peft.method lora works here",
-                       m->architecture);
-    }
+    const int n_blocks = count_blocks(m);
     for (int i = 0; i < cfg->layers.n; i++) {
-        if (cfg->layers.items[i] >= 0 && cfg->layers.items[i] < m->n_layers) continue;
+        if (cfg->layers.items[i] >= 0 && cfg->layers.items[i] < n_blocks) continue;
         if (!ad->strict) continue;
-        return PF_FAIL(err, PEFT_E_CONFIG,
-                       "peft.%s.layers has layer %lld; the layers of '%s' are 0 to %d",
-                       ad->method->name, (long long)cfg->layers.items[i], m->name, m->n_layers - 1);
+        return PF_FAIL(
+            err, PEFT_E_CONFIG, "peft.%s.layers has layer %lld; the layers of '%s' are 0 to %d%s",
+            ad->method->name, (long long)cfg->layers.items[i], m->name, n_blocks - 1,
+            m->encoder_decoder ? ", those of the decoder after those of the encoder" : "");
     }
     if (cfg->r >= m->hidden) {
         return PF_FAIL(err, PEFT_E_CONFIG,

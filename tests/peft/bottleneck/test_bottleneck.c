@@ -200,31 +200,43 @@ static void generation(void **state) {
         {"loreft_tied", "base_llama"},
         {"double_seq_bn_phi", "base_phi"},
         {"loreft_gpt2", "base_gpt2"},
+        {"double_seq_bn_t5", "base_t5"},
+        {"loreft_t5", "base_t5"},
     };
     enum { PROMPT = 2, NEW = 8 };
+    static const int32_t source[] = {5, 17, 40, 9, 1}, *const sources[] = {source},
+                         n_source = PF_COUNT(source);
     for (size_t i = 0; i < PF_COUNT(cases); i++) {
         peft_error err = {0};
         pf_adapter *ad;
         pf_generator *gen;
-        int32_t text[PROMPT + NEW] = {5, 17}, ids[NEW];
+        int32_t text[PROMPT + NEW] = {5, 17}, ids[NEW], n_prompt = PROMPT;
         pf_model *m = open_base(pf_arena_printf(&arena, METHODS "%s", cases[i][1]));
         OK(pf_adapter_open(&ad, m, pf_arena_printf(&arena, METHODS "%s/end", cases[i][0]), false,
                            &err));
         float *z = PF_NEW_ARRAY(&arena, float, (PROMPT + NEW) * m->vocab);
         pf_generation g = {.prompt = text, .n_prompt = PROMPT, .ids = ids};
-        const pf_generator_options opt = {
+        pf_generator_options opt = {
             .max_sequences = 1, .max_length = 32, .adapters = true, .fuse = true};
+        if (m->encoder_decoder) {
+            g.prompt = source;
+            g.n_prompt = n_source;
+            opt.max_source = n_source;
+            text[0] = m->decoder_start;
+            n_prompt = 1;
+        }
         const pf_generate_options go = {.sampling = pf_sampling_greedy(), .max_new_tokens = NEW};
         OK(pf_generator_new(&gen, m, backend, &opt, &err));
         OK(pf_generator_run(gen, &go, &g, 1, &err));
-        for (int32_t n = PROMPT; n < PROMPT + g.n_ids; n++) {
+        for (int32_t n = n_prompt; n < n_prompt + g.n_ids; n++) {
             const int32_t *whole = text;
-            const pf_batch b = whole_samples(&arena, &whole, &n, 1);
+            pf_batch b = whole_samples(&arena, &whole, &n, 1);
+            if (m->encoder_decoder) add_sources(&arena, &b, sources, &n_source, 1);
             compute_logits(m, backend, &b, true, true, z);
             const float *last = z + (n - 1) * m->vocab;
             int32_t best = 0;
             for (int32_t v = 1; v < m->vocab; v++) best = last[v] > last[best] ? v : best;
-            if (ids[n - PROMPT] != best) fail_msg("%s: token %d", cases[i][0], (int)n);
+            if (ids[n - n_prompt] != best) fail_msg("%s: token %d", cases[i][0], (int)n);
             text[n] = best;
         }
         assert_true(g.n_ids > 0);
@@ -377,8 +389,9 @@ static void refuses_models(void **state) {
     static const struct {
         const char *base, *method, *keys, *message;
     } cases[] = {
-        {"parity/t5_small", "seq_bn", "", "has no place for bottleneck adapters yet"},
-        {"parity/t5_small", "loreft", "", "interventions act on models of one stack"},
+        {"parity/t5_small", "seq_bn", "leave_out: [4]",
+         "are 0 to 3, those of the decoder after those of the encoder"},
+        {"parity/t5_small", "loreft", "layers: [4]", "are 0 to 3, those of the decoder after"},
         {"methods/base_llama", "seq_bn", "cross_adapter: true",
          "LlamaForCausalLM has no cross attention"},
         {"methods/base_bert", "seq_bn", "leave_out: [2]", "base_bert' are 0 to 1"},
