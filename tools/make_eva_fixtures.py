@@ -1,31 +1,49 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/eva/: what EVA (arXiv 2410.07170) should begin with, for tests/recipes/test_first_look.c.
+"""Makes tests/golden/eva/: what peft's EVA (arXiv 2410.07170) begins with, for tests/recipes/test_first_look.c.
 
     python tools/make_eva_fixtures.py [--out DIR]
 
-    rows.jsonl           token rows, some labels -100
-    <case>.json          ranks and alphas by module
-    <case>.safetensors   A by module: rows of V of an exact PCA (torch.linalg.svd in double) of what the layers of
-                         tests/golden/methods/base_llama see; peft's is an incremental approximation of that
+    rows.jsonl, pairs.jsonl, words.jsonl   token rows, some labels -100; texts for encoder and decoder; words with classes
+    word_ids/            a BERT tokenizer for the latter two: one id for each word
+    <case>.json          section, batch size, ranks and alphas by module, number of batches until all had settled
+    <case>.safetensors   A by module: peft's get_eva_state_dict on the same batches
 
-The shares of the variance are spread as peft's _get_rank_distribution does it. Signs are free."""
+peft decomposes each batch with torch.svd_lowrank, which is approximate and random. Here it takes torch.linalg.svd in its
+place, and what that changes is checked: ranks and batches are the same, directions nearly so (largest difference printed)."""
 
 import argparse
+import itertools
 import json
 import os
 
+import peft
 import torch
 import transformers
+from peft.tuners.lora import eva
+from peft.utils.incremental_pca import IncrementalPCA
 from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "tests", "golden")
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+T5 = ["q", "k", "v", "o", "wi", "wo"]
+BERT = ["query", "key", "value", "output.dense", "intermediate.dense"]
+BASES = {
+    "llama": dict(path="methods/base_llama", rows="rows", targets=LLAMA, task="CAUSAL_LM"),
+    "t5": dict(path="parity/t5_cross", rows="pairs", targets=T5, task="SEQ_2_SEQ_LM"),
+    "bert": dict(path="classes/bert_token", rows="words", targets=BERT, task="TOKEN_CLS"),
+}
 CASES = [
-    dict(name="plain", r=4, alpha=8, rho=2.0, mask=True, whiten=False, adjust=True),
-    dict(name="even", r=4, alpha=8, rho=1.0, mask=True, whiten=True, adjust=True),
-    dict(name="dropped", r=1, alpha=6, rho=9.0, mask=False, whiten=False, adjust=True),
-    dict(name="fixed_alpha", r=3, alpha=6, rho=2.5, mask=True, whiten=False, adjust=False),
+    dict(name="plain", base="llama", batch=8, r=4, alpha=8, eva={}),
+    # peft divides the vectors of an input once for every layer that shares it, in place: here none is shared
+    dict(name="even", base="llama", batch=24, r=4, alpha=8, eva=dict(rho=1.0, whiten=True), targets=["o_proj", "down_proj"]),
+    dict(name="dropped", base="llama", batch=8, r=1, alpha=6, eva=dict(rho=9.0, use_label_mask=False)),
+    dict(name="fixed_alpha", base="llama", batch=6, r=3, alpha=6, eva=dict(rho=2.5, adjust_scaling_factors=False)),
+    dict(name="early", base="llama", batch=5, r=4, alpha=8, eva=dict(tau=0.8)),
+    dict(name="without", base="llama", batch=8, r=4, alpha=8, eva=dict(label_mask_value=7)),
+    dict(name="patterns", base="llama", batch=12, r=3, alpha=6, eva=dict(rho=1.5), rank_pattern={"o_proj": 5, "layers.1.*.down_proj": 2}),
+    dict(name="t5", base="t5", batch=8, r=3, alpha=6, eva={}),
+    dict(name="bert", base="bert", batch=8, r=4, alpha=6, eva={}),
 ]
 
 
@@ -41,48 +59,97 @@ def make_rows(gen):
     return rows
 
 
-def inputs_of(model, rows, masked):
-    seen, keep = {}, []
-
-    def hook(name):
-        return lambda module, args, output: seen.setdefault(name, []).append(args[0][0][keep[0]].double())
-
-    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if n.split(".")[-1] in ALL]
-    for row in rows:
-        keep[:] = [torch.tensor([not masked or v != -100 for v in row["labels"]])]
-        with torch.no_grad():
-            model(torch.tensor([row["input_ids"]]))
-    for h in handles:
-        h.remove()
-    return {n: torch.cat(x) for n, x in seen.items()}
+def draw(gen, lo, hi):
+    return torch.randint(5, 64, (int(torch.randint(lo, hi, (1,), generator=gen)),), generator=gen).tolist()
 
 
-def make_case(c, model, rows, out):
-    parts = {}
-    for name, x in inputs_of(model, rows, c["mask"]).items():
-        x = x - x.mean(0)
-        _, s, v = torch.linalg.svd(x, full_matrices=False)
-        parts[name] = (s, v, s**2 / (s**2).sum())
-    most = round(c["r"] * c["rho"])
-    order = {n: i for i, n in enumerate(parts)}
-    best = sorted((-float(share[i]), order[n], i, n) for n, (_, _, share) in parts.items() for i in range(most))
-    budget = c["r"] * len(parts)
-    ranks = {n: 0 for n in parts}
-    for *_, n in best[:budget]:
-        ranks[n] += 1
-    # inputs that several layers share are equal shares: the cut may go through them, between different ones it must be clear
-    a, b = best[budget - 1], best[budget] if budget < len(best) else None
-    if b is not None:
-        print(c["name"], "cut between", a[0], b[0], "the same input" if abs(a[0] - b[0]) < 1e-9 else "")
-    alphas = {n: c["alpha"] * (k / c["r"] if c["adjust"] and k else 1) for n, k in ranks.items()}
-    tensors = {}
-    for n, (s, v, _) in parts.items():
-        if ranks[n] > 0:
-            a = v[: ranks[n]]
-            tensors[n] = (a / s[: ranks[n], None].sqrt() if c["whiten"] else a).float().contiguous()
-    save_file(tensors, os.path.join(out, c["name"] + ".safetensors"))
+def text(ids):
+    return " ".join(f"w{i}" for i in ids)
+
+
+def padded(rows, key, value):
+    n = max(len(r[key]) for r in rows)
+    return torch.tensor([r[key] + [value] * (n - len(r[key])) for r in rows])
+
+
+def batches(rows, size):
+    out = []
+    for i in range(0, len(rows), size):
+        part = rows[i : i + size]
+        ids = padded(part, "input_ids", 0)
+        mask = torch.tensor([[1] * len(r["input_ids"]) + [0] * (ids.shape[1] - len(r["input_ids"])) for r in part])
+        out.append(dict(input_ids=ids, attention_mask=mask, labels=padded(part, "labels", -100)))
+    return out
+
+
+def of_pairs(model_input, config):
+    """Rows of encoder and decoder, which peft's own function does not tell apart."""
+    labels = model_input["labels"]
+    return dict(encoder=model_input["attention_mask"].bool().nonzero(), decoder=(labels != config.eva_config.label_mask_value).nonzero())
+
+
+def rows_of_pairs(layer_input, model_input, name):
+    source = name.replace("base_model.model.", "").startswith("encoder") or ".EncDecAttention.k" in name or ".EncDecAttention.v" in name
+    return layer_input[0][model_input["encoder" if source else "decoder"].T.unbind()]
+
+
+def in_order(a, names):
+    """Of layers with the same input peft gives the first most, and the others theirs in no order (an argsort of equal
+    numbers): here the earlier one has more."""
+    out, names = {}, [n for n in names if n in a]
+    for n in names:
+        kin = [k for k in names if a[k].shape[1] == a[n].shape[1] and (k == n or min(len(a[k]), len(a[n])) > 0 and bool((a[k][0] == a[n][0]).all()))]
+        most = max((a[k] for k in kin), key=len)
+        out[n] = most[: sorted((len(a[k]) for k in kin), reverse=True)[kin.index(n)]]
+    return out
+
+
+def run(c, base, data, exact):
+    kind = dict(CAUSAL_LM=transformers.AutoModelForCausalLM, SEQ_2_SEQ_LM=transformers.AutoModelForSeq2SeqLM,
+                TOKEN_CLS=transformers.AutoModelForTokenClassification)[base["task"]]
+    model = kind.from_pretrained(os.path.join(GOLDEN, base["path"]), dtype=torch.float32)
+    config = peft.LoraConfig(task_type=base["task"], r=c["r"], lora_alpha=c["alpha"], target_modules=c["targets"], init_lora_weights="eva",
+                             rank_pattern=c.get("rank_pattern", {}), eva_config=peft.EvaConfig(**c["eva"]))
+    lowrank = IncrementalPCA._svd_fn_lowrank
+    if exact:
+        IncrementalPCA._svd_fn_lowrank = lambda self, x: torch.linalg.svd(x.double(), full_matrices=False)
+    calls = [0]
+
+    def forward(model, inputs):
+        calls[0] += 1
+        return model(**inputs)
+
+    more = {}
+    if base["task"] == "SEQ_2_SEQ_LM":
+        more = dict(prepare_model_inputs_fn=of_pairs, prepare_layer_inputs_fn=rows_of_pairs)
+    model = peft.get_peft_model(model, config)
+    sd = peft.get_eva_state_dict(model, batches(data, c["batch"]), forward_fn=forward, show_progress_bar=False, **more)
+    IncrementalPCA._svd_fn_lowrank = lowrank
+    a = {n.replace("base_model.model.", ""): v.clone() for n, v in sd.items()}
+    a = in_order(a, [n.replace("base_model.model.", "") for n, _ in model.named_modules()])
+    peft.initialize_lora_eva_weights(model, eva_state_dict={"base_model.model." + n: v.clone() for n, v in a.items()})
+    lora = model.peft_config["default"]
+    alphas = {}
+    for n, m in model.named_modules():
+        if isinstance(m, peft.tuners.lora.Linear):
+            alphas[n.replace("base_model.model.", "")] = m.lora_alpha["default"]
+            assert m.lora_B["default"].weight.abs().max() == 0
+    assert all(n in alphas for n, v in a.items() if v.shape[0] > 0), lora
+    return a, alphas, calls[0] - 1
+
+
+def make_case(c, data, out):
+    base = BASES[c["base"]]
+    c.setdefault("targets", base["targets"])
+    a, alphas, n = run(c, base, data[base["rows"]], True)
+    near, near_alphas, near_n = run(c, base, data[base["rows"]], False)
+    ranks = {k: v.shape[0] for k, v in a.items()}
+    off = max((float((a[k] - near[k]).norm(dim=1).max()) for k in a if a[k].shape == near[k].shape and a[k].shape[0] > 0), default=0)
+    same = ranks == {k: v.shape[0] for k, v in near.items()} and n == near_n
+    print(c["name"], f"{n} batches ({near_n} with svd_lowrank), ranks {sorted(ranks.values())}, svd_lowrank is off by {off:.2g}", "" if same else "OTHER RANKS OR BATCHES")
+    save_file({k: v.float().contiguous() for k, v in a.items() if v.shape[0] > 0}, os.path.join(out, c["name"] + ".safetensors"))
     with open(os.path.join(out, c["name"] + ".json"), "w") as f:
-        json.dump({**c, "ranks": ranks, "alphas": alphas}, f, indent=1)
+        json.dump({**c, "model": base["path"], "data": base["rows"], "task": base["task"], "batches": n, "ranks": ranks, "alphas": alphas}, f, indent=1)
         f.write("\n")
 
 
@@ -92,14 +159,29 @@ def main():
     out = p.parse_args().out
     os.makedirs(out, exist_ok=True)
     torch.set_num_threads(1)
-    rows = make_rows(torch.Generator().manual_seed(7))
-    with open(os.path.join(out, "rows.jsonl"), "w") as f:
-        for row in rows:
-            f.write(json.dumps(row) + "\n")
-    model = transformers.AutoModelForCausalLM.from_pretrained(os.path.join(GOLDEN, "methods", "base_llama"), dtype=torch.float32)
-    model.eval()
+    gen = torch.Generator().manual_seed(7)
+    data, files = dict(rows=make_rows(gen), pairs=[], words=[]), dict(pairs=[], words=[])
+    for _ in range(24):
+        source, target = draw(gen, 4, 12), draw(gen, 3, 8)
+        data["pairs"].append(dict(input_ids=[2] + source + [3], labels=[2] + target + [3]))
+        files["pairs"].append(dict(source=text(source), target=text(target)))
+        ids = draw(gen, 4, 12)
+        classes = torch.randint(0, 2, (len(ids),), generator=gen).tolist()
+        data["words"].append(dict(input_ids=[2] + ids + [3], labels=[-100] + classes + [-100]))
+        files["words"].append(dict(words=text(ids).split(), tags=classes))
+    for name, rows in {**data, **files}.items():
+        with open(os.path.join(out, name + ".jsonl"), "w") as f:
+            for row in rows:
+                f.write(json.dumps(row) + "\n")
+    os.makedirs(os.path.join(out, "word_ids"), exist_ok=True)  # a BERT tokenizer with one id for each word
+    with open(os.path.join(out, "word_ids", "vocab.txt"), "w") as f:
+        f.write("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(5, 64)]) + "\n")
+    with open(os.path.join(out, "word_ids", "tokenizer_config.json"), "w") as f:
+        json.dump(dict(tokenizer_class="BertTokenizer", do_lower_case=False, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]",
+                       unk_token="[UNK]", mask_token="[MASK]"), f)
+        f.write("\n")
     for c in CASES:
-        make_case(c, model, rows, out)
+        make_case(c, data, out)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdlib.h>
 
 static _Atomic int64_t allocations;
@@ -46,6 +49,12 @@ void *pf_aligned_malloc(size_t size, size_t align) {
 
 void pf_free(void *ptr) {
     free(ptr);
+}
+
+void pf_give_back(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 _Bool pf_mul_size(size_t a, size_t b, size_t *out) {

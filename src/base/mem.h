@@ -14,6 +14,9 @@ void *pf_calloc(size_t count, size_t size);   /* zeroed; product checked */
 void *pf_realloc(void *ptr, size_t new_size); /* as realloc */
 void *pf_aligned_malloc(size_t size, size_t align);
 void pf_free(void *ptr); /* ends all four; NULL is fine */
+/* What was freed goes back to the system, where the library would keep it for later: behind a phase
+ * that took much more than what follows. */
+void pf_give_back(void);
 
 void pf_alloc_fail_at(int64_t n); /* 0 switches it off */
 int64_t pf_alloc_count(void);

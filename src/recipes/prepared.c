@@ -159,20 +159,6 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     return pf_load_tokenizer(&p->loaded, err);
 }
 
-/* First weights that depend on the data: the adapter as it was attached to look is replaced. */
-static peft_status look_first(pf_prepared *p, peft_error *err) {
-    const void *section;
-    PF_TRY(pf_prepared_first_look(p, &section, err));
-    if (section == NULL) return PEFT_OK;
-    pf_adapter_close(p->loaded.adapter);
-    p->loaded.adapter = NULL;
-    pf_peft_cfg cfg = p->run.peft;
-    cfg.method_cfg = section;
-    PF_TRY(pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &cfg,
-                             (uint64_t)p->run.training.seed, true, err));
-    return train_as(&p->run, p->loaded.adapter, err);
-}
-
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p) {
     return (pf_data_load_options){.data = &p->run.data,
                                   .training = &p->run.training,
@@ -311,6 +297,40 @@ static int64_t trained_numbers(const pf_params *ps) {
     return ps->block_len + (made != NULL ? made->block_len / 2 : 0);
 }
 
+static int64_t data_bytes(const pf_prepared *p) {
+    const pf_dataset *train = &p->data.train_set, *test = &p->data.test_set;
+    const int64_t per_token = train->classes != NULL ? 8 : 4;
+    if (p->assumed[0] != '\0') return 0;
+    return (train->n_tokens + test->n_tokens) * per_token +
+           (train->n * train->n_values + test->n * test->n_values) * 4 +
+           (train->n + test->n) * (int64_t)sizeof(pf_example) +
+           (int64_t)(train->n_text + test->n_text);
+}
+
+/* First weights that depend on the data: the adapter as it was attached to look is replaced. */
+static peft_status look_first(pf_prepared *p, peft_error *err) {
+    pf_adapter *ad = p->loaded.adapter, *below = ad->below;
+    const int64_t data = data_bytes(p);
+    const int64_t used = p->loaded.model->converted_bytes + data + program_bytes(p, data) +
+                         4 * trained_numbers(&ad->params) * (int64_t)sizeof(pf_real);
+    pf_peft_cfg next = p->run.peft;
+    bool any;
+    PF_TRY(pf_prepared_first_look(p, used, &next, &any, err));
+    if (!any) return PEFT_OK;
+    if (p->loaded.model->shapes_only) return pf_adapter_resume(ad, err);
+    ad->below = NULL;
+    pf_adapter_close(ad);
+    peft_status status = pf_adapter_attach(&p->loaded.adapter, p->loaded.model, &next,
+                                           (uint64_t)p->run.training.seed, true, err);
+    if (status != PEFT_OK) {
+        pf_adapter_close_chain(below);
+        return status;
+    }
+    if (below != NULL) pf_adapter_put_below(p->loaded.adapter, below);
+    pf_run_timing_phase(&p->timing, "first look");
+    return train_as(&p->run, p->loaded.adapter, err);
+}
+
 static peft_status plan_memory(pf_prepared *p, peft_error *err) {
     const pf_training_cfg *t = &p->run.training;
     const pf_data_view *v = &p->data.train;
@@ -327,18 +347,7 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         const int32_t labels = pf_example_supervised(&v->set->examples[v->index[i]]);
         if (labels > most_labels) most_labels = labels;
     }
-    const int64_t data_bytes =
-        p->assumed[0] != '\0'
-            ? 0
-            : (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4 +
-                  (p->data.train_set.classes != NULL
-                       ? (p->data.train_set.n_tokens + p->data.test_set.n_tokens) * 4
-                       : 0) +
-                  (p->data.train_set.n * p->data.train_set.n_values +
-                   p->data.test_set.n * p->data.test_set.n_values) *
-                      4 +
-                  (p->data.train_set.n + p->data.test_set.n) * (int64_t)sizeof(pf_example) +
-                  (int64_t)(p->data.train_set.n_text + p->data.test_set.n_text);
+    const int64_t data = data_bytes(p);
     if (p->data.test.n > 0) p->evaluation = pf_prepared_evaluation(p, true);
     const pf_lead lead = pf_model_lead(p->loaded.model, true);
     step_tokens += (int64_t)lead.each * pf_step_plan_max_samples(p->steps);
@@ -363,8 +372,10 @@ static peft_status plan_memory(pf_prepared *p, peft_error *err) {
         .assumed = p->assumed[0] != '\0',
         .evaluation = p->data.test.n > 0 ? &p->evaluation : NULL,
         .trained = trained_numbers(&p->loaded.adapter->params),
-        .data_bytes = data_bytes,
-        .program_bytes = program_bytes(p, data_bytes),
+        .data_bytes = data,
+        .program_bytes = program_bytes(p, data),
+        .first_look = p->looked.bytes,
+        .first_look_peak = p->looked.peak,
     };
     return pf_memory_plan_make(&p->memory, &p->request, err);
 }

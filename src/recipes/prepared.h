@@ -24,6 +24,11 @@ typedef struct pf_prepare_options { /* zero is the usual */
     const char *adapter; /* in place of the configuration's peft section; "" : none at all */
 } pf_prepare_options;
 
+typedef struct pf_looked { /* what was shown to methods before they began */
+    int64_t bytes, peak;   /* that it takes, and with all that was there already */
+    int64_t batches, rows, samples;
+} pf_looked;
+
 typedef struct pf_prepared {
     pf_arena arena;
     pf_run_cfg run;
@@ -41,6 +46,7 @@ typedef struct pf_prepared {
     pf_memory_request request;
     pf_evaluator_options evaluation; /* of the request */
     pf_memory_plan memory;
+    pf_looked looked;       /* first_look.c; zero: nothing was shown */
     pf_run_timing timing;   /* how long each part of opening took */
     pf_speed speed;         /* predicted, of this machine; tokens_per_second 0: not asked for */
     uint64_t anon_at_start; /* anonymous memory of the process before anything was opened */
@@ -52,10 +58,12 @@ void pf_prepared_release(pf_prepared *p); /* zeroed is fine */
 /* Seconds of measuring fill p->speed. */
 peft_status pf_prepared_speed(pf_prepared *p, double budget, peft_error *err);
 
-/* first_look.c: what the method of a new adapter wants to see before it begins is shown to it.
- * *section: what to attach in place of the adapter at hand, which is suspended then; NULL: the
- * adapter stays. */
-peft_status pf_prepared_first_look(pf_prepared *p, const void **section, peft_error *err);
+/* first_look.c: what the methods of a new adapter want to see before they begin is shown to them,
+ * within training.memory_limit, of which `used` bytes are taken already. *any: one wanted to, and
+ * the adapter at hand is suspended; next then has the sections to attach in its place. Of a model
+ * without weights only p->looked.bytes is found. */
+peft_status pf_prepared_first_look(pf_prepared *p, int64_t used, pf_peft_cfg *next, bool *any,
+                                   peft_error *err);
 
 /* How the data of this configuration are read. */
 pf_data_load_options pf_prepared_data_options(const pf_prepared *p);

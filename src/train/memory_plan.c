@@ -127,6 +127,8 @@ static peft_status plan_budget(planner *pl, int64_t tokens, bool find, peft_erro
                pf_loss_graph_label_bytes(pl->rq->model, pl->rq->smoothing, p->max_labels) +
                p->converted_bytes + 4 * pl->rq->trained * (int64_t)sizeof(pf_real) +
                pl->rq->data_bytes + p->eval_arena + p->eval_cache + p->program_bytes;
+    p->first_look = pl->rq->first_look_peak > p->total ? pl->rq->first_look_peak - p->total : 0;
+    p->total += p->first_look;
     return PEFT_OK;
 }
 

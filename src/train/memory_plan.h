@@ -43,6 +43,9 @@ typedef struct pf_memory_request {
     int64_t trained;                        /* numbers in one block of the adapter */
     int64_t data_bytes;                     /* token ids and texts */
     int64_t program_bytes;                  /* tokenizer and whatever else is open already */
+    int64_t
+        first_look; /* bytes that first weights from the data take before the first step; 0: none */
+    int64_t first_look_peak; /* with all that is there at that time */
 } pf_memory_request;
 
 typedef struct pf_memory_plan {
@@ -58,8 +61,9 @@ typedef struct pf_memory_plan {
                                            trained copy stands in for */
     int64_t converted_bytes;            /* base weights that had to be converted or copied */
     int64_t eval_arena, eval_cache, program_bytes;
-    int64_t total;  /* anonymous memory at the peak, without mapped_bytes */
-    char note[512]; /* what the limit made necessary; "" */
+    int64_t first_look; /* of the request's what training does not take anyway */
+    int64_t total;      /* anonymous memory at the peak, without mapped_bytes */
+    char note[512];     /* what the limit made necessary; "" */
 } pf_memory_plan;
 
 /* Plans only: nothing is allocated for the run. */

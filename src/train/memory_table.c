@@ -46,6 +46,7 @@ static void list_rows(table *t, const pf_memory_plan *p, const pf_memory_request
     const pf_plan *g = &p->graph;
     const int64_t block = rq->trained * (int64_t)sizeof(pf_real);
     int64_t live = 0;
+    char size[32];
     for (int c = 0; c < PF_MEM_CLASS_COUNT; c++) live += g->at_peak[c];
     const int64_t coef = pf_loss_graph_label_bytes(rq->model, rq->smoothing, p->max_labels);
     t->n = 0;
@@ -79,6 +80,9 @@ static void list_rows(table *t, const pf_memory_plan *p, const pf_memory_request
              "%d at once", rq->evaluation != NULL ? rq->evaluation->batch_size : 0);
     say_from(add(t, "kv_cache", "KV cache of the evaluation", p->eval_cache),
              "longest prompt + max_new_tokens");
+    say_from(add(t, "first_look", "first look at the data, beyond training", p->first_look),
+             "%s before the first step",
+             pf_format_bytes((double)rq->first_look, size, sizeof size));
     say_from(add(t, "data", "data: token ids, texts, coefficients", rq->data_bytes + coef),
              "as read");
     say_from(add(t, "program", "program: tokenizer, graphs, tables", p->program_bytes),
@@ -111,6 +115,10 @@ void pf_memory_plan_text(const pf_memory_plan *p, const pf_memory_request *rq, p
                     pf_format_bytes((double)p->unread_bytes, size, sizeof size));
     else
         pf_buf_adds(out, "shared pages, not in the peak\n");
+    if (rq->first_look > 0 && p->first_look == 0)
+        pf_buf_addf(out, "  %-51s %10s   before the first step, which takes as much\n",
+                    "first look at the data",
+                    pf_format_bytes((double)rq->first_look, size, sizeof size));
     if (p->note[0] != '\0') pf_buf_addf(out, "  %s\n", p->note);
 }
 
@@ -126,9 +134,11 @@ void pf_memory_plan_json(const pf_memory_plan *p, const pf_memory_request *rq, p
                     (long long)t.rows[i].bytes);
     }
     pf_buf_addf(out,
-                "}, \"peak_bytes\": %lld, \"mapped_bytes\": %lld, \"forward_flops\": %.0f, "
+                "}, \"peak_bytes\": %lld, \"mapped_bytes\": %lld, \"first_look_bytes\": %lld, "
+                "\"forward_flops\": %.0f, "
                 "\"backward_flops\": %.0f, "
                 "\"recompute_flops\": %.0f, \"data_assumed\": %s",
-                (long long)p->total, (long long)p->mapped_bytes, p->graph.forward_flops,
-                p->graph.backward_flops, p->graph.recompute_flops, rq->assumed ? "true" : "false");
+                (long long)p->total, (long long)p->mapped_bytes, (long long)rq->first_look,
+                p->graph.forward_flops, p->graph.backward_flops, p->graph.recompute_flops,
+                rq->assumed ? "true" : "false");
 }

@@ -9,6 +9,12 @@
 
 typedef struct pf_lora_eva pf_lora_eva; /* lora_eva.c */
 
+typedef struct pf_lora_eva_cfg { /* keys as in peft's EvaConfig, and max_rows */
+    double rho, tau;
+    bool use_label_mask, whiten, adjust_scaling_factors;
+    int64_t label_mask_value, max_rows;
+} pf_lora_eva_cfg;
+
 typedef struct pf_lora_cfg {
     int64_t r;
     double alpha, dropout;
@@ -25,9 +31,7 @@ typedef struct pf_lora_cfg {
     double loraplus_lr_ratio, loraplus_lr_embedding; /* ratio 0: not LoRA+ */
     bool lora_fa;
     const char *init_lora_weights; /* see pf_lora_init_of */
-    double eva_rho;
-    int64_t eva_rows;
-    bool eva_use_label_mask, eva_whiten, eva_adjust_scaling_factors;
+    pf_lora_eva_cfg eva_config;
     const pf_lora_eva *eva; /* what was seen; NULL: nothing yet */
 } pf_lora_cfg;
 

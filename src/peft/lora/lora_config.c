@@ -16,6 +16,16 @@
 /* ---- the section ----------------------------------------------------------------------------- */
 
 /* clang-format off */
+static const pf_cfg_row eva_cfg_rows[] = {
+    PF_CFG_FLOAT(pf_lora_eva_cfg, rho, 2, 1, 1000, "a layer may get up to so many times its rank, the sum stays; 1: ranks stay"),
+    PF_CFG_FLOAT(pf_lora_eva_cfg, tau, 0.99, 0, 1, "a layer has seen enough when its directions turn no more from batch to batch: cosine of each with the one before"),
+    PF_CFG_BOOL(pf_lora_eva_cfg, use_label_mask, true, "look only at tokens that are learned"),
+    PF_CFG_INT(pf_lora_eva_cfg, label_mask_value, -100, -1000000000, 1000000000, "use_label_mask: the label of tokens not to look at; -100 is that of tokens that are not learned"),
+    PF_CFG_BOOL(pf_lora_eva_cfg, whiten, false, "divide each row of A by the root of its singular value"),
+    PF_CFG_BOOL(pf_lora_eva_cfg, adjust_scaling_factors, true, "alpha changes with the rank, so that the scale stays"),
+    PF_CFG_INT(pf_lora_eva_cfg, max_rows, 65536, 1, 1000000000, "after so many tokens no further batch is looked at, settled or not (peft has no such end)"),
+    PF_CFG_END};
+
 const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_INT(pf_lora_cfg, r, 8, 1, 65536, "rank of the update", .aliases = "rank lora_r lora_rank"),
     PF_CFG_FLOAT(pf_lora_cfg, alpha, 16, 0, 1e6, "the update is scaled by alpha / r", .aliases = "lora_alpha"),
@@ -39,11 +49,7 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
                "true: A uniform (Kaiming), B zero; gaussian: A normal, B zero; false: both random, for tests; orthogonal; pissa, "
                "pissa_niter_<n>, olora: parts of the base's weight, saved as plain LoRA of twice the rank; eva: A from what the layers see "
                "in the training data, and ranks where they explain most (arXiv 2410.07170)", .aliases = "init"),
-    PF_CFG_FLOAT(pf_lora_cfg, eva_rho, 2, 1, 1000, "eva: a layer may get up to so many times its rank, the sum stays; 1: ranks stay"),
-    PF_CFG_INT(pf_lora_cfg, eva_rows, 2048, 2, 1000000, "eva: tokens of the training data to look at, from the first steps on"),
-    PF_CFG_BOOL(pf_lora_cfg, eva_use_label_mask, true, "eva: look only at tokens that are learned"),
-    PF_CFG_BOOL(pf_lora_cfg, eva_whiten, false, "eva: divide each row of A by the root of its singular value"),
-    PF_CFG_BOOL(pf_lora_cfg, eva_adjust_scaling_factors, true, "eva: alpha changes with the rank, so that the scale stays"),
+    PF_CFG_SECTION(pf_lora_cfg, eva_config, eva_cfg_rows, "how init_lora_weights eva looks at the training data, and what it makes of it"),
     PF_CFG_END};
 /* clang-format on */
 
@@ -60,6 +66,11 @@ void pf_lora_check_config(pf_cfg *c, const void *section) {
     if (init == PF_LORA_INIT_UNKNOWN)
         pf_cfg_complain(c, "peft.lora.init_lora_weights", "is '%s'; it should be %s",
                         lora->init_lora_weights, pf_lora_init_names);
+    if (init != PF_LORA_INIT_EVA && pf_cfg_given(c, "peft.lora.eva_config"))
+        pf_cfg_complain(c, "peft.lora.eva_config",
+                        "is given, and init_lora_weights is %s, which looks at no data; make it "
+                        "eva",
+                        lora->init_lora_weights);
     if (lora->lora_bias && lora->use_dora)
         pf_cfg_complain(c, "peft.lora.lora_bias",
                         "does not go with use_dora; leave one of them out");

@@ -112,12 +112,6 @@ peft_status pf_lora_init_attach(pf_adapter *ad, pf_lora_site *l, pf_lora_init_ki
                        "%lld; it should be even",
                        site->name, (long long)l->r);
     }
-    if (kind == PF_LORA_INIT_EVA && ad->model->encoder_decoder) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "peft.lora.init_lora_weights: eva is not there for models with an encoder "
-                       "and a decoder, such as %s; true is",
-                       ad->model->name);
-    }
     if (!pf_lora_init_on_base(kind) && kind != PF_LORA_INIT_EVA) return PEFT_OK;
     if (site->kind == PF_SITE_HEAD) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
