@@ -1,6 +1,7 @@
 /* site.c - base products and what is attached to them; see site.h. */
 #include "nn/site.h"
 
+#include "ops/loss/logits_ce.h"
 #include "ops/activation/activation.h"
 #include "ops/activation/scale.h"
 #include "ops/embed/embed.h"
@@ -259,10 +260,23 @@ static peft_status label_rows(pf_build *b, pf_site *site, pf_value *hidden, pf_v
     return pf_gather_labels(b->graph, site->name, hidden, h, err);
 }
 
+/* Does anything act on the logits by more than a low-rank part, which is made chunk by chunk? */
+static bool acts_on_logits(const pf_build *b, const pf_site *site) {
+    for (const pf_attachment *at = first_attachment(b, site); at != NULL; at = at->next) {
+        if (at->hooks->head == NULL && (at->hooks->output != NULL || at->hooks->product != NULL))
+            return true;
+    }
+    return false;
+}
+
 peft_status pf_site_head_loss(pf_build *b, pf_site *site, pf_value *hidden, pf_value **nll,
                               pf_value **correct, peft_error *err) {
     pf_value *h, *w, *bias, *low_a = NULL, *low_b = NULL;
     pf_head_ce_args args = {.mask_key = (uint32_t)site->index, .softcap = site->softcap};
+    if (acts_on_logits(b, site)) {
+        PF_TRY(pf_site_head_logits(b, site, hidden, &h, err));
+        return pf_logits_ce(b->graph, site->name, h, nll, correct, err);
+    }
     PF_TRY(label_rows(b, site, hidden, &h, err));
     PF_TRY(run_input_hooks(b, site, &h, err));
     PF_ASSERT(site->bias == NULL || site->scale == 0); /* logits are scaled by way of their row */

@@ -48,7 +48,9 @@ typedef struct pf_site_hooks {
      * outputs). mask_key is that of the group of sites that share x. */
     peft_status (*output)(pf_build *b, void *self, pf_site *site, pf_value *x, uint32_t mask_key,
                           pf_value **y, peft_error *err);
-    /* Head with chunked loss: low-rank part of the logits. At most one attachment may have it. */
+    /* Head with chunked loss: low-rank part of the logits. At most one attachment may have it.
+     * Where an attachment acts on the head's product or output and has no such hook, the logits of
+     * all label entries are made in training. */
     peft_status (*head)(pf_build *b, void *self, pf_site *site, pf_value **a, pf_value **bb,
                         pf_head_ce_args *args, peft_error *err);
     /* Attention: external key and value rows of the layer. At most one attachment may have it. */

@@ -255,7 +255,8 @@ static peft_status judge(rules *r, const pf_site *site, pf_target *t, peft_error
     if (!t->hit) return PEFT_OK;
     if ((r->cfg->kinds >> site->kind & 1) == 0) {
         return PF_FAIL(err, PEFT_E_CONFIG, "%s.target_modules: %s is a%s %s; %s acts on %s%s",
-                       r->cfg->key, site->name, site->kind == PF_SITE_ATTENTION_PREFIX ? "n" : "",
+                       r->cfg->key, site->name,
+                       strchr("aeiou", *pf_site_kind_name(site->kind)) != NULL ? "n" : "",
                        pf_site_kind_name(site->kind), r->cfg->what, r->cfg->acts_on,
                        site->kind == PF_SITE_NORM ? " (modules_to_save trains it whole)" : "");
     }

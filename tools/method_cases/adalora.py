@@ -6,7 +6,7 @@ number of steps done, so that the step at which the budget is final comes."""
 import torch
 from peft import AdaLoraConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 
 
 def regularization(model):
@@ -41,4 +41,5 @@ CASES = [
     row("adalora_sparse", config(["q_proj", "down_proj"], tinit=1, tfinal=0, deltaT=3, target_r=1, beta1=0.7, orth_reg_weight=0.1),
         "deltaT, no last phase"),
     row("adalora_neox", config(NEOX_ALL, tinit=1, tfinal=2), "fused query_key_value", base="base_neox"),
+    row("adalora_head", config(["lm_head", "v_proj"], tinit=2, tfinal=3), "the head", not_written=HEAD),
 ]

@@ -6,7 +6,7 @@ import torch
 from peft import BOFTConfig
 from peft.tuners.boft import layer
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 from .common_masks import masks
 
 
@@ -38,4 +38,5 @@ CASES = [
          "blocks of one of two factors left out", start=start, before_step=masks(lambda layer: layer.boft_R["default"].shape[1])),
     case("boft_drop_neox", config(NEOX_ALL, boft_dropout=0.3), "blocks left out", base="base_neox", start=start,
          before_step=masks(lambda layer: layer.boft_R["default"].shape[1])),
+    case("boft_head", config(["lm_head", "v_proj"]), "the head", start=start, not_written=HEAD),
 ]

@@ -4,6 +4,8 @@ import torch
 from peft import PeftModel, get_peft_model
 
 LLAMA_ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+HEAD = {"lm_head.base_layer": "the frozen matrix itself", "embed_tokens.base_layer": "the frozen matrix itself",
+        "embed_out.base_layer": "the frozen matrix itself", "embed_in.base_layer": "the frozen matrix itself"}
 NEOX_ALL = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
 
 

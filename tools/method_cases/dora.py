@@ -2,6 +2,7 @@
 
 from peft import LoraConfig
 
+from . import common
 from .common import LLAMA_ALL, NEOX_ALL, case
 
 
@@ -26,4 +27,9 @@ CASES = [
     case("dora_bias", config(["q_proj", "down_proj"], bias="lora_only", modules_to_save=["lm_head"], layers_to_transform=[1],
                              alpha_pattern={"down_proj": 9}),
          "DoRA with trained biases, a module trained whole, one layer", start=start, method="lora"),
+    case("dora_head", config(["lm_head", "q_proj"]), "DoRA on the head", start=start, method="lora", not_written=common.HEAD),
+    case("dora_head_tied", config(["embed_tokens", "lm_head", "v_proj"]), "DoRA on a head and an embedding that share a matrix",
+         base="base_tied", start=start, method="lora", lr=0.003, not_written=common.HEAD),
+    case("dora_head_neox", config(["lm_head", "dense"], r=3), "DoRA on the head", base="base_neox", start=start, method="lora",
+         not_written=common.HEAD),
 ]

@@ -2,7 +2,7 @@
 
 from peft import FourierFTConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 
 
 def config(targets, **more):
@@ -19,4 +19,6 @@ CASES = [
          start=start, lr=0.05),
     case("fourierft_neox", config(NEOX_ALL), "fused query_key_value", base="base_neox", start=start, lr=0.05,
          optim=dict(max_grad_norm=0.5, eps=1e-4)),
+    case("fourierft_head", config(["lm_head", "dense"]), "the head", base="base_neox", start=start, lr=0.05, optim=dict(max_grad_norm=0.3, eps=1e-4),
+         not_written=HEAD),
 ]

@@ -2,7 +2,7 @@
 
 from peft import IA3Config
 
-from .common import case
+from .common import HEAD, case
 
 
 def start(name, data, r):
@@ -19,4 +19,6 @@ CASES = [
          optim=dict(max_grad_norm=0.3)),
     case("ia3_names", config(target_modules=["v_proj", "o_proj", "gate_proj"], feedforward_modules=["o_proj"], modules_to_save=["norm", "lm_head"]),
          "other modules, an input in attention, a norm and the head trained whole", start=start, lr=0.05),
+    case("ia3_head", config(target_modules=["v_proj", "lm_head", "down_proj"], feedforward_modules=["down_proj"]),
+         "factors of the logits", start=start, lr=0.05, not_written=HEAD),
 ]

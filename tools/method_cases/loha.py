@@ -2,7 +2,7 @@
 
 from peft import LoHaConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 from .common_masks import masks, zero_gradients
 
 
@@ -23,4 +23,5 @@ CASES = [
     case("loha_neox", config(NEOX_ALL, r=2), "fused query_key_value", base="base_neox", start=start),
     case("loha_drop", config(LLAMA_ALL, rank_dropout=0.4, module_dropout=0.3), "outputs and modules left out", start=start,
          before_step=masks(), extra_loss=zero_gradients),
+    case("loha_head", config(["lm_head", "v_proj"]), "the head", start=start, not_written=HEAD),
 ]

@@ -2,7 +2,7 @@
 
 from peft import LoKrConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 from .common_masks import masks, zero_gradients
 
 
@@ -24,4 +24,5 @@ CASES = [
          before_step=masks()),
     case("lokr_drop_neox", config(NEOX_ALL, rank_dropout=0.3, module_dropout=0.3, rank_dropout_scale=True),
          "outputs and modules left out, scaled", base="base_neox", start=start, before_step=masks(), extra_loss=zero_gradients),
+    case("lokr_head", config(["lm_head", "dense"]), "the head", base="base_neox", start=start, not_written=HEAD),
 ]

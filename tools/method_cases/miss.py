@@ -2,7 +2,7 @@
 
 from peft import MissConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 
 
 def config(targets, **more):
@@ -18,4 +18,5 @@ CASES = [
     case("miss_mini", config(["q_proj", "up_proj", "down_proj"], init_weights="mini", mini_r=8), "mini_r", start=start),
     case("miss_bat", config(["v_proj", "gate_proj", "down_proj"], init_weights="bat", r=8), "blocks of the weight itself", start=start),
     case("miss_neox", config(NEOX_ALL, r=8), "fused query_key_value", base="base_neox", start=start),
+    case("miss_head", config(["lm_head", "dense"], init_weights=False), "the head", base="base_neox", start=start, not_written=HEAD),
 ]

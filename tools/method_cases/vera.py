@@ -2,7 +2,7 @@
 
 from peft import VeraConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 
 
 def config(targets, **more):
@@ -18,4 +18,5 @@ CASES = [
     case("vera_drawn", config(["q_proj", "down_proj"], save_projection=False, projection_prng_key=7), "the matrices are not in the file",
          start=start, lr=0.02),
     case("vera_neox", config(NEOX_ALL), "fused query_key_value", base="base_neox", start=start, lr=0.02),
+    case("vera_head", config(["lm_head", "v_proj"]), "the head", start=start, lr=0.02, not_written=HEAD),
 ]

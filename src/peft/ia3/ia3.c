@@ -75,7 +75,7 @@ static pf_target_rules rules_of(const pf_model *m, const ia3_cfg *cfg) {
     return (pf_target_rules){.key = "peft.ia3",
                              .what = "(IA)3",
                              .kinds = 1u << PF_SITE_LINEAR | 1u << PF_SITE_HEAD,
-                             .acts_on = "linear layers",
+                             .acts_on = "linear layers and the head",
                              .usual = m->usual.ia3,
                              .target_modules = cfg->target_modules,
                              .exclude_modules = cfg->exclude_modules,
@@ -138,12 +138,6 @@ static peft_status attach_site(pf_adapter *ad, pf_site *site, bool is_ff, peft_e
     const char *name = pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.ia3_l", site->name);
     PF_CHECK_ALLOC(s, err);
     PF_CHECK_ALLOC(name, err);
-    if (site->kind == PF_SITE_HEAD && !is_ff) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "peft.ia3.target_modules: %s is the output head, whose logits cannot be "
-                       "scaled; name it in feedforward_modules too, which scales its input",
-                       site->name);
-    }
     s->feedforward = is_ff;
     PF_TRY(pf_adapter_add_param(ad, name, is_ff ? 1 : site->out_dim, is_ff ? site->in_dim : 1,
                                 &s->l, err));

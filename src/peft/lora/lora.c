@@ -62,7 +62,8 @@ static peft_status embedding_output(pf_build *b, void *self, pf_site *site, pf_v
     return l->magnitude != NULL ? pf_lora_dora_scale(b, l, va, vb, y, err) : PEFT_OK;
 }
 
-/* With the chunked loss the head's logits never exist: its update is formed chunk by chunk. */
+/* With the chunked loss the head's logits never exist: its update is formed chunk by chunk. With
+ * DoRA, a bias on B, or first factors that are part of the base, they are made (nn/site.h). */
 static peft_status head_loss(pf_build *b, void *self, pf_site *site, pf_value **va, pf_value **vb,
                              pf_head_ce_args *args, peft_error *err) {
     (void)site;
@@ -90,10 +91,10 @@ static peft_status add_param(pf_adapter *ad, const pf_site *site, const char *su
 /* B's own bias: y + s (B A x + bias). */
 static peft_status attach_lora_bias(pf_adapter *ad, pf_lora_site *l, peft_error *err) {
     const pf_site *site = l->site;
-    if (site->kind != PF_SITE_LINEAR) {
+    if (site->kind == PF_SITE_EMBEDDING) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "peft.lora.lora_bias: %s is an %s; a bias on B is for linear layers. Leave "
-                       "it out of target_modules",
+                       "peft.lora.lora_bias: %s is an %s; a bias on B is for linear layers and the "
+                       "head. Leave it out of target_modules",
                        site->name, pf_site_kind_name(site->kind));
     }
     PF_TRY(add_param(ad, site, ".lora_B.bias", 1, site->out_dim, &l->bias, err));
@@ -104,7 +105,7 @@ static peft_status attach_lora_bias(pf_adapter *ad, pf_lora_site *l, peft_error 
 
 static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_target *t,
                                pf_site *site, peft_error *err) {
-    const pf_site_hooks *hooks = site->kind == PF_SITE_HEAD ? &head_hooks : &linear_hooks;
+    const pf_site_hooks *hooks = &linear_hooks;
     pf_lora_site *l = PF_NEW(&ad->arena, pf_lora_site);
     PF_CHECK_ALLOC(l, err);
     l->ad = ad;
@@ -125,9 +126,11 @@ static peft_status attach_lora(pf_adapter *ad, const pf_lora_cfg *cfg, const pf_
         PF_TRY(pf_lora_init_attach(ad, l, pf_lora_init_of(cfg->init_lora_weights), err));
     if (cfg->lora_bias) PF_TRY(attach_lora_bias(ad, l, err));
     if (cfg->use_dora) {
-        if (site->kind == PF_SITE_LINEAR) hooks = &dora_hooks;
+        if (site->kind != PF_SITE_EMBEDDING) hooks = &dora_hooks;
         PF_TRY(pf_lora_dora_attach(ad, l, err));
     }
+    if (site->kind == PF_SITE_HEAD && !cfg->use_dora && l->bias == NULL && l->a0 == NULL)
+        hooks = &head_hooks;
     ((pf_lora *)ad->state)->at[site->index] = l;
     return pf_adapter_hook(ad, site, hooks, l, err);
 }

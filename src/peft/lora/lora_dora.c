@@ -6,7 +6,7 @@
  *
  * Dropout is before A, as in LoRA. peft (0.21) in training drops the input of the base product's
  * share (m / |..| - 1) W x as well, which costs a second product of W and has the same expectation;
- * this is left out here. The head is refused: its logits never exist as a whole in training. */
+ * this is left out here. Of the head the logits of all label entries are made (nn/site.h). */
 #include "peft/lora/lora.h"
 
 #include "base/mem.h"
@@ -35,12 +35,6 @@ static peft_status make_room(pf_adapter *ad, const pf_lora_site *l, pf_dora_kept
 
 peft_status pf_lora_dora_attach(pf_adapter *ad, pf_lora_site *l, peft_error *err) {
     const pf_site *site = l->site;
-    if (site->kind == PF_SITE_HEAD) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "peft.lora.use_dora: %s is the output head, which DoRA does not act on "
-                       "here; leave it out of target_modules (modules_to_save trains it whole)",
-                       site->name);
-    }
     const int64_t out = l->b->rows;
     const char *name =
         pf_arena_printf(&ad->arena, PF_ADAPTER_PREFIX "%s.lora_magnitude_vector", site->name);

@@ -113,7 +113,7 @@ peft_status pf_lora_init_attach(pf_adapter *ad, pf_lora_site *l, pf_lora_init_ki
                        site->name, (long long)l->r);
     }
     if (!pf_lora_init_on_base(kind) && kind != PF_LORA_INIT_EVA) return PEFT_OK;
-    if (site->kind == PF_SITE_HEAD) {
+    if (kind == PF_LORA_INIT_EVA && site->kind == PF_SITE_HEAD) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "peft.lora.init_lora_weights: %s is the output head, which cannot begin "
                        "with %s here; leave it out of target_modules",

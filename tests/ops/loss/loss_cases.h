@@ -4,8 +4,10 @@
 
 #include "ops/embed/embed.h"
 #include "ops/loss/head_ce.h"
+#include "ops/loss/logits_ce.h"
 #include "ops/loss/target_loss.h"
 #include "ops/matmul/dropout.h"
+#include "ops/matmul/linear.h"
 
 typedef struct head_case {
     int64_t C, V, r;
@@ -14,6 +16,7 @@ typedef struct head_case {
     double dropout;
     double softcap;
     bool only_gather;
+    bool whole; /* the logits stand there */
 } head_case;
 
 static peft_status build_head(op_fixture *f, pf_value **root, peft_error *err) {
@@ -30,6 +33,10 @@ static peft_status build_head(op_fixture *f, pf_value **root, peft_error *err) {
     if (c->r > 0) {
         a = op_param(f, "a", c->r, c->C, 0, 0.3);
         b = op_param(f, "b", c->V, c->r, 0, 0.3);
+    }
+    if (c->whole) {
+        PF_TRY(pf_linear(op_graph(f), "head", h, w, bias, &h, err));
+        return pf_logits_ce(op_graph(f), "loss", h, root, &correct, err);
     }
     const pf_head_ce_args args = {
         .scale = 0.7, .dropout = c->dropout, .seed = 5, .mask_key = 9, .softcap = c->softcap};
@@ -84,6 +91,8 @@ static const head_case
     head_cap_tiles = {.C = 17, .V = 2100, .frozen = PF_DTYPE_BF16, .softcap = 30},
     head_cap_all =
         {.C = 30, .V = 1210, .r = 5, .bias = PF_DTYPE_BOOL, .dropout = 0.3, .softcap = 2},
+    whole = {.C = 20, .V = 190, .whole = true},
+    whole_tiles = {.C = 17, .V = 2100, .frozen = PF_DTYPE_BF16, .whole = true},
     head_smollm = {.C = 576, .V = 49152, .frozen = PF_DTYPE_BF16},
     head_qwen = {.C = 896, .V = 151936, .frozen = PF_DTYPE_BF16},
     head_full = {.C = 576, .V = 49152};
@@ -169,6 +178,9 @@ static const op_case loss_cases[] = {
      .tol = 3e-2, .compute = PF_COMPUTE_INT8},
     {OP_CASE("head_ce/in_int8_lowrank", &op_batch_tree, build_head, &head_low),
      .oracle = head_oracle, .tol = 3e-2, .compute = PF_COMPUTE_INT8},
+    {OP_CASE("logits_ce", &op_batch_tree, build_head, &whole), .oracle = head_oracle},
+    {OP_CASE("logits_ce/three_tiles", &op_batch_plain, build_head, &whole_tiles),
+     .oracle = head_oracle},
     {OP_CASE("head_ce/bench_512x576x49152", &op_batch_512, build_head, &head_smollm),
      .only_bench = true},
     {OP_CASE("head_ce/bench_512x896x151936", &op_batch_512, build_head, &head_qwen),
