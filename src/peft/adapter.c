@@ -133,7 +133,7 @@ peft_status pf_adapter_seal(pf_adapter *ad, bool with_training, peft_error *err)
         return ad->whole->params.data != NULL ? PEFT_OK
                                               : pf_adapter_seal(ad->whole, with_training, err);
     for (int i = 0; i < ad->params.n && !with_training; i++) ad->params.items[i]->frozen = true;
-    if (with_training) {
+    if (with_training && ad->model->params != &ad->params) { /* a part's whole may be sealed */
         if (ad->model->params != NULL) {
             return PF_FAIL(err, PEFT_E_STATE, "%s: another adapter of this model is being trained",
                            ad->model->name);

@@ -72,10 +72,11 @@ static peft_status find_peft_type(const json_t *c, const char *where, const pf_m
     if (json_object_get(c, "peft_type") == NULL) {
         if (json_object_get(c, "fine_tune_type") != NULL ||
             json_object_get(c, "lora_parameters") != NULL) {
-            return PF_FAIL(
-                err, PEFT_E_UNSUPPORTED,
-                "%s: this is an adapter of MLX (fine_tune_type); only PEFT adapters are read",
-                where);
+            return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                           "%s: this is an adapter of MLX (fine_tune_type); peft-toolkit adapter "
+                           "convert makes "
+                           "one of PEFT of it",
+                           where);
         }
     }
     PF_TRY(pf_json_get_str(c, where, "peft_type", &type, err));

@@ -366,9 +366,8 @@ static void refuses_configs(void **state) {
          "%a/adapter_config.json: an adapter of AdapterHub of architecture lora is not read; "
          "bottleneck adapters and reft are"},
         {"{\"fine_tune_type\": \"lora\", \"num_layers\": 8}",
-         "%a/adapter_config.json: this is an adapter of MLX (fine_tune_type); only PEFT adapters "
-         "are "
-         "read"},
+         "%a/adapter_config.json: this is an adapter of MLX (fine_tune_type); peft-toolkit "
+         "adapter convert makes one of PEFT of it"},
         {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}",
          "%a/adapter_config.json: task_type is SEQ_CLS, but the base is open for CAUSAL_LM; give "
          "peft.task_type=SEQ_CLS, or leave it away"},

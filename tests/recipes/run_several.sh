@@ -18,6 +18,7 @@ sum_of() { cat "$1"/*/adapter_model.safetensors | sha256sum; }
 last_loss() { grep -o '"eval_loss": [0-9.e-]*' "$1/metrics.jsonl" | tail -1; }
 
 "$PEFT" train two.yaml training.output_dir=both >stdout 2>log || fail "two methods"
+cp log both.log
 for part in lora ia3; do
     [ -s both/$part/adapter_config.json ] || fail "both/$part has no adapter_config.json"
 done
@@ -33,6 +34,10 @@ echo "two methods: saved, opened, the same loss"
 [ "$(grep -o '"eval_loss": [0-9.e-]*' eval)" != "$(last_loss both)" ] || fail "ia3 does nothing"
 "$PEFT" merge --ckpt both --output merged >stdout 2>log || fail "merge of both: $(cat log)"
 echo "two methods: merged and verified"
+
+"$PEFT" plan config.yaml model.adapter_name_or_path=both >stdout 2>log || fail "plan of a list that goes on: $(cat log)"
+[ "$(grep -o 'trainable params: [0-9,]*' stdout)" = "$(grep -o 'trainable params: [0-9,]*' both.log)" ] ||
+    fail "plan of a list that goes on counts other parameters: $(cat stdout)"
 
 # stopped half-way and resumed: the same bytes
 rm -rf resumed
