@@ -4,17 +4,24 @@
 
 #include <string.h>
 
-pf_node *pf_fusion_single_use(const pf_graph *g, const pf_value *v) {
+pf_node *pf_fusion_single_use(const pf_value *v) {
     if (v->keep || v->result || v->kind != PF_VALUE_ACT) return NULL;
     pf_node *user = NULL;
-    for (int i = 0; i < g->n_nodes; i++) {
-        for (int k = 0; k < g->nodes[i]->n_in; k++) {
-            if (g->nodes[i]->in[k] != v) continue;
-            if (user != NULL) return NULL;
-            user = g->nodes[i];
-        }
+    for (const pf_use *u = v->uses; u != NULL; u = u->next) {
+        if (u->node->removed) continue;
+        if (user != NULL) return NULL;
+        user = u->node;
     }
     return user;
+}
+
+pf_node *pf_fusion_next_use(const pf_value *v, const pf_node *n) {
+    pf_node *next = NULL;
+    for (const pf_use *u = v->uses; u != NULL; u = u->next) {
+        if (u->node->removed || u->node->id <= n->id) continue;
+        if (next == NULL || u->node->id < next->id) next = u->node;
+    }
+    return next;
 }
 
 peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_value *const *in,
@@ -37,41 +44,41 @@ peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_
         fused->out[k] = old_out[k];
         old_out[k]->producer = fused;
     }
-    int at = 0; /* compact the list: drop the old nodes, put the new one where `last` stood */
-    for (int i = 0; i < g->n_nodes - 1; i++) {
-        pf_node *n = g->nodes[i];
-        bool is_old = false;
-        for (int k = 0; k < n_old; k++) is_old |= n == old[k];
-        if (n == last) {
-            g->nodes[at++] = fused;
-        } else if (!is_old) {
-            g->nodes[at++] = n;
-        }
+    g->n_nodes--; /* it was appended; its place is elsewhere */
+    for (int k = 0; k < n_old; k++) {
+        old[k]->removed = true;
+        g->nodes[old[k]->id] = NULL;
     }
-    /* Compaction cannot overtake the reader: the fused node's slot comes from `last`, which is
-     * dropped. */
-    g->n_nodes = at;
-    for (int i = 0; i < g->n_nodes; i++) g->nodes[i]->id = i;
+    fused->id = last->id;
+    g->nodes[fused->id] = fused;
     return PEFT_OK;
+}
+
+/* Closes the gaps. */
+static void number(pf_graph *g) {
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (g->nodes[i] == NULL) continue;
+        g->nodes[n] = g->nodes[i];
+        g->nodes[n]->id = n;
+        n++;
+    }
+    g->n_nodes = n;
 }
 
 peft_status pf_fusion_run(pf_graph *g, const pf_fusion_rule *const *rules, int *n_fused,
                           peft_error *err) {
     int count = 0;
     for (const pf_fusion_rule *const *rule = rules; *rule != NULL; rule++) {
+        number(g);
         for (int i = 0; i < g->n_nodes;) {
             bool done = false;
-            int before = g->n_nodes;
-            PF_TRY((*rule)->apply(g, i, &done, err));
-            if (done) {
-                count++;
-                i -= before - g->n_nodes; /* look again from the start of the pattern */
-                if (i < 0) i = 0;
-            } else {
-                i++;
-            }
+            if (g->nodes[i] != NULL) PF_TRY((*rule)->apply(g, i, &done, err));
+            count += done;
+            if (!done) i++; /* else there may be more of it */
         }
     }
+    number(g);
     if (n_fused != NULL) *n_fused = count;
     return PEFT_OK;
 }

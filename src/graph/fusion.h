@@ -11,9 +11,9 @@
 
 typedef struct pf_fusion_rule {
     const char *name;
-    /* Called for every node in order. Returns true in *done if it rewrote something around node i
-     * (by pf_fusion_replace). A value may be fused away only if pf_fusion_single_use says that
-     * nobody else reads it. */
+    /* Called for every node in order; of the others it finds those that read a value. Returns true
+     * in *done if it rewrote something around node i (by pf_fusion_replace). A value may be fused
+     * away only if pf_fusion_single_use says that nobody else reads it. */
     peft_status (*apply)(pf_graph *g, int i, bool *done, peft_error *err);
 } pf_fusion_rule;
 
@@ -24,10 +24,12 @@ peft_status pf_fusion_run(pf_graph *g, const pf_fusion_rule *const *rules, int *
  * -----------------------------------------------------------------------------------------------------
  */
 /* The only node that reads v, or NULL (none or several, or v is kept as a block input). */
-pf_node *pf_fusion_single_use(const pf_graph *g, const pf_value *v);
+pf_node *pf_fusion_single_use(const pf_value *v);
+/* The first node behind `n` in the list that reads v, or NULL. */
+pf_node *pf_fusion_next_use(const pf_value *v, const pf_node *n);
 /* Puts a new node of kind `op` at the place of `last` (the last node of the pattern), makes its
- * outputs stand for old_out[0..n_out-1] wherever those are read, and removes the `n_old` old nodes.
- */
+ * outputs stand for old_out[0..n_out-1] wherever those are read, and removes the `n_old` old nodes:
+ * their places in the list stay empty until the rule has seen all of it. */
 peft_status pf_fusion_replace(pf_graph *g, const char *op, const void *args, pf_value *const *in,
                               int n_in, pf_value *const *old_out, int n_out, pf_node *const *old,
                               int n_old, pf_node *last, peft_error *err);

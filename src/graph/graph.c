@@ -30,6 +30,13 @@ const pf_op *pf_graph_find_op(const pf_graph *g, const char *name) {
     return NULL;
 }
 
+/* The same, for names that come again and again. */
+static const pf_op *find_op(pf_graph *g, const char *name) {
+    const pf_op **recent = &g->recent_ops[((uintptr_t)name >> 2) % PF_COUNT(g->recent_ops)];
+    if (*recent == NULL || !pf_streq((*recent)->name, name)) *recent = pf_graph_find_op(g, name);
+    return *recent;
+}
+
 /* Doubles an array that lives in the graph's arena; the old half stays behind until the graph ends.
  */
 static void *grown(pf_graph *g, void *items, int n, int *cap, size_t size) {
@@ -61,24 +68,63 @@ static pf_value *new_value(pf_graph *g, pf_value_kind kind, const char *name, in
     return v;
 }
 
-pf_value *pf_graph_weight(pf_graph *g, const pf_weight *w) {
-    for (int i = 0; i < g->n_values; i++) {
-        if (g->values[i]->kind == PF_VALUE_WEIGHT && g->values[i]->weight == w) return g->values[i];
+/* ---- values from outside ----------------------------------------------------------------------
+ */
+
+static const void *stands_for(const pf_value *v) {
+    return v->kind == PF_VALUE_WEIGHT ? (const void *)v->weight : (const void *)v->param;
+}
+
+/* The slot of what stands for `what`, or the free one where it would go. */
+static pf_value **slot_of(pf_value **slots, int n_slots, pf_value_kind kind, const void *what) {
+    uint64_t h = ((uint64_t)(uintptr_t)what + (uint64_t)kind) * 0x9E3779B97F4A7C15u;
+    int at = (int)(h >> 32) & (n_slots - 1);
+    while (slots[at] != NULL && (slots[at]->kind != kind || stands_for(slots[at]) != what))
+        at = (at + 1) & (n_slots - 1);
+    return &slots[at];
+}
+
+static bool grow_outside(pf_graph *g) {
+    if (2 * (g->n_outside + 1) <= g->n_slots) return true;
+    const int n_slots = g->n_slots == 0 ? 256 : 2 * g->n_slots;
+    pf_value **slots = PF_NEW_ARRAY(&g->arena, pf_value *, n_slots);
+    if (slots == NULL) return false;
+    for (int i = 0; i < g->n_slots; i++) {
+        pf_value *v = g->outside[i];
+        if (v != NULL) *slot_of(slots, n_slots, v->kind, stands_for(v)) = v;
     }
-    pf_value *v = new_value(g, PF_VALUE_WEIGHT, w->name, PF_SPACE_NONE, w->rows, w->cols);
-    if (v != NULL) v->weight = w;
-    return v;
+    g->outside = slots;
+    g->n_slots = n_slots;
+    return true;
+}
+
+/* The value of this kind that stands for a weight or a parameter; *is_new: made just now. */
+static pf_value *outside_value(pf_graph *g, pf_value_kind kind, const pf_weight *w, pf_param *p,
+                               bool *is_new) {
+    *is_new = false;
+    if (!grow_outside(g)) return NULL;
+    pf_value **slot =
+        slot_of(g->outside, g->n_slots, kind, w != NULL ? (const void *)w : (const void *)p);
+    if (*slot != NULL) return *slot;
+    pf_value *v = w != NULL ? new_value(g, kind, w->name, PF_SPACE_NONE, w->rows, w->cols)
+                            : new_value(g, kind, p->name, PF_SPACE_NONE, p->rows, p->cols);
+    if (v == NULL) return NULL;
+    v->weight = w;
+    v->param = p;
+    *is_new = true;
+    g->n_outside++;
+    return *slot = v;
+}
+
+pf_value *pf_graph_weight(pf_graph *g, const pf_weight *w) {
+    bool is_new;
+    return outside_value(g, PF_VALUE_WEIGHT, w, NULL, &is_new);
 }
 
 static pf_value *param_value(pf_graph *g, pf_param *p, pf_value_kind kind) {
-    for (int i = 0; i < g->n_values; i++) {
-        if (g->values[i]->kind == kind && g->values[i]->param == p) return g->values[i];
-    }
-    pf_value *v = new_value(g, kind, p->name, PF_SPACE_NONE, p->rows, p->cols);
-    if (v != NULL) {
-        v->param = p;
-        v->needs_grad = kind == PF_VALUE_PARAM && g->params != NULL && !p->frozen;
-    }
+    bool is_new;
+    pf_value *v = outside_value(g, kind, NULL, p, &is_new);
+    if (is_new) v->needs_grad = kind == PF_VALUE_PARAM && g->params != NULL && !p->frozen;
     return v;
 }
 
@@ -121,7 +167,7 @@ pf_value *pf_graph_out(pf_graph *g, pf_node *n, int space, int64_t rows, int64_t
 
 peft_status pf_graph_emit(pf_graph *g, const char *op, const char *name, const void *args,
                           pf_value *const *in, int n_in, pf_node **out, peft_error *err) {
-    const pf_op *kind = pf_graph_find_op(g, op);
+    const pf_op *kind = find_op(g, op);
     if (kind == NULL) return PF_FAIL(err, PEFT_E_UNSUPPORTED, "no op is named '%s'", op);
 
     pf_node **nodes = grown(g, g->nodes, g->n_nodes, &g->cap_nodes, sizeof *nodes);
@@ -148,6 +194,13 @@ peft_status pf_graph_emit(pf_graph *g, const char *op, const char *name, const v
     peft_status status = kind->shape(g, n, err);
     if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s (%s)", n->name, kind->name);
     for (int i = 0; i < n->n_out; i++) PF_CHECK_ALLOC(n->out[i], err);
+    for (int i = 0; i < n_in && g->phase == PF_PHASE_FORWARD; i++) {
+        if (in[i] == NULL) continue;
+        pf_use *use = PF_NEW(&g->arena, pf_use);
+        PF_CHECK_ALLOC(use, err);
+        *use = (pf_use){n, n->in[i]->uses};
+        n->in[i]->uses = use;
+    }
     g->nodes[g->n_nodes++] = n;
     if (out != NULL) *out = n;
     return PEFT_OK;

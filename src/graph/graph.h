@@ -62,6 +62,7 @@ struct pf_value {
     bool selected;           /* saved under PF_SAVE_SELECTED (autodiff.h) */
     pf_value *packed;        /* what the backward pass keeps of it in bf16; NULL: itself */
     bool result;             /* read by the caller after a run: its room is not reused */
+    struct pf_use *uses;     /* nodes of the forward pass that read it, the latest first */
     /* filled in by the plan */
     int64_t offset;  /* bytes into the arena, -1 when it needs no room */
     int first, last; /* nodes at which it is written first and used last */
@@ -82,9 +83,15 @@ struct pf_node {
     int block;        /* layer for gradient checkpointing; -1 outside of blocks */
     pf_phase phase;
     bool is_recompute;
+    bool removed;                        /* by a fusion: no node of the list any more */
     const struct pf_kernel_row *kernel;  /* chosen by the plan */
     int64_t workspace, workspace_offset; /* bytes, by the plan */
 };
+
+typedef struct pf_use { /* once per input that is the value */
+    pf_node *node;      /* may be removed */
+    struct pf_use *next;
+} pf_use;
 
 /* What a node costs for given row counts; recompute and plans are chosen by it, the profile is
  * measured against it. */
@@ -147,8 +154,11 @@ struct pf_graph {
     int n_nodes, cap_nodes;
     pf_value **values;
     int n_values, cap_values;
-    const char *scope; /* prefix of names given from now on */
-    int block;         /* block of nodes emitted from now on */
+    pf_value **outside; /* those of a WEIGHT, PARAM or GRAD, by what they stand for: a hash table */
+    int n_outside, n_slots;
+    const pf_op *recent_ops[64]; /* by address of the name they were asked for with */
+    const char *scope;           /* prefix of names given from now on */
+    int block;                   /* block of nodes emitted from now on */
     pf_phase phase;
     pf_compute compute;      /* of products with frozen weights that are emitted from now on */
     bool save_bf16;          /* what blocks save for the backward pass is rounded to bf16 */

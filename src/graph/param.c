@@ -12,6 +12,7 @@
 void pf_params_init(pf_params *ps) {
     memset(ps, 0, sizeof *ps);
     pf_arena_init(&ps->arena, "adapter");
+    pf_map_init(&ps->by_name);
 }
 
 void pf_params_release(pf_params *ps) {
@@ -21,6 +22,7 @@ void pf_params_release(pf_params *ps) {
     pf_free(ps->grad);
     pf_free(ps->m);
     pf_free(ps->v);
+    pf_map_release(&ps->by_name);
     pf_arena_release(&ps->arena);
     memset(ps, 0, sizeof *ps);
 }
@@ -41,6 +43,7 @@ static peft_status append(pf_params *ps, pf_param *p, peft_error *err) {
         ps->items = items;
         ps->cap = cap;
     }
+    PF_TRY(pf_map_put(&ps->by_name, p->name, strlen(p->name), 0, p, NULL, err));
     p->offset = ps->block_len;
     ps->items[ps->n++] = p;
     if (!p->frozen) ps->count += p->rows * p->cols;
@@ -153,10 +156,8 @@ void pf_params_fix(pf_params *ps, pf_param *p) {
 }
 
 pf_param *pf_params_find(const pf_params *ps, const char *name) {
-    for (int i = 0; i < ps->n; i++) {
-        if (pf_streq(ps->items[i]->name, name)) return ps->items[i];
-    }
-    return NULL;
+    const pf_map_entry *e = pf_map_finds(&ps->by_name, name);
+    return e != NULL ? e->ptr : NULL;
 }
 
 void pf_params_zero_grad(pf_params *ps) {

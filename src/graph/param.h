@@ -9,6 +9,7 @@
 #define PF_PARAM_H
 
 #include "base/arena.h"
+#include "base/map.h"
 #include "tensor/real.h"
 
 #include <stdbool.h>
@@ -58,6 +59,7 @@ struct pf_params {
     pf_arena arena;
     pf_param **items;
     int n, cap;
+    pf_map by_name;    /* of items: ptr is the pf_param */
     int64_t count;     /* trainable numbers, padding not counted */
     int64_t block_len; /* elements of one block, padding counted */
     int64_t fixed_len; /* behind it in `data` alone: constant parameters */

@@ -1,25 +1,18 @@
 /* plan.c - lifetimes and places of all buffers of a graph; see plan.h.
  *
- * Placement is greedy by size: the largest buffer first, each at the lowest offset where it meets
- * nobody who lives at the same time. Two orders are tried and the smaller arena is taken; both are
- * deterministic. */
+ * Placement is greedy (placement.c): the largest buffer first, each at the lowest offset where it
+ * meets nobody who lives at the same time. Two orders are tried and the smaller arena is taken;
+ * both are deterministic. */
 #include "graph/plan.h"
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "graph/placement.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define ALIGN 64
-
-typedef struct item {
-    pf_value *value; /* NULL: scratch of node `first` */
-    int64_t bytes;
-    int first, last;
-    int64_t offset;
-    pf_mem_class class;
-} item;
 
 const char *pf_mem_class_name(pf_mem_class c) {
     static const char *const names[PF_MEM_CLASS_COUNT] = {
@@ -164,82 +157,65 @@ static peft_status choose_kernels(pf_graph *g, const pf_backend *be, const int64
 }
 
 static int larger_first(const void *a, const void *b) {
-    const item *x = a, *y = b;
+    const pf_room *x = a, *y = b;
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
     if (x->first != y->first) return x->first < y->first ? -1 : 1;
     return (x->value != NULL ? x->value->id : -1) - (y->value != NULL ? y->value->id : -1);
 }
 
 static int longer_first(const void *a, const void *b) {
-    const item *x = a, *y = b;
+    const pf_room *x = a, *y = b;
     int lx = x->last - x->first, ly = y->last - y->first;
     if (lx != ly) return lx < ly ? 1 : -1;
     return larger_first(a, b);
 }
 
-/* Gives every item an offset; returns the size of the arena. `placed` is scratch for n pointers. */
-static int64_t place(item *items, int n, item **placed) {
-    int64_t top = 0;
-    int n_placed = 0;
-    for (int i = 0; i < n; i++) {
-        item *it = &items[i];
-        int64_t at = 0;
-        for (int k = 0; k < n_placed; k++) { /* ascending offsets */
-            const item *p = placed[k];
-            if (p->last < it->first || p->first > it->last) continue;
-            if (p->offset >= at + it->bytes) break;
-            if (p->offset + p->bytes > at) at = p->offset + p->bytes;
-        }
-        it->offset = at;
-        if (at + it->bytes > top) top = at + it->bytes;
-        int k = n_placed++;
-        while (k > 0 && placed[k - 1]->offset > at) {
-            placed[k] = placed[k - 1];
-            k--;
-        }
-        placed[k] = it;
-    }
-    return top;
-}
-
-static int collect(const pf_graph *g, const pf_plan *plan, item *items) {
+static int collect(const pf_graph *g, const pf_plan *plan, pf_room *items) {
     int n = 0;
     for (int i = 0; i < g->n_values; i++) {
         pf_value *v = g->values[i];
         if (v->kind != PF_VALUE_ACT || v->home != v || v->first < 0) continue;
         bool forward = v->first < plan->first_backward;
-        items[n++] = (item){.value = v,
-                            .bytes = value_bytes(g, v, plan->capacity),
-                            .first = v->first,
-                            .last = v->last,
-                            .class = !forward                          ? PF_MEM_BACKWARD
-                                     : v->last >= plan->first_backward ? PF_MEM_SAVED
-                                                                       : PF_MEM_FORWARD};
+        items[n++] = (pf_room){.value = v,
+                               .bytes = value_bytes(g, v, plan->capacity),
+                               .first = v->first,
+                               .last = v->last,
+                               .class = !forward                          ? PF_MEM_BACKWARD
+                                        : v->last >= plan->first_backward ? PF_MEM_SAVED
+                                                                          : PF_MEM_FORWARD};
     }
     for (int i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i]->workspace == 0) continue;
-        items[n++] = (item){
+        items[n++] = (pf_room){
             .bytes = g->nodes[i]->workspace, .first = i, .last = i, .class = PF_MEM_WORKSPACE};
     }
     return n;
 }
 
-static void find_peak(pf_plan *plan, const item *items, int n, int n_nodes) {
-    int64_t best = -1;
+/* What lives at each node, from what begins and what has ended there. */
+static peft_status find_peak(pf_plan *plan, const pf_room *items, int n, int n_nodes,
+                             peft_error *err) {
+    enum { N = PF_MEM_CLASS_COUNT };
+    int64_t *change = pf_calloc(((size_t)n_nodes + 2) * N, sizeof *change);
+    PF_CHECK_ALLOC(change, err);
+    for (int i = 0; i < n; i++) {
+        const int end = items[i].last < n_nodes ? items[i].last + 1 : n_nodes;
+        change[items[i].first * N + (int)items[i].class] += items[i].bytes;
+        change[end * N + (int)items[i].class] -= items[i].bytes;
+        plan->sum[items[i].class] += items[i].bytes;
+    }
+    int64_t best = -1, live[N] = {0};
     for (int t = 0; t < n_nodes; t++) {
-        int64_t live[PF_MEM_CLASS_COUNT] = {0}, sum = 0;
-        for (int i = 0; i < n; i++) {
-            if (items[i].first > t || items[i].last < t) continue;
-            live[items[i].class] += items[i].bytes;
-            sum += items[i].bytes;
-        }
+        int64_t sum = 0;
+        for (int c = 0; c < N; c++) sum += live[c] += change[t * N + c];
         if (sum > best) {
             best = sum;
             plan->peak_node = t;
             memcpy(plan->at_peak, live, sizeof live);
         }
     }
-    for (int i = 0; i < n; i++) plan->sum[items[i].class] += items[i].bytes;
+    pf_free(change);
+    return PEFT_OK;
 }
 
 static void sum_costs(pf_plan *plan, const pf_graph *g) {
@@ -277,11 +253,11 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
     }
 
     size_t most = (size_t)(g->n_values + g->n_nodes + 1);
-    item *items = pf_calloc(most, sizeof *items);
-    item *second = pf_calloc(most, sizeof *second);
-    item **placed = pf_calloc(most, sizeof *placed);
+    pf_room *items = pf_calloc(most, sizeof *items);
+    pf_room *second = pf_calloc(most, sizeof *second);
+    int64_t by_size, by_life;
     peft_status status = PEFT_OK;
-    if (items == NULL || second == NULL || placed == NULL) {
+    if (items == NULL || second == NULL) {
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
         goto out;
     }
@@ -289,8 +265,10 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
     memcpy(second, items, (size_t)n * sizeof *items);
     qsort(items, (size_t)n, sizeof *items, larger_first);
     qsort(second, (size_t)n, sizeof *second, longer_first);
-    int64_t by_size = place(items, n, placed), by_life = place(second, n, placed);
-    const item *best = by_size <= by_life ? items : second;
+    status = pf_placement_make(items, n, &by_size, err);
+    if (status == PEFT_OK) status = pf_placement_make(second, n, &by_life, err);
+    if (status != PEFT_OK) goto out;
+    const pf_room *best = by_size <= by_life ? items : second;
     plan->arena_bytes = by_size <= by_life ? by_size : by_life;
     for (int i = 0; i < n; i++) {
         if (best[i].value != NULL)
@@ -299,11 +277,10 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
             g->nodes[best[i].first]->workspace_offset = best[i].offset;
     }
     for (int i = 0; i < g->n_values; i++) g->values[i]->offset = g->values[i]->home->offset;
-    find_peak(plan, best, n, g->n_nodes);
+    status = find_peak(plan, best, n, g->n_nodes, err);
     sum_costs(plan, g);
 out:
     pf_free(items);
     pf_free(second);
-    pf_free(placed);
     return status;
 }

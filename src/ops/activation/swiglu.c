@@ -62,7 +62,7 @@ const pf_op pf_op_swiglu_grad = {
 static peft_status fuse(pf_graph *g, int i, bool *done, peft_error *err) {
     pf_node *silu = g->nodes[i];
     if (silu->op != &pf_op_silu) return PEFT_OK;
-    pf_node *mul = pf_fusion_single_use(g, silu->out[0]);
+    pf_node *mul = pf_fusion_single_use(silu->out[0]);
     if (mul == NULL || mul->op != &pf_op_mul || mul->in[0] == mul->in[1]) return PEFT_OK;
     pf_value *up = mul->in[mul->in[0] == silu->out[0] ? 1 : 0];
     if (!pf_value_same_shape(silu->in[0], up)) return PEFT_OK;

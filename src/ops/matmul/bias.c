@@ -124,7 +124,7 @@ static pf_cost grad_cost(const pf_node *n, const int64_t *rows) {
 static peft_status fuse(pf_graph *g, int i, bool *done, peft_error *err) {
     pf_node *linear = g->nodes[i];
     if (!pf_streq(linear->op->name, "linear") || linear->in[2] != NULL) return PEFT_OK;
-    pf_node *add = pf_fusion_single_use(g, linear->out[0]);
+    pf_node *add = pf_fusion_single_use(linear->out[0]);
     if (add == NULL || !pf_streq(add->op->name, "add_bias")) return PEFT_OK;
     if (((const pf_add_bias_args *)add->args)->scale != 1) return PEFT_OK;
     pf_value *in[3] = {linear->in[0], linear->in[1], add->in[1]};

@@ -243,8 +243,8 @@ static peft_status group(pf_graph *g, int i, bool *done, peft_error *err) {
         return PEFT_OK; /* the new node takes the place of the first */
     pf_value *in[1 + 2 * PF_GEMM_SET] = {first->in[0]}, *out[PF_GEMM_SET];
     int count = 0;
-    for (int k = i; k < g->n_nodes && count < PF_GEMM_SET; k++) {
-        pf_node *n = g->nodes[k];
+    for (pf_node *n = first; n != NULL && count < PF_GEMM_SET;
+         n = pf_fusion_next_use(first->in[0], n)) {
         if (n->op != first->op || n->n_out > 1 || n->in[0] != first->in[0] ||
             n->block != first->block || n->in[1]->kind != PF_VALUE_WEIGHT)
             continue;

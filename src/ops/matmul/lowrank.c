@@ -197,11 +197,11 @@ static peft_status group(pf_graph *g, int i, bool *done, peft_error *err) {
     if (first->op != &pf_op_lowrank_down || first->n_out > 1) return PEFT_OK;
     pf_value *in[1 + PF_LOWRANK_GROUP] = {first->in[0]}, *out[PF_LOWRANK_GROUP];
     int count = 0;
-    for (int k = i; k < g->n_nodes && count < PF_LOWRANK_GROUP; k++) {
-        pf_node *n = g->nodes[k];
+    for (pf_node *n = first; n != NULL && count < PF_LOWRANK_GROUP;
+         n = pf_fusion_next_use(first->in[0], n)) {
         if (n->op != first->op || n->n_out > 1 || n->in[0] != first->in[0] ||
             n->block != first->block || !alike(n->args, first->args) ||
-            (k > i && n->in[1]->kind == PF_VALUE_ACT))
+            (n != first && n->in[1]->kind == PF_VALUE_ACT))
             continue;
         in[1 + count] = n->in[1];
         out[count] = n->out[0];

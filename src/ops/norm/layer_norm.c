@@ -197,24 +197,14 @@ const pf_op pf_op_layer_norm_grad = {
 
 /* --- fusion ----------------------------------------------------------------------------------- */
 
-static bool reads(const pf_node *n, const pf_value *v) {
-    for (int i = 0; i < n->n_in; i++) {
-        if (n->in[i] == v) return true;
-    }
-    return false;
-}
-
 /* s = add(a, b); y = layer_norm(s, w, b). The sum has other readers, which must come after the
  * norm, for the fused node stands there. */
 static peft_status fuse(pf_graph *g, int i, bool *done, peft_error *err) {
     pf_node *add = g->nodes[i];
     if (add->op != &pf_op_add) return PEFT_OK;
     pf_value *sum = add->out[0];
-    int k = i + 1;
-    while (k < g->n_nodes && !reads(g->nodes[k], sum)) k++;
-    if (k == g->n_nodes) return PEFT_OK;
-    pf_node *norm = g->nodes[k];
-    if (norm->op != &pf_op_layer_norm || norm->in[0] != sum) return PEFT_OK;
+    pf_node *norm = pf_fusion_next_use(sum, add);
+    if (norm == NULL || norm->op != &pf_op_layer_norm || norm->in[0] != sum) return PEFT_OK;
 
     pf_value *in[4] = {add->in[0], add->in[1], norm->in[1], norm->in[2]};
     pf_value *out[2] = {sum, norm->out[0]};
