@@ -120,6 +120,7 @@ pf_value *pf_grad_need(pf_autodiff *ad, pf_value *v, peft_error *err) {
     if (status != PEFT_OK) return NULL;
     again->is_recompute = true;
     again->block = n->block;
+    n->again = true;
     for (int i = 0; i < n->n_out && i < again->n_out; i++) ad->clone[n->out[i]->id] = again->out[i];
     return ad->clone[v->id];
 }

@@ -234,8 +234,16 @@ static peft_status run_range(pf_exec *x, int from, int to, peft_error *err) {
     return PEFT_OK;
 }
 
+void pf_exec_weights_stay(pf_exec *x, bool stay) {
+    x->weights_stay = stay;
+    x->made = false;
+}
+
 peft_status pf_exec_forward(pf_exec *x, peft_error *err) {
-    return run_range(x, 0, x->plan.first_backward, err);
+    const bool is_made = x->weights_stay && x->made && !x->check_finite;
+    PF_TRY(run_range(x, is_made ? x->plan.n_of_weights : 0, x->plan.first_backward, err));
+    x->made = true;
+    return PEFT_OK;
 }
 
 peft_status pf_exec_backward(pf_exec *x, peft_error *err) {

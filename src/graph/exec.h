@@ -27,6 +27,8 @@ struct pf_exec {
     int64_t *routed_row;   /* by routed space: first packed row */
     void *routed_room;
     int64_t rows[PF_SPACE_COUNT]; /* its row counts */
+    bool weights_stay;            /* pf_exec_weights_stay */
+    bool made;                    /* what is made of them alone is in the arena */
     bool training;                /* random masks are active */
     bool check_finite;        /* look at every output; the first bad one is named in the error */
     unsigned char *workspace; /* of the node that runs */
@@ -44,6 +46,10 @@ void pf_exec_free(pf_exec *x);
 /* Row counts are taken from the batch; fails when one exceeds its capacity. The batch is borrowed
  * until the next bind. */
 peft_status pf_exec_bind(pf_exec *x, const pf_batch *batch, peft_error *err);
+/* true: until the caller takes it back, weights and parameters do not change, the step of training
+ * is the same, and nobody else runs in the arena. What is made of them alone is then made in the
+ * first pass and kept. */
+void pf_exec_weights_stay(pf_exec *x, bool stay);
 peft_status pf_exec_forward(pf_exec *x, peft_error *err);
 peft_status pf_exec_backward(pf_exec *x, peft_error *err);
 peft_status pf_exec_profile(pf_exec *x, bool on, peft_error *err); /* on: starts from zero */

@@ -83,7 +83,9 @@ struct pf_node {
     int block;        /* layer for gradient checkpointing; -1 outside of blocks */
     pf_phase phase;
     bool is_recompute;
-    bool removed;                        /* by a fusion: no node of the list any more */
+    bool removed;    /* by a fusion: no node of the list any more */
+    bool again;      /* the backward pass recomputes it */
+    bool of_weights; /* reads weights and parameters only, however indirectly (plan.h) */
     const struct pf_kernel_row *kernel;  /* chosen by the plan */
     int64_t workspace, workspace_offset; /* bytes, by the plan */
 };

@@ -37,6 +37,55 @@ static int64_t value_bytes(const pf_graph *g, const pf_value *v, const int64_t *
     return round_up(rows * v->cols * (int64_t)sizeof(pf_real));
 }
 
+/* The same in every pass while the weights stay as they are. */
+static bool is_of_weights(const pf_node *n) {
+    if (n->phase != PF_PHASE_FORWARD || n->again || n->n_in == 0 || n->n_out == 0) return false;
+    for (int k = 0; k < n->n_out; k++) {
+        if (n->out[k]->space != PF_SPACE_NONE) return false;
+    }
+    for (int k = 0; k < n->n_in; k++) {
+        const pf_value *v = n->in[k];
+        if (v == NULL || v->kind == PF_VALUE_WEIGHT || v->kind == PF_VALUE_PARAM) continue;
+        if (v->kind != PF_VALUE_ACT || !v->producer->of_weights) return false;
+    }
+    return true;
+}
+
+/* Without a backward pass, which would hold them anyhow, what is made is kept while all of it is no
+ * larger than the frozen weights. */
+static bool worth_keeping(const pf_graph *g) {
+    int64_t made = 0, weights = 0;
+    for (int i = 0; i < g->n_values; i++) {
+        const pf_value *v = g->values[i];
+        if (v->kind == PF_VALUE_WEIGHT)
+            weights += (int64_t)pf_weight_bytes(v->weight);
+        else if (v->kind == PF_VALUE_ACT && v->producer->of_weights)
+            made += v->rows * v->cols * (int64_t)sizeof(pf_real);
+    }
+    return made <= weights || g->params != NULL;
+}
+
+/* They come first, in the order they had. */
+static peft_status order(pf_graph *g, int *n_of_weights, peft_error *err) {
+    int n = 0, rest = 0;
+    pf_node **others = pf_calloc((size_t)g->n_nodes + 1, sizeof *others);
+    PF_CHECK_ALLOC(others, err);
+    for (int i = 0; i < g->n_nodes; i++) g->nodes[i]->of_weights = is_of_weights(g->nodes[i]);
+    const bool keep = worth_keeping(g);
+    for (int i = 0; i < g->n_nodes; i++) {
+        pf_node *node = g->nodes[i];
+        node->of_weights &= keep;
+        if (node->of_weights)
+            g->nodes[n++] = node;
+        else
+            others[rest++] = node;
+    }
+    memcpy(g->nodes + n, others, (size_t)rest * sizeof *others);
+    pf_free(others);
+    *n_of_weights = n;
+    return PEFT_OK;
+}
+
 static void find_lifetimes(pf_graph *g) {
     for (int i = 0; i < g->n_values; i++) {
         pf_value *v = g->values[i];
@@ -53,6 +102,14 @@ static void find_lifetimes(pf_graph *g) {
         for (int k = 0; k < n->n_out; k++) {
             n->out[k]->first = i;
             if (n->out[k]->last < i) n->out[k]->last = i;
+        }
+    }
+    for (int i = 0; i < g->n_nodes; i++) { /* kept from pass to pass */
+        const pf_node *n = g->nodes[i];
+        for (int k = 0; k < n->n_in && !n->of_weights; k++) {
+            pf_value *v = n->in[k];
+            if (v != NULL && v->kind == PF_VALUE_ACT && v->producer->of_weights)
+                v->last = g->n_nodes;
         }
     }
     for (int i = 0; i < g->n_values; i++) { /* whoever else reads it before */
@@ -243,6 +300,7 @@ peft_status pf_plan_make(pf_plan *plan, pf_graph *g, const pf_backend *be, const
                          peft_error *err) {
     memset(plan, 0, sizeof *plan);
     memcpy(plan->capacity, capacity, sizeof plan->capacity);
+    PF_TRY(order(g, &plan->n_of_weights, err));
     find_lifetimes(g);
     share_rooms(g);
     for (int i = 0; i < g->n_groups; i++) PF_TRY(share_routed_group(g, &g->groups[i], err));

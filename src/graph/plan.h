@@ -2,7 +2,12 @@
  *
  * One arena holds all activations, gradients and scratch of all phases of a step; offsets are found
  * once, for the capacities of the row spaces, by a greedy best fit over lifetimes. The peak is
- * known then, to the byte. Nothing is allocated while the graph runs. */
+ * known then, to the byte. Nothing is allocated while the graph runs.
+ *
+ * What is made of weights and parameters alone (a rotation from a skew-symmetric matrix, the norms
+ * of DoRA) goes to the front of the list, and what others read of it keeps its room for good: while
+ * the weights stay as they are, passes begin behind it (pf_exec_weights_stay). What the backward
+ * pass recomputes, to save memory, is not among it. */
 #ifndef PF_PLAN_H
 #define PF_PLAN_H
 
@@ -26,7 +31,8 @@ typedef struct pf_plan {
     int64_t at_peak[PF_MEM_CLASS_COUNT]; /* bytes live at the peak, by class; sums to at most
                                             arena_bytes */
     int64_t sum[PF_MEM_CLASS_COUNT];     /* bytes of all buffers of a class, were none shared */
-    int first_backward;                  /* index of the first backward node; n_nodes if none */
+    int n_of_weights;   /* the first nodes, which read weights and parameters only */
+    int first_backward; /* index of the first backward node; n_nodes if none */
     double forward_flops, backward_flops, recompute_flops; /* at capacity */
 } pf_plan;
 

@@ -430,6 +430,7 @@ peft_status pf_generator_run(pf_generator *g, const pf_generate_options *opt, pf
 
     for (int s = 0; s < g->n_slots; s++) g->slots[s].item = -1;
     int next = 0, active = 0;
+    pf_exec_weights_stay(g->exec, true); /* in this run */
     peft_status status = run_prompt(g, err);
     g->has_prefix = g->lead.prompt > 0; /* that pass has stored it */
     if (status != PEFT_OK) {

@@ -86,6 +86,7 @@ static peft_status accumulate(pf_sft *s, const pf_step *step, pf_loss_sums *sums
     pf_params *trained = &s->p.loaded.adapter->params;
     pf_params_zero_grad(trained);
     if (trained->made.random) PF_TRY(pf_params_make(trained, s->step, err));
+    pf_exec_weights_stay(s->loss.exec, true); /* until the next step */
     for (int32_t m = 0; m < n_micro; m++) {
         pf_batch batch;
         pf_batch_builder_get(s->builder, m, &batch);

@@ -295,6 +295,7 @@ static peft_status run_loss(pf_evaluator *ev, pf_evaluation *out, pf_buf *predic
                classes = set_of(ev)->classes != NULL && !values;
     pf_loss_sums sums = {0}, unused = {0};
     if (classes) pf_class_metrics_clear(&ev->classes);
+    pf_exec_weights_stay(ev->loss.exec, true); /* in this run */
     for (int64_t first = 0; first < ev->n; first += ev->opt.batch_size) {
         int32_t n =
             (int32_t)(ev->n - first < ev->opt.batch_size ? ev->n - first : ev->opt.batch_size);

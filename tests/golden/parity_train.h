@@ -228,6 +228,7 @@ static inline double run_step(runner *r, const fixture *f, int step, bool traini
     OK(pf_batch_builder_begin(r->builder, f->steps[step], f->n_samples[step], (uint64_t)step,
                               &n_micro, &err));
     const double denominator = pf_batch_builder_figures(r->builder).label_weight;
+    pf_exec_weights_stay(r->graph.exec, true);
     for (int32_t i = 0; i < n_micro; i++) {
         pf_batch batch;
         pf_batch_builder_get(r->builder, i, &batch);

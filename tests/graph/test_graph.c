@@ -333,8 +333,64 @@ static void live_buffers_do_not_overlap(void **state) {
     pf_params_release(&ps);
 }
 
+/* y = x w^8 where w^8 is made of w alone: its squares run once while the weights stay. With `keep`
+ * the graph trains, so that it is worth the room; else every pass makes it. */
+static void check_made_once(bool keep) {
+    peft_error err = {0};
+    pf_params ps;
+    pf_params_init(&ps);
+    pf_param *w;
+    assert_int_equal(pf_params_add(&ps, "w", 1, 1, &w, &err), PEFT_OK);
+    assert_int_equal(pf_params_seal(&ps, false, &err), PEFT_OK);
+    pf_graph *g;
+    assert_int_equal(pf_graph_new(&g, table, &err), PEFT_OK);
+    if (keep) g->params = &ps;
+    pf_value *x = emit(g, "tokens", "x", NULL, NULL);
+    x = emit(g, "times", "before", x, pf_graph_param(g, w));
+    pf_value *p = pf_graph_param(g, w);
+    for (int i = 0; i < 3; i++) p = emit(g, "square", "p", p, NULL);
+    x = emit(g, "times", "after", x, p);
+    for (int i = 0; i < 4; i++) x = emit(g, "add", "y", x, x); /* who takes over its room? */
+    x->result = true;
+    pf_backend *be;
+    assert_int_equal(pf_backend_open_cpu(&be, 1, &err), PEFT_OK);
+    pf_exec *exec;
+    const int64_t capacity[PF_SPACE_COUNT] = {4, 4};
+    assert_int_equal(pf_exec_new(&exec, g, be, capacity, &err), PEFT_OK);
+    assert_int_equal(exec->plan.n_of_weights, keep ? 3 : 0);
+    runs_of_square = 0;
+    for (int pass = 0; pass < 9; pass++) {
+        const bool new_weights = pass % 3 == 0;
+        if (new_weights) {
+            w->data[0] = (pf_real)(1 + pass);
+            pf_exec_weights_stay(exec, pass < 6);
+        }
+        const int32_t ids[] = {1, 2 + pass, 3};
+        pf_batch batch = {.n_tokens = 3, .ids = ids};
+        assert_int_equal(pf_exec_bind(exec, &batch, &err), PEFT_OK);
+        assert_int_equal(pf_exec_forward(exec, &err), PEFT_OK);
+        const double want = 16 * pow((double)w->data[0], 9);
+        for (int i = 0; i < 3; i++) {
+            const double y = (double)pf_exec_data(exec, x)[i];
+            assert_true(fabs(y - want * ids[i]) <= 1e-5 * want * ids[i]);
+        }
+    }
+    assert_int_equal(runs_of_square, keep ? 3 * (1 + 1 + 3) : 3 * 9);
+    pf_exec_free(exec);
+    pf_backend_close(be);
+    pf_graph_free(g);
+    pf_params_release(&ps);
+}
+
+static void what_is_made_of_weights_is_made_once(void **state) {
+    (void)state;
+    check_made_once(true);
+    check_made_once(false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_made_of_weights_is_made_once),
         cmocka_unit_test(gradients_do_not_depend_on_what_is_saved),
         cmocka_unit_test(a_batch_beyond_the_plan_is_refused),
         cmocka_unit_test(a_non_finite_number_is_named),
