@@ -8,6 +8,7 @@ import re
 import torch
 from safetensors.torch import save_file
 
+from .bottleneck import has_head
 from .common import case as common_case
 
 try:
@@ -40,9 +41,18 @@ def build(c, base):
 def load(c, base, folder):
     adapters.init(base)
     for name in names(c):
-        base.load_adapter(os.path.join(folder, name), use_safetensors=True)
-    base.load_adapter_fusion(folder, use_safetensors=True, set_active=True)
+        base.load_adapter(os.path.join(folder, name), use_safetensors=True, with_head=False)
+    base.load_adapter_fusion(folder, use_safetensors=True, set_active=True, with_head=has_head(base))
     return train(c, base)
+
+
+def write_head(model, folder, base):
+    model.save_head(folder)
+    pickle = os.path.join(folder, "pytorch_model_head.bin")
+    save_file({k: v.clone() for k, v in torch.load(pickle, weights_only=True).items()}, os.path.join(folder, "model_head.safetensors"))
+    os.remove(pickle)
+    path = os.path.join(folder, "head_config.json")
+    json.dump({**json.load(open(path)), "model_name": base}, open(path, "w"), indent=2, sort_keys=True)
 
 
 def write(loader, model, folder, name, file, pickle, base):
@@ -63,6 +73,8 @@ def save(c):
     def all_of(model, folder):
         write(AdapterFusionLoader(model), model, folder, ",".join(names(c)), "model_adapter_fusion.safetensors",
               "pytorch_model_adapter_fusion.bin", c["base"])
+        if has_head(model):
+            write_head(model, folder, c["base"])
         for name in names(c):
             write(AdapterLoader(model), model, os.path.join(folder, name), name, "adapter.safetensors", "pytorch_adapter.bin", c["base"])
 
@@ -121,4 +133,6 @@ CASES = [] if adapters is None else [
          "residual before, value behind, no query matrix"),
     case("fusion_parallel", lambda: (ParBnConfig(reduction_factor=8), ParBnConfig(reduction_factor=4, scaling="learned"), DynamicAdapterFusionConfig()),
          "parallel adapters"),
+    case("fusion_bert", lambda: (SeqBnConfig(reduction_factor=8), SeqBnConfig(reduction_factor=4), DynamicAdapterFusionConfig(query_before_ln=True)),
+         "a head for classes beside it", base="base_bert"),
 ]
