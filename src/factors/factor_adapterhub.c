@@ -101,6 +101,12 @@ static char place_of(const char *module) {
     return 0;
 }
 
+/* For these AdapterHub calls the MLP's last matrix intermediate, and up_proj output. */
+static char turned(const pf_factors *f, char place) {
+    if (!pf_streq(f->model_type, "llama") && !pf_streq(f->model_type, "mistral")) return place;
+    return place == 'i' ? 'o' : place == 'o' ? 'i' : place;
+}
+
 static json_t *config_of(const bool has[256], int64_t r) {
     json_t *c = json_object(), *attn = json_array();
     if (c == NULL || attn == NULL) return NULL;
@@ -144,7 +150,7 @@ static peft_status write_hub(pf_factors *f, const char *dir, peft_error *err) {
                            "%s: AdapterHub's LoRA has no place for %s: it acts on query, key and "
                            "value and on the first and last matrix of the MLP",
                            f->path, f->items[i].module);
-        has[(unsigned char)place] = true;
+        has[(unsigned char)turned(f, place)] = true;
     }
     PF_TRY(pf_factors_even(f, &r, err));
     PF_TRY(spell(f, name, &names, err));

@@ -37,7 +37,7 @@ static peft_status find_method(const json_t *config, const char *where, const pf
     PF_TRY(pf_json_opt_str(config, where, "architecture", "bottleneck", &architecture, err));
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                    "%s: an adapter of AdapterHub of architecture %s is not read; bottleneck "
-                   "adapters and reft are",
+                   "adapters, lora, reft and AdapterFusion are",
                    where, architecture);
 }
 

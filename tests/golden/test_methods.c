@@ -412,9 +412,7 @@ static void merge_one(method_case *c, pf_site *site, bool bias) {
     OK(pf_adapter_merged_rows(c->f.adapter, site, bias, 0, first, rows, &err));
     OK(pf_adapter_merged_rows(c->f.adapter, site, bias, first, w->rows - first,
                               rows + first * w->cols, &err));
-    *merged = *w;
-    merged->dtype = PF_DTYPE_F32;
-    merged->data = rows;
+    *merged = pf_weight_of(w->name, PF_DTYPE_F32, rows, w->rows, w->cols);
     *(bias ? &site->bias : &site->weight) = merged;
 }
 

@@ -359,6 +359,13 @@ static void refuses_files(void **state) {
         {"{\"architecture\": \"reft\", \"r\": 32}", "an intervention has to be of lower rank"},
         {"\"pfeifer\"",
          "config is the name 'pfeifer', which is not known; known are pfeiffer seq_bn"},
+        {"{\"architecture\": \"lora\", \"vera_d\": 0.1}", "vera_d is given: this is VeRA"},
+        {"{\"architecture\": \"lora\", \"use_dora\": true}", "use_dora is true: this is DoRA"},
+        {"{\"architecture\": \"lora\", \"attn_matrices\": [\"q\", \"o\"]}",
+         "attn_matrices has 'o'; q, k and v are supported"},
+        {"{\"architecture\": \"lora\", \"composition_mode\": \"scale\"}",
+         "composition_mode scale is for r 1 and dropout 0; r is 8"},
+        {"{\"architecture\": \"lora\", \"leave_out\": [0, 1]}", "there is nothing to train"},
         {"{\"architecture\": \"prefix_tuning\"}",
          "an adapter of AdapterHub of architecture prefix_tuning is not read"},
     };
