@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "data/batch_spec.h"
 #include "formats/inspect.h"
 #include "recipes/classify.h"
 #include "text/json.h"
@@ -261,9 +262,11 @@ static void add_nll(const peft_model *m, int64_t n, pf_buf *out) {
 static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena *a, pf_buf *out,
                          peft_error *err) {
     const pf_model *model = m->loaded.model;
-    if (n > model->max_positions && model->max_positions > 0) {
+    const pf_lead lead = pf_model_lead(model, true);
+    const int64_t most = pf_model_positions(model, true);
+    if (n > most && most > 0) {
         return PF_FAIL(err, PEFT_E_FORMAT, "the text has %lld tokens, the model's context %lld",
-                       (long long)n, (long long)model->max_positions);
+                       (long long)n, (long long)most);
     }
     for (int64_t i = 0; i < n; i++) {
         if (ids[i] >= model->vocab) {
@@ -276,7 +279,7 @@ static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena 
     if (n < 2) {
         pf_buf_adds(out, ", \"nll\": []}");
     } else {
-        PF_TRY(make_scores(m, n, err));
+        PF_TRY(make_scores(m, lead.prompt + lead.each + n, err));
         int32_t *pos = PF_NEW_ARRAY(a, int32_t, n), *zero = PF_NEW_ARRAY(a, int32_t, n),
                 *end = PF_NEW_ARRAY(a, int32_t, n);
         float *weight = PF_NEW_ARRAY(a, float, n);
@@ -291,20 +294,23 @@ static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena 
         }
         const pf_segment root = {
             .length = rows, .parent = -1, .subtree_end = rows, .rope_length = (int32_t)n};
-        const pf_batch batch = {.n_tokens = rows,
-                                .ids = ids,
-                                .pos = pos,
-                                .seg = zero,
-                                .end = end,
-                                .sample = zero,
-                                .segments = &root,
-                                .n_segments = 1,
-                                .n_labels = rows,
-                                .label_row = pos,
-                                .label_target = ids + 1,
-                                .label_weight = weight,
-                                .label_sample = zero};
+        pf_batch behind, batch;
+        const pf_batch text = {.n_tokens = rows,
+                               .ids = ids,
+                               .pos = pos,
+                               .seg = zero,
+                               .end = end,
+                               .sample = zero,
+                               .segments = &root,
+                               .n_segments = 1,
+                               .n_labels = rows,
+                               .label_row = pos,
+                               .label_target = ids + 1,
+                               .label_weight = weight,
+                               .label_sample = zero};
         pf_loss_sums sums = {0};
+        PF_TRY(pf_batch_behind(&behind, a, &text, lead.prompt, lead.prefix, err));
+        PF_TRY(pf_batch_each_behind(&batch, a, &behind, lead.each, err));
         PF_TRY(pf_loss_graph_forward(&m->scores, &batch, &sums, err));
         add_nll(m, rows, out);
     }
@@ -353,7 +359,13 @@ static peft_status score_pair(peft_model *m, const json_t *v, bool special, pf_a
                          .tokens = ids[1],
                          .n_tokens = (int32_t)n[1] + 1,
                          .first_label = 1};
-    const pf_batch_builder_options o = {.max_tokens = n_source + s.n_tokens, .max_samples = 1};
+    const pf_lead lead = pf_model_lead(m->loaded.model, true);
+    const pf_batch_builder_options o = {.max_tokens =
+                                            lead.prompt + lead.each + n_source + s.n_tokens,
+                                        .max_samples = 1,
+                                        .prompt_rows = lead.prompt,
+                                        .prefix_rows = lead.prefix,
+                                        .each_rows = lead.each};
     pf_batch_builder *bb;
     pf_batch batch;
     pf_loss_sums sums = {0};

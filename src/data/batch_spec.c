@@ -179,7 +179,7 @@ static peft_status roots_behind(pf_batch *out, pf_arena *a, const pf_batch *in, 
             const bool own = k >= lead;
             if (own) to[from] = row;
             rows[0][row] = own ? in->ids[from] : 0;
-            rows[1][row] = own ? in->pos[from] + n : k;
+            rows[1][row] = own ? in->pos[from] + n : in->pos[s->start] + k;
             rows[2][row] = i;
             rows[3][row] = segments[i].subtree_end;
             rows[4][row] = in->sample[own ? from : s->start];

@@ -192,6 +192,8 @@ struct pf_method {
     bool (*is_adapterhub)(const struct json_t *config);
     /* Its two files, where they have other names than all of its kind; NULL: the usual ones. */
     const char *config_file, *weight_file;
+    /* What a user should know of it on some models, for the methods' page; NULL: nothing. */
+    const char *note;
     /* Why it cannot be folded into the base's weights, behind "cannot be merged: "; NULL: it can */
     const char *no_merge;
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match

@@ -93,6 +93,11 @@ peft_status pf_methods_page(pf_buf *out, peft_error *err) {
         const pf_method *m = pf_method_table[i];
         if (m->no_merge != NULL) pf_buf_addf(out, "- `%s`: %s\n", m->name, m->no_merge);
     }
+    pf_buf_adds(out, "\n## What differs between models\n\n");
+    for (int i = 0; pf_method_table[i] != NULL; i++) {
+        const pf_method *m = pf_method_table[i];
+        if (m->note != NULL) pf_buf_addf(out, "- `%s`: %s\n", m->name, m->note);
+    }
     pf_buf_adds(out,
                 "\nWhat merges can also become a plain LoRA of any rank "
                 "(`peft-toolkit adapter convert DIR --to lora --rank R`), with the part that is "

@@ -391,6 +391,117 @@ static void test_behind(void **state) {
     }
 }
 
+/* Every text behind rows of a learned prompt of its own: the sources where there are some, else the
+ * samples. Two ways to the same arrays, and any cut has all rows. */
+static void test_each_behind(void **state) {
+    (void)state;
+    enum { MOST = MAX_SAMPLES * (2 * MAX_LENGTH + 6) };
+    static step s;
+    static int32_t source[MAX_LENGTH];
+    for (uint64_t trial = 0; trial < 200; trial++) {
+        draw d = {pf_rng_make_key(17, PF_RNG_DATA, trial), 0};
+        make_step(&s, &d);
+        const bool sources = below(&d, 2) == 1;
+        const int32_t each = 1 + below(&d, 5), prefix = below(&d, 4);
+        int64_t before = 0;
+        for (int32_t i = 0; i < s.n && sources; i++) {
+            s.samples[i].source = source;
+            s.samples[i].n_source = 1 + below(&d, MAX_LENGTH);
+        }
+        for (int32_t i = 0; i < s.n; i++)
+            before += each * (pf_sample_rows(&s.samples[i], false) > 0);
+        pf_batch_builder_options opt = {.max_tokens = MOST,
+                                        .max_samples = MAX_SAMPLES,
+                                        .prefix_rows = prefix,
+                                        .share = PF_SHARE_ALWAYS};
+        pf_batch_builder *plain, *with, *cut;
+        if (!sources) opt.share = PF_SHARE_NEVER;
+        assert_int_equal(pf_batch_builder_new(&plain, &opt, NULL), PEFT_OK);
+        opt.each_rows = each;
+        opt.share = PF_SHARE_ALWAYS; /* there is nothing to share */
+        assert_int_equal(pf_batch_builder_new(&with, &opt, NULL), PEFT_OK);
+        opt.max_tokens = 2 * MAX_LENGTH + each + below(&d, 100);
+        assert_int_equal(pf_batch_builder_new(&cut, &opt, NULL), PEFT_OK);
+        int32_t n, n_with, n_cut, rows = 0;
+        assert_int_equal(pf_batch_builder_begin(plain, s.samples, s.n, 7, &n, NULL), PEFT_OK);
+        assert_int_equal(pf_batch_builder_begin(with, s.samples, s.n, 7, &n_with, NULL), PEFT_OK);
+        assert_int_equal(pf_batch_builder_begin(cut, s.samples, s.n, 7, &n_cut, NULL), PEFT_OK);
+        assert_true(n == n_with && n <= 1);
+        const pf_batch_figures f = pf_batch_builder_figures(with);
+        assert_int_equal(f.rows, pf_batch_builder_figures(plain).rows + before);
+        for (int32_t m = 0; m < n_cut; m++) {
+            pf_batch b;
+            peft_error err = {0};
+            pf_batch_builder_get(cut, m, &b);
+            if (pf_batch_check(&b, VOCAB, prefix, &err) != PEFT_OK) fail_msg("%s", err.message);
+            const int32_t all = b.n_tokens + (b.source != NULL ? b.source->n_tokens : 0);
+            assert_true(all <= opt.max_tokens);
+            rows += all;
+        }
+        assert_int_equal(rows, f.rows);
+        for (int32_t m = 0; m < n; m++) {
+            pf_arena a;
+            pf_batch in, want, got;
+            peft_error err = {0};
+            pf_arena_init(&a, "behind");
+            pf_batch_builder_get(plain, m, &in);
+            pf_batch_builder_get(with, m, &got);
+            assert_int_equal(pf_batch_each_behind(&want, &a, &in, each, &err), PEFT_OK);
+            if (pf_batch_check(&got, VOCAB, prefix, &err) != PEFT_OK) fail_msg("%s", err.message);
+            if (sources) {
+                assert_int_equal(got.prompt_each, 0);
+                assert_int_equal(got.n_source_runs, want.n_source_runs);
+                same_ints((const int32_t *)got.source_runs, (const int32_t *)want.source_runs,
+                          5 * got.n_source_runs);
+                same_ints(got.ids, want.ids, got.n_tokens);
+                same_ints(got.pos, want.pos, got.n_tokens);
+            }
+            same_ints(got.label_row, want.label_row, got.n_labels);
+            same_ints(got.label_target, want.label_target, got.n_labels);
+            const pf_batch *g = sources ? got.source : &got, *w = sources ? want.source : &want;
+            assert_int_equal(g->prompt_each, each);
+            assert_int_equal(w->prompt_each, each);
+            assert_int_equal(g->n_tokens, w->n_tokens);
+            assert_int_equal(g->n_segments, w->n_segments);
+            for (int32_t i = 0; i < g->n_segments; i++) {
+                const pf_segment *x = &g->segments[i], *y = &w->segments[i];
+                assert_true(x->start == y->start && x->length == y->length &&
+                            x->parent == y->parent && x->subtree_end == y->subtree_end);
+            }
+            same_ints(g->ids, w->ids, g->n_tokens);
+            same_ints(g->seg, w->seg, g->n_tokens);
+            same_ints(g->end, w->end, g->n_tokens);
+            same_ints(g->sample, w->sample, g->n_tokens);
+            same_ints(g->pos, w->pos, g->n_tokens);
+            pf_arena_release(&a);
+        }
+        pf_batch_builder_free(plain);
+        pf_batch_builder_free(with);
+        pf_batch_builder_free(cut);
+    }
+}
+
+/* The class of a text is told by the first row, which is the prompt's; others by their own. */
+static void test_classes_behind_rows(void **state) {
+    (void)state;
+    static const int32_t tokens[] = {4, 5, 6, 7}, classes[] = {2, -1, 1, -1};
+    const pf_sample s = {.tokens = tokens, .n_tokens = 4, .classes = classes, .second_from = 2};
+    const pf_batch_builder_options opt = {.max_tokens = 7, .max_samples = 1, .each_rows = 3};
+    pf_batch_builder *bb;
+    pf_batch b;
+    int32_t n;
+    assert_int_equal(pf_batch_builder_new(&bb, &opt, NULL), PEFT_OK);
+    assert_int_equal(pf_batch_builder_begin(bb, &s, 1, 0, &n, NULL), PEFT_OK);
+    pf_batch_builder_get(bb, 0, &b);
+    assert_int_equal(pf_batch_check(&b, VOCAB, 0, NULL), PEFT_OK);
+    same_ints(b.label_row, (const int32_t[]){0, 5}, b.n_labels);
+    same_ints(b.label_target, (const int32_t[]){2, 1}, 2);
+    same_ints(b.type, (const int32_t[]){0, 0, 0, 0, 0, 1, 1}, b.n_tokens);
+    same_ints(b.pos, (const int32_t[]){0, 1, 2, 3, 4, 5, 6}, b.n_tokens);
+    same_ints(b.ids + 3, tokens, 4);
+    pf_batch_builder_free(bb);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const int32_t a[] = {1, 2, 3, 4, 5};
@@ -499,11 +610,17 @@ static void test_sources(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sources),    cmocka_unit_test(test_properties),
-        cmocka_unit_test(test_tree),       cmocka_unit_test(test_first_fit),
-        cmocka_unit_test(test_cost_model), cmocka_unit_test(test_cost_of_rows_below),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_properties),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_first_fit),
+        cmocka_unit_test(test_cost_model),
+        cmocka_unit_test(test_cost_of_rows_below),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_behind),
+        cmocka_unit_test(test_each_behind),
+        cmocka_unit_test(test_classes_behind_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

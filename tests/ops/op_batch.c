@@ -19,11 +19,14 @@ static const op_seg tree_segs[] = {
         {1, 7, 0},
 };
 static const op_seg prompt_segs[] = {{5, -1, 0}, {9, 0, 0}, {1, 0, 0}, {30, 0, 0}};
+static const op_seg each_segs[] = {{9, -1, 0}, {5, -1, 0}, {30, -1, 0}, {4, 2, 0}};
 static const op_seg one_segs[] = {{51, -1, 0}, {9, 0, 0}, {40, 0, 0}, {1, 2, 0}};
 static const op_seg ext_segs[] = {{6, -1, 0}, {1, -1, 75}, {30, -1, 20}, {4, 2, 0}, {1, 2, 0}, {50, -1, 0}};
 static const op_ext ext_runs[] = {{0, 75, 0, 1}, {80, 13, 0, 2}, {93, 7, 13, 2}, {0, 5, 0, 5}};
 static const op_seg decoder_segs[] = {{5, -1, 0}, {1, -1, 0}, {60, -1, 0}, {12, -1, 0}};
 static const op_seg source_segs[] = {{70, -1, 0}, {1, -1, 0}, {33, -1, 0}};
+static const op_seg each_source_segs[] = {{70, -1, 0}, {5, -1, 0}, {33, -1, 0}};
+static const op_ext each_cross_runs[] = {{0, 70, 0, 0}, {75, 33, 0, 1}, {0, 70, 0, 2}, {70, 5, 0, 3}};
 static const op_ext cross_runs[] = {{0, 70, 0, 0}, {71, 33, 0, 1}, {0, 70, 0, 2}, {70, 1, 0, 3}};
 /* clang-format on */
 
@@ -34,6 +37,16 @@ const op_batch_spec op_batch_tree = {
 const op_batch_spec op_batch_one = {.name = "one", .segs = one_segs, .n_segs = PF_COUNT(one_segs)};
 const op_batch_spec op_batch_prompt = {
     .name = "prompt", .segs = prompt_segs, .n_segs = PF_COUNT(prompt_segs), .n_prompt = 5};
+const op_batch_spec op_batch_each = {
+    .name = "each", .segs = each_segs, .n_segs = PF_COUNT(each_segs), .prompt_each = 5};
+const op_batch_spec op_batch_each_source = {.name = "each_source",
+                                            .segs = decoder_segs,
+                                            .n_segs = PF_COUNT(decoder_segs),
+                                            .source = each_source_segs,
+                                            .n_source = PF_COUNT(each_source_segs),
+                                            .cross = each_cross_runs,
+                                            .n_cross = PF_COUNT(each_cross_runs),
+                                            .prompt_each = 5};
 const op_batch_spec op_batch_ext = {.name = "ext",
                                     .segs = ext_segs,
                                     .n_segs = PF_COUNT(ext_segs),
@@ -170,8 +183,10 @@ op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool revers
     pf_ext_run *source_runs = make_runs(a, spec->cross, spec->n_cross, place, segments, n);
     pf_batch *source = NULL;
     if (spec->n_source > 0) {
-        const op_batch_spec rows = {
-            .name = spec->name, .segs = spec->source, .n_segs = spec->n_source};
+        const op_batch_spec rows = {.name = spec->name,
+                                    .segs = spec->source,
+                                    .n_segs = spec->n_source,
+                                    .prompt_each = spec->prompt_each};
         source = &op_batch_make(a, &rows, false)->b;
         source->n_labels = 0;
     }
@@ -184,6 +199,7 @@ op_batch_data *op_batch_make(pf_arena *a, const op_batch_spec *spec, bool revers
                       .segments = segments,
                       .n_segments = n,
                       .n_prompt = spec->n_prompt,
+                      .prompt_each = source == NULL ? spec->prompt_each : 0,
                       .n_labels = E,
                       .label_row = label_row,
                       .label_target = target,

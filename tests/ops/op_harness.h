@@ -43,13 +43,16 @@ typedef struct op_batch_spec {
     int n_source;
     const op_ext *cross; /* which of these rows the subtree of `seg` sees */
     int n_cross;
-    int32_t n_prompt; /* rows of the first segment, when it is a learned prompt */
+    int32_t n_prompt;    /* rows of the first segment, when it is a learned prompt */
+    int32_t prompt_each; /* first rows of every root (of the source's, where there is one) */
 } op_batch_spec;
 
 extern const op_batch_spec op_batch_plain; /* three samples, one of them a single token */
 extern const op_batch_spec op_batch_tree;  /* trees three deep, one-token children, a long prefix */
-extern const op_batch_spec op_batch_prompt; /* the first segment is a learned prompt */
-extern const op_batch_spec op_batch_one;    /* one tree: fewer tasks than threads */
+extern const op_batch_spec op_batch_prompt;      /* the first segment is a learned prompt */
+extern const op_batch_spec op_batch_each;        /* every sample begins with a learned prompt */
+extern const op_batch_spec op_batch_each_source; /* every source does */
+extern const op_batch_spec op_batch_one;         /* one tree: fewer tasks than threads */
 extern const op_batch_spec op_batch_ext;    /* a learned prefix and caches before plain samples */
 extern const op_batch_spec op_batch_source; /* decoder samples of two sources, one seen by two */
 extern const op_batch_spec op_batch_512;    /* one sample, for timing */

@@ -240,6 +240,7 @@ const pf_method pf_method_p_tuning = {
     .cfg_size = sizeof(p_cfg),
     .peft_type = "P_TUNING",
     .whole_prefix = "base_model.",
+    .note = PF_PROMPT_NOTE,
     .no_merge = "a learned prompt is rows before every text, not a change of weights",
     .attach = p_attach,
     .init = p_init,

@@ -224,6 +224,12 @@ const pf_method pf_method_prefix_tuning = {
     .cfg_size = sizeof(prefix_cfg),
     .peft_type = "PREFIX_TUNING",
     .whole_prefix = "base_model.",
+    .note =
+        "of a T5 the decoder's self-attention sees the prefix. PEFT reads the tensor of L layers "
+        "there in such a way that layer i of the decoder has the keys and values of layer "
+        "2 i mod L, and this does the same: of an even L half is not read. Where the heads are "
+        "not as wide as the model together (T5 v1.1 small), PEFT has to be told token_dim; a "
+        "folder from here says it",
     .no_merge = "a learned prefix is keys and values before every text, not a change of weights",
     .attach = prefix_attach,
     .init = prefix_init,

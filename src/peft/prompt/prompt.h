@@ -7,6 +7,14 @@
 
 #define PF_PROMPT_TENSOR "prompt_embeddings"
 
+/* of the methods' page */
+#define PF_PROMPT_NOTE                                                                             \
+    "a decoder computes the learned rows once for all samples; in an encoder they depend on the "  \
+    "text, so every source of a T5 and every text of a BERT or RoBERTa begins with them, and a "   \
+    "text's class is told by the first of them, as in PEFT. The tensor has rows for both stacks "  \
+    "of a T5, as PEFT saves them; the encoder's are read. TOKEN_CLS on an encoder is refused: "    \
+    "PEFT cannot train it, its labels are fewer than the rows"
+
 struct json_t; /* jansson */
 
 /* Is there room for n virtual tokens in the model's positions; where they are rows, is it no model

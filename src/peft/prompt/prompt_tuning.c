@@ -172,6 +172,7 @@ const pf_method pf_method_prompt_tuning = {
     .check_cfg = check_cfg,
     .peft_type = "PROMPT_TUNING",
     .whole_prefix = "base_model.",
+    .note = PF_PROMPT_NOTE,
     .no_merge = "a learned prompt is rows before every text, not a change of weights",
     .attach = prompt_attach,
     .init = prompt_init,

@@ -2,6 +2,7 @@
 #include "op_harness.h"
 
 #include "ops/activation/activation.h"
+#include "ops/attention/attention.h"
 #include "ops/embed/embed.h"
 #include "ops/embed/prompt_rows.h"
 
@@ -32,6 +33,41 @@ static peft_status build_prompt(op_fixture *f, pf_value **root, peft_error *err)
     pf_value *prompt = op_param(f, "prompt", 5, a->cols, 0, 1), *y;
     PF_TRY(pf_embed(op_graph(f), "embed", w, &y, err));
     return pf_prompt_rows(op_graph(f), "prompt", y, prompt, 5, root, err);
+}
+
+/* before every sample, the first 5 of 8 rows of the prompt */
+static peft_status build_prompt_each(op_fixture *f, pf_value **root, peft_error *err) {
+    const embed_case *a = op_args(f);
+    pf_value *w = op_param(f, "w", op_batch(f)->n_tokens, a->cols, 0, 1);
+    pf_value *prompt = op_param(f, "prompt", 8, a->cols, 0, 1), *y;
+    PF_TRY(pf_embed(op_graph(f), "embed", w, &y, err));
+    return pf_prompt_rows(op_graph(f), "prompt", y, prompt, 5, root, err);
+}
+
+/* before every source, as tokens see it */
+static peft_status build_prompt_source(op_fixture *f, pf_value **root, peft_error *err) {
+    const embed_case *a = op_args(f);
+    const pf_attention_args args = {
+        .n_heads = 1, .n_kv_heads = 1, .head_dim = a->cols, .scale = 0.3, .cross = true};
+    pf_value *w = op_param(f, "w", op_batch(f)->source->n_tokens, a->cols, 0, 1);
+    pf_value *prompt = op_param(f, "prompt", 8, a->cols, 0, 1), *y;
+    PF_TRY(pf_embed_rows(op_graph(f), "embed", w, PF_SPACE_SOURCE, &y, err));
+    PF_TRY(pf_prompt_rows(op_graph(f), "prompt", y, prompt, 5, &y, err));
+    return pf_attention_cross(op_graph(f), "cross", op_rows(f, "q", a->cols, 0, 1), y, y, &args,
+                              root, err);
+}
+
+static void prompt_each_oracle(const op_fixture *f, pf_real *root) {
+    const embed_case *a = op_args(f);
+    const pf_batch *b = op_batch(f);
+    const pf_real *w = op_numbers(f, "w"), *prompt = op_numbers(f, "prompt");
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        const pf_segment *s = &b->segments[b->seg[i]];
+        const int32_t k = i - s->start;
+        const pf_real *row =
+            s->parent < 0 && k < b->prompt_each ? prompt + k * a->cols : w + b->ids[i] * a->cols;
+        for (int64_t c = 0; c < a->cols; c++) root[i * a->cols + c] = row[c];
+    }
 }
 
 static void prompt_oracle(const op_fixture *f, pf_real *root) {
@@ -83,6 +119,9 @@ static const op_case embed_cases[] = {
     {OP_CASE("prompt_rows/trained", &op_batch_prompt, build_prompt, &embed_odd),
      .oracle = prompt_oracle},
     {OP_CASE("prompt_rows/frozen", &op_batch_prompt, build_prompt, &embed_f32)},
+    {OP_CASE("prompt_rows/each", &op_batch_each, build_prompt_each, &embed_odd),
+     .oracle = prompt_each_oracle},
+    {OP_CASE("prompt_rows/each_source", &op_batch_each_source, build_prompt_source, &embed_odd)},
     {OP_CASE("embed/positions", &op_batch_tree, build_positions, &embed_odd),
      .oracle = positions_oracle},
     {OP_CASE("embed/bench_bf16_2048x576", &op_batch_2048, build_embed, &embed_576),
