@@ -7,7 +7,8 @@ NAME is a case or a module of tools/method_cases/ (all of its cases). Needs torc
 by the build or the tests.
 
     base_llama/, base_neox/   two small random models of unlike families, made when they are not there (--bases: anew);
-                              base_bert/, base_roberta/ and base_xlmr/ have heads for classes, base_t5*/ and base_mt5/ an encoder
+                              base_bert/, base_roberta/ and base_xlmr/ have heads for classes, base_t5*/ and base_mt5/ an encoder,
+                              base_gemma2/ to base_opt350m/ norms behind their branches
     <case>/start/             adapter as peft saves it, away from the identity
     <case>/end/               the same after STEPS steps of AdamW in f32, without dropout
     <case>/case.json          base, batches, optimizer, loss and gradient norm of each step, keys of adapter_config.json that differ
@@ -87,6 +88,17 @@ BASES.update(
     base_mt5=("mt5", dict(vocab_size=64, d_model=32, d_ff=48, num_layers=2, num_decoder_layers=1, num_heads=3, d_kv=8,
                           relative_attention_num_buckets=8, relative_attention_max_distance=16, pad_token_id=0, eos_token_id=1,
                           decoder_start_token_id=0, dropout_rate=0.0, tie_word_embeddings=False)),
+)
+SMALL = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+             max_position_embeddings=64, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=None)
+BASES.update(
+    base_gemma2=("gemma2", dict(SMALL, head_dim=8, query_pre_attn_scalar=8, sliding_window=64, tie_word_embeddings=True,
+                                attn_logit_softcapping=5.0, final_logit_softcapping=8.0)),
+    base_gemma3=("gemma3_text", dict(SMALL, head_dim=8, query_pre_attn_scalar=8, sliding_window=64, tie_word_embeddings=True)),
+    base_olmo2=("olmo2", dict(SMALL, tie_word_embeddings=False)),
+    base_opt350m=("opt", dict(vocab_size=64, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2,
+                              max_position_embeddings=64, word_embed_proj_dim=8, do_layer_norm_before=False, dropout=0.0,
+                              attention_dropout=0.0, bos_token_id=1, eos_token_id=2, pad_token_id=0)),
 )
 TASKS = dict(base_bert="SEQ_CLS", base_xlmr="TOKEN_CLS", base_t5="SEQ_2_SEQ_LM", base_roberta="SEQ_CLS", base_t5_tied="SEQ_2_SEQ_LM",
              base_mt5="SEQ_2_SEQ_LM")  # the others: CAUSAL_LM

@@ -182,6 +182,8 @@ struct pf_method {
     size_t cfg_size;
     void (*check_cfg)(pf_cfg *c, const void *section);
     const char *paper;     /* title, authors, year, arXiv */
+    const char *notes;     /* a section of docs/methods.md, "Title\n\ntext"; methods that share it
+                              point to the same; NULL: none */
     const char *peft_type; /* "LORA"; NULL: none of PEFT's */
     bool state_dict; /* no type of PEFT's: its tensors have the base's names, a part of a model's
                         state dict */

@@ -103,6 +103,12 @@ peft_status pf_methods_page(pf_buf *out, peft_error *err) {
                 "(`peft-toolkit adapter convert DIR --to lora --rank R`), with the part that is "
                 "left out said; a LoRA goes to AdapterHub's and MLX's folders and back "
                 "(`--to adapterhub`, `--to mlx`, `--to peft`).\n");
+    for (int i = 0; pf_method_table[i] != NULL; i++) {
+        const char *notes = pf_method_table[i]->notes;
+        bool told = false;
+        for (int k = 0; k < i; k++) told |= pf_method_table[k]->notes == notes;
+        if (notes != NULL && !told) pf_buf_addf(out, "\n## %s\n", notes);
+    }
     return pf_buf_ok(out) ? PEFT_OK : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
 }
 

@@ -112,9 +112,94 @@ def randomize(c, model, gen):
 def case(name, config, what, **more):
     more = {**dict(randomize=randomize, merges=False, groups=groups, build=build, load=load, lr=0.01, defaults=lambda: {}), **more}
     c = common_case(name, config, what, **more)
-    c["save"] = save(c)
+    c["save"] = more.get("save") or save(c)
     c["extra"] = dict(adapters=adapters.__version__)
     return c
+
+
+# ---- families that AdapterHub does not know ----------------------------------------------------------------------------
+#
+# Its rule for blocks that norm behind a branch (BERT's for OPT-350m, Gemma 2's for OLMo 2), written out with hooks on
+# transformers' modules: x is the branch, r the stream, N the layer's own norm.
+
+
+def places(model):
+    """(layer, name of its adapter, module whose output is the branch, norm, whether that is of the sum, module whose input is the stream)"""
+    olmo2 = model.config.model_type == "olmo2"
+    for layer in model.get_decoder().layers:
+        if olmo2:
+            yield layer, "attention_adapters", layer.self_attn.o_proj, layer.post_attention_layernorm, False, layer.self_attn
+            yield layer, "output_adapters", layer.mlp.down_proj, layer.post_feedforward_layernorm, False, layer.mlp
+        else:
+            yield layer, "attention_adapters", layer.self_attn.out_proj, layer.self_attn_layer_norm, True, layer.self_attn
+            yield layer, "output_adapters", layer.fc2, layer.final_layer_norm, True, layer.fc1
+
+
+def act(cfg, unit, branch, norm, of_sum, stream):
+    seen = {}
+    call = norm.forward  # without the hooks
+
+    def remember(module, args, kwargs):
+        seen["r"] = args[0] if args else kwargs["hidden_states"]
+
+    def apply(x, r, before):
+        h = before(x.view(r.shape) + r) if cfg.original_ln_before else x.view(r.shape)
+        return unit(h, x.view(r.shape) if cfg.residual_before_ln else h)[0]
+
+    def behind_branch(module, args, x):
+        r = seen["r"]
+        out = unit(r, r)[0] + x.view(r.shape) if cfg.is_parallel else apply(x, r, call)
+        return out.view(x.shape)
+
+    def behind_norm(module, args, y):
+        if of_sum:  # y is N(x + r), which goes on
+            return unit(y, y)[0].view(y.shape)
+        r = seen["r"]  # y is N(x), and r is going to be added
+        return apply(y, r, lambda z: z) - r
+
+    stream.register_forward_pre_hook(remember, with_kwargs=True)
+    if cfg.original_ln_after:
+        branch.register_forward_hook(behind_branch)
+    else:
+        norm.register_forward_hook(behind_norm)
+
+
+def build_hooked(c, base):
+    from adapters.methods.modeling import Adapter, ParallelAdapter
+
+    cfg = c["config"]()
+    for p in base.parameters():
+        p.requires_grad = False
+    for layer, name, *where in places(base):
+        if not (cfg.mh_adapter if name == "attention_adapters" else cfg.output_adapter):
+            continue
+        kind = ParallelAdapter if cfg.is_parallel else Adapter
+        unit = kind(NAME, base.config.hidden_size, int(base.config.hidden_size // cfg.reduction_factor), cfg)
+        holder = torch.nn.Module()
+        holder.adapters = torch.nn.ModuleDict({NAME: unit})
+        setattr(layer, name, holder)
+        act(cfg, unit, *where)
+    return base
+
+
+def load_hooked(c, base, folder):
+    from safetensors.torch import load_file
+
+    model = build_hooked(c, base)
+    state = load_file(os.path.join(folder, "adapter.safetensors"))
+    assert set(state) == {k for k in model.state_dict() if f".adapters.{NAME}." in k}
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def case_hooked(name, config, what, **more):
+    def save_hooked(model, folder):
+        save_file({k: v.contiguous() for k, v in model.state_dict().items() if f".adapters.{NAME}." in k}, os.path.join(folder, "adapter.safetensors"))
+        info = dict(config=config().to_dict(), hidden_size=model.config.hidden_size, model_class=type(model).__name__, model_name=more["base"],
+                    model_type=model.config.model_type, name=NAME, version="adapters." + adapters.__version__)
+        json.dump(info, open(os.path.join(folder, "adapter_config.json"), "w"), indent=2, sort_keys=True)
+
+    return case(name, config, what, build=build_hooked, load=load_hooked, save=save_hooked, **more)
 
 
 CASES = [] if adapters is None else [
@@ -168,6 +253,15 @@ CASES = [] if adapters is None else [
     case("loreft_t5", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True), "orthogonal, in both stacks", base="base_t5"),
     case("direft_t5", lambda: DiReftConfig(r=6, dropout=0.0, layers=[1, 2, 3]), "the encoder's last layer and the decoder's first two", base="base_t5", lr=0.03,
          optim=dict(max_grad_norm=0.3)),
+    case("seq_bn_gemma2", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "between a branch and its norm", base="base_gemma2"),
+    case("double_seq_bn_gemma2", lambda: DoubleSeqBnInvConfig(reduction_factor=4), "Houlsby, invertible", base="base_gemma2"),
+    case("par_bn_gemma3", lambda: ParBnConfig(mh_adapter=True, reduction_factor=4), "parallel", base="base_gemma3"),
+    case("seq_bn_gemma3", lambda: SeqBnInvConfig(reduction_factor=4, residual_before_ln=False), "the residual from behind the norm, invertible", base="base_gemma3"),
+    case_hooked("seq_bn_olmo2", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "between a branch and its norm", base="base_olmo2"),
+    case_hooked("adapter_plus_olmo2", lambda: AdapterPlusConfig(reduction_factor=4, mh_adapter=True, stochastic_depth=0.0), "behind the norm of a branch", base="base_olmo2"),
+    case_hooked("par_bn_opt350m", lambda: ParBnConfig(reduction_factor=4, mh_adapter=True), "parallel, before the sum's norm", base="base_opt350m"),
+    case_hooked("seq_bn_opt350m", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "before the sum's norm", base="base_opt350m"),
+    case_hooked("adapter_plus_opt350m", lambda: AdapterPlusConfig(reduction_factor=4, stochastic_depth=0.0), "behind the sum's norm", base="base_opt350m"),
     case("loreft_bert", lambda: LoReftConfig(r=2, dropout=0.0), "orthogonal", base="base_bert"),
     case("loreft", lambda: LoReftConfig(r=3, dropout=0.0), "orthogonal, prefix of three"),
     case("loreft_tied", lambda: LoReftConfig(r=2, dropout=0.0, tied_weights=True, layers=[1], prefix_positions=5, non_linearity="relu"),

@@ -44,11 +44,28 @@
     PF_CFG_STR(pf_bottleneck_cfg, adapter_name, "default", "the adapter's name in its file, by which AdapterHub loads it"),     \
     PF_CFG_END}
 
+static const char notes[] =
+    "Where bottleneck adapters stand\n\n"
+    "All kinds work on every family; parallel ones not where attention and MLP run side by side. With the stream r, a branch y, the "
+    "model's norm N and what an adapter makes of rows, A:\n\n"
+    "| block | families | it makes | with seq_bn | with adapter_plus |\n"
+    "| --- | --- | --- | --- | --- |\n"
+    "| norms before a branch | Llama, Qwen, GPT-2, T5, ... | r + y | r + y + A(r + y) | h + A(h), h = r + y |\n"
+    "| norms the sum | BERT, RoBERTa, XLM-R, OPT-350m | N(r + y) | N(r + y + A(N(r + y))) | h + A(h), h = N(r + y) |\n"
+    "| norms the branch | Gemma 2, Gemma 3, OLMo 2 | r + N(y) | r + N(y + A(N(r + y))) | h + A(h), h = r + N(y) |\n\n"
+    "double_seq_bn and compacter read y alone, also behind attention; par_bn adds A(r) to y. This is AdapterHub's rule (adapters 1.3), and its "
+    "files go both ways, heads for classes included (`head_config.json`, `model_head.safetensors`). For Gemma 2 and 3 it hands every "
+    "layer the last layer's norm for the inner N; so does this program. It does not know OLMo 2 and OPT, where each layer has its own.\n\n"
+    "In a T5 blocks are counted over encoder and decoder (`leave_out`, `reduction_factors`), adapters stand behind self-attention and MLP of "
+    "both stacks, and with `cross_adapter` behind the decoder's attention to the source. Invertible adapters stand behind the embeddings, in a "
+    "T5 those of the encoder.";
+
 #define KIND(id, text, mark, help_text, paper_text)                                                                             \
     const pf_method pf_method_##id = {                                                                                          \
         .name = text,                                                                                                           \
         .help = help_text,                                                                                                      \
         .paper = paper_text,                                                                                                    \
+        .notes = notes,                                                                                                         \
         .cfg_rows = id##_rows,                                                                                                  \
         .cfg_size = sizeof(pf_bottleneck_cfg),                                                                                  \
         .check_cfg = pf_bottleneck_check_config,                                                                                \

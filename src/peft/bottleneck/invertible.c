@@ -6,8 +6,8 @@
  *
  * Before the head the inverse, x2 = y2 - G(y1), x1 = y1 - F(x2), is applied as AdapterHub does: on
  * models that it reaches through its interface (Qwen, Phi, ...), not on those it has classes of its
- * own for (`own_classes`). GLOW blocks are not offered: AdapterHub's cut a text's tokens in two,
- * not its columns. */
+ * own for (`own_classes`), and not before heads of classes. GLOW blocks are not offered:
+ * AdapterHub's cut a text's tokens in two, not its columns. */
 #include "ops/activation/activation.h"
 #include "ops/activation/scale.h"
 #include "ops/shape/split.h"
@@ -94,8 +94,22 @@ static peft_status head_input(pf_build *b, void *self, pf_site *site, pf_value *
 
 static const pf_site_hooks hooks = {.output = output}, head_hooks = {.input = head_input};
 
+static const char *type_of(const pf_model *m) {
+    return json_string_value(json_object_get(m->config, "model_type"));
+}
+
+/* Behind the embeddings: in Gemma 2 behind the table, whose rows are scaled after that. */
+static pf_site *find_place(const pf_model *m) {
+    if (pf_streq(type_of(m), "gemma2")) return m->embedding;
+    for (int i = 0; i < m->n_sites; i++) {
+        if (m->sites[i]->kind == PF_SITE_EMBEDDING_OUTPUT) return m->sites[i];
+    }
+    return NULL;
+}
+
 static bool inverts_before_head(const pf_model *m) {
-    const char *type = json_string_value(json_object_get(m->config, "model_type"));
+    const char *type = type_of(m);
+    if (m->task != PF_TASK_CAUSAL_LM) return false;
     for (size_t i = 0; i < PF_COUNT(own_classes); i++) {
         if (pf_streq(type, own_classes[i])) return false;
     }
@@ -106,12 +120,9 @@ peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, p
                                  peft_error *err) {
     const pf_model *m = ad->model;
     const int64_t first = m->hidden / 2, second = m->hidden - first;
-    pf_site *site = NULL;
+    pf_site *const site = find_place(m);
     *out = NULL;
     if (pf_streq(cfg->inv_adapter, "none")) return PEFT_OK;
-    for (int i = 0; i < m->n_sites && site == NULL; i++) {
-        if (m->sites[i]->kind == PF_SITE_EMBEDDING_OUTPUT) site = m->sites[i];
-    }
     if (site == NULL || first < 1) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s has no place for an invertible adapter behind its embeddings yet; leave "
@@ -129,8 +140,7 @@ peft_status pf_invertible_attach(pf_adapter *ad, const pf_bottleneck_cfg *cfg, p
     PF_TRY(add_subnet(ad, cfg, prefix, "F", second, first, &inv->f, err));
     PF_TRY(add_subnet(ad, cfg, prefix, "G", first, second, &inv->g, err));
     *out = inv;
-    if (m->task == PF_TASK_CAUSAL_LM && inverts_before_head(m))
-        PF_TRY(pf_adapter_hook(ad, m->head, &head_hooks, inv, err));
+    if (inverts_before_head(m)) PF_TRY(pf_adapter_hook(ad, m->head, &head_hooks, inv, err));
     return pf_adapter_hook(ad, site, &hooks, inv, err);
 }
 
