@@ -9,6 +9,7 @@
  * default file, pytorch_adapter.bin, is a pickle and is answered with how to turn it. */
 #include "peft/adapter_file.h"
 
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "nn/class_head.h"
@@ -27,6 +28,24 @@ bool pf_adapterhub_is(const json_t *c) {
            json_object_get(c, "config_id") != NULL;
 }
 
+/* ConfigUnion: mam, unipelt and what else somebody put together. */
+static peft_status fail_union(const json_t *config, const char *where, peft_error *err) {
+    const json_t *part;
+    size_t i;
+    pf_buf parts = {0};
+    json_array_foreach(json_object_get(config, "configs"), i, part) {
+        const char *one = json_string_value(json_object_get(part, "architecture"));
+        if (i < 8) pf_buf_addf(&parts, "%s%.40s", i == 0 ? "" : ", ", one ? one : "bottleneck");
+    }
+    peft_status status = PF_FAIL(
+        err, PEFT_E_UNSUPPORTED,
+        "%s: a union of methods in one folder of AdapterHub (%s; mam and unipelt are such) is not "
+        "read; peft.method takes a list of methods, each saved in a folder of its own",
+        where, pf_buf_str(&parts));
+    pf_buf_free(&parts);
+    return status;
+}
+
 static peft_status find_method(const json_t *config, const char *where, const pf_method **out,
                                peft_error *err) {
     const char *architecture;
@@ -35,6 +54,7 @@ static peft_status find_method(const json_t *config, const char *where, const pf
         if ((*out)->is_adapterhub != NULL && (*out)->is_adapterhub(config)) return PEFT_OK;
     }
     PF_TRY(pf_json_opt_str(config, where, "architecture", "bottleneck", &architecture, err));
+    if (pf_streq(architecture, "union")) return fail_union(config, where, err);
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                    "%s: an adapter of AdapterHub of architecture %s is not read; bottleneck "
                    "adapters, lora, reft and AdapterFusion are",

@@ -22,7 +22,9 @@
 #include "ops/matmul/linear.h"
 #include "ops/shape/split.h"
 #include "peft/bottleneck/bottleneck.h"
+#include "peft/adapter_file.h"
 #include "peft/first_weights.h"
+#include "peft/several.h"
 
 #include <string.h>
 
@@ -140,11 +142,11 @@ static peft_status rename_adapter(pf_adapter *h, const char *name, peft_error *e
 static peft_status check_held(const pf_adapter *ad, const pf_adapter *h, const char *path,
                               peft_error *err) {
     const char *name;
-    if (!is_bottleneck(h) || h->below != NULL) {
+    if (!is_bottleneck(h)) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s is an adapter of method %s%s; AdapterFusion is over bottleneck adapters "
+                       "%s is an adapter of method %s; AdapterFusion is over bottleneck adapters "
                        "(seq_bn, double_seq_bn, par_bn, ...)",
-                       path, h->method->name, h->below != NULL ? " on top of another" : "");
+                       path, h->method->name);
     }
     name = bottleneck_of(h)->adapter_name;
     if (!pf_streq(bottleneck_of(h)->inv_adapter, "none")) {
@@ -167,8 +169,25 @@ static peft_status check_held(const pf_adapter *ad, const pf_adapter *h, const c
                    path, name);
 }
 
+static bool has(pf_arena *a, const char *dir, const char *file) {
+    const char *path = pf_path_join(a, dir, file);
+    return path != NULL && pf_path_exists(path);
+}
+
+/* Before it is opened: folders could name each other in a circle. */
+static peft_status check_folder(pf_arena *a, const char *dir, peft_error *err) {
+    const bool single = has(a, dir, "adapter_config.json"),
+               fusion = has(a, dir, PF_FUSION_CONFIG) && !single;
+    if (!fusion && !has(a, dir, "adapter_setup.json") && !has(a, dir, PF_SEVERAL_FILE))
+        return PEFT_OK;
+    return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                   "%s holds %s; AdapterFusion is over single bottleneck adapters", dir,
+                   fusion ? "a fusion itself" : "several adapters");
+}
+
 static peft_status hold(pf_adapter *ad, const char *path, const char *name, peft_error *err) {
     pf_adapter *h, **end = &ad->held;
+    PF_TRY(check_folder(&ad->arena, path, err));
     PF_TRY(pf_adapter_open(&h, ad->model, path, false, err));
     pf_adapter_suspend(h);
     peft_status status = PEFT_OK;

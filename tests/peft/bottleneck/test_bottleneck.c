@@ -366,6 +366,10 @@ static void refuses_files(void **state) {
         {"{\"architecture\": \"lora\", \"composition_mode\": \"scale\"}",
          "composition_mode scale is for r 1 and dropout 0; r is 8"},
         {"{\"architecture\": \"lora\", \"leave_out\": [0, 1]}", "there is nothing to train"},
+        {"{\"architecture\": \"union\", \"configs\": [{\"architecture\": \"prefix_tuning\"}, {}]}",
+         "a union of methods in one folder of AdapterHub (prefix_tuning, bottleneck; mam and"},
+        {"\"unipelt\"",
+         "a union of methods in one folder of AdapterHub (prefix_tuning, bottleneck, lora;"},
         {"{\"architecture\": \"prefix_tuning\"}",
          "an adapter of AdapterHub of architecture prefix_tuning is not read"},
     };

@@ -176,6 +176,21 @@ static void refuses(void **state) {
         if (strstr(err.message, cases[i].message) == NULL) fail_msg("%s", err.message);
         assert_null(ad);
     }
+    /* a fusion over itself, and over a folder of several */
+    const char *around = fresh_dir(&arena, "around"), *self = in(around, "a");
+    OK(pf_make_dirs(self, &err));
+    put_text(&arena, self, PF_FUSION_CONFIG,
+             "{\"config\": {\"query_before_ln\": false}, \"name\": \"a,b\"}");
+    put_text(&arena, self, "model_adapter_fusion.safetensors", "");
+    OK(pf_make_dirs(in(around, "b"), &err));
+    assert_int_not_equal(pf_adapter_open(&ad, m, self, false, &err), PEFT_OK);
+    if (strstr(err.message, "holds a fusion itself") == NULL) fail_msg("%s", err.message);
+    const char *several = in(self, "a"); /* an adapter on top of the fusion that holds it */
+    OK(pf_make_dirs(several, &err));
+    put_text(&arena, several, "adapter_config.json", "{\"config\": {}}");
+    put_text(&arena, several, "adapters.json", "{\"on_top_of\": [\"..\"]}");
+    assert_int_not_equal(pf_adapter_open(&ad, m, self, false, &err), PEFT_OK);
+    if (strstr(err.message, "holds several adapters") == NULL) fail_msg("%s", err.message);
     const char *dir = fresh_dir(&arena, "pickle");
     put_text(&arena, dir, PF_FUSION_CONFIG,
              "{\"config\": {\"query_before_ln\": false}, \"name\": \"a,b\"}");
