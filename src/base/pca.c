@@ -31,7 +31,8 @@ int64_t pf_pca_work(int64_t k, int64_t cols, int64_t rows) {
     const int64_t m = rows + k + 1, least = m < cols ? m : cols;
     int64_t steps = 4 * k + 64; /* as many Lanczos vectors as spectra of layers take */
     if (steps > least + 64) steps = least + 64;
-    return (k * (m + cols) + 2 * cols + steps * (m + cols) + TILE * cols) * (int64_t)sizeof(double);
+    return (m * cols + k * (m + cols) + 2 * cols + steps * (m + cols) + TILE * cols) *
+           (int64_t)sizeof(double);
 }
 
 /* ---- what is decomposed: k rows of what was, the batch, one row of the mean -------------------
@@ -55,11 +56,6 @@ static void read_row(const stacked *c, int64_t i, double *out) {
     } else {
         for (int64_t j = 0; j < n; j++) out[j] = c->moved * (c->p->mean[j] - c->mean[j]);
     }
-}
-
-static void read_stacked(const void *ctx, int64_t row0, int64_t count, double *out) {
-    const stacked *c = ctx;
-    for (int64_t i = 0; i < count; i++) read_row(c, row0 + i, out + i * c->p->cols);
 }
 
 /* ---- one batch ------------------------------------------------------------------------------- */
@@ -115,17 +111,19 @@ static void take(pf_pca *p, const double *s, double *v) {
 
 static peft_status decompose(pf_pca *p, const stacked *c, uint64_t seed, peft_error *err) {
     const int64_t m = c->before + c->rows + (c->before > 0);
-    const pf_svd_matrix a = {.m = m, .n = p->cols, .ctx = c, .read = read_stacked};
+    double *rows = pf_calloc((size_t)m, (size_t)p->cols * sizeof *rows);
+    const pf_svd_matrix a = {.m = m, .n = p->cols, .rows = rows};
     double *u = pf_calloc((size_t)m, (size_t)p->k * sizeof *u);
     double *v = pf_calloc((size_t)p->cols, (size_t)p->k * sizeof *v);
     double *s = pf_calloc((size_t)p->k, sizeof *s);
     peft_status status = PEFT_OK;
-    if (u == NULL || v == NULL || s == NULL)
+    if (rows == NULL || u == NULL || v == NULL || s == NULL)
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory for the directions of %lld rows",
                          (long long)m);
-    else
-        status = pf_svd_leading(&a, p->k, seed, u, s, v, err);
+    for (int64_t i = 0; i < m && status == PEFT_OK; i++) read_row(c, i, rows + i * p->cols);
+    if (status == PEFT_OK) status = pf_svd_leading(&a, p->k, seed, u, s, v, err);
     if (status == PEFT_OK) take(p, s, v);
+    pf_free(rows);
     pf_free(u);
     pf_free(v);
     pf_free(s);

@@ -82,15 +82,21 @@ typedef struct product {
     double *tile; /* (TILE, n) */
 } product;
 
+/* Rows [i0, i0 + rows), in memory or in the tile. */
+static const double *rows_at(const product *p, int64_t i0, int64_t rows) {
+    if (p->a->rows != NULL) return p->a->rows + i0 * p->a->n;
+    p->a->read(p->a->ctx, i0, rows, p->tile);
+    return p->tile;
+}
+
 /* y (r,m) = x (r,n) Aᵀ */
 static void times(const product *p, const double *x, int64_t r, double *y) {
     const int64_t m = p->a->m, n = p->a->n;
     for (int64_t i0 = 0; i0 < m; i0 += TILE) {
         const int64_t rows = m - i0 < TILE ? m - i0 : TILE;
-        p->a->read(p->a->ctx, i0, rows, p->tile);
+        const double *tile = rows_at(p, i0, rows);
         for (int64_t k = 0; k < r; k++) {
-            for (int64_t i = 0; i < rows; i++)
-                y[k * m + i0 + i] = dot(p->tile + i * n, x + k * n, n);
+            for (int64_t i = 0; i < rows; i++) y[k * m + i0 + i] = dot(tile + i * n, x + k * n, n);
         }
     }
 }
@@ -101,10 +107,10 @@ static void times_turned(const product *p, const double *y, int64_t r, double *x
     memset(x, 0, (size_t)(r * n) * sizeof *x);
     for (int64_t i0 = 0; i0 < m; i0 += TILE) {
         const int64_t rows = m - i0 < TILE ? m - i0 : TILE;
-        p->a->read(p->a->ctx, i0, rows, p->tile);
+        const double *tile = rows_at(p, i0, rows);
         for (int64_t k = 0; k < r; k++) {
             for (int64_t i = 0; i < rows; i++)
-                add_times(x + k * n, y[k * m + i0 + i], p->tile + i * n, n);
+                add_times(x + k * n, y[k * m + i0 + i], tile + i * n, n);
         }
     }
 }
@@ -395,9 +401,9 @@ peft_status pf_qr_leading(const pf_svd_matrix *a, int64_t r, double *q, double *
     if (p.tile == NULL) return PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     for (int64_t i0 = 0; i0 < m; i0 += TILE) { /* the first columns are the rows of q */
         const int64_t rows = m - i0 < TILE ? m - i0 : TILE;
-        a->read(a->ctx, i0, rows, p.tile);
+        const double *tile = rows_at(&p, i0, rows);
         for (int64_t i = 0; i < rows; i++) {
-            for (int64_t k = 0; k < r; k++) q[k * m + i0 + i] = p.tile[i * n + k];
+            for (int64_t k = 0; k < r; k++) q[k * m + i0 + i] = tile[i * n + k];
         }
     }
     pf_orthonormalize(q, r, m, 1);

@@ -22,6 +22,7 @@ typedef struct pf_svd_matrix {
     const void *ctx;
     /* rows [row0, row0 + count) into out (count, n) */
     void (*read)(const void *ctx, int64_t row0, int64_t count, double *out);
+    const double *rows; /* (m, n) where all of it stands in memory already: nothing is read */
 } pf_svd_matrix;
 
 /* u (r,m), s (r) descending, v (r,n); r <= min(m,n). Where s is 0, u or v may be 0 too. */
