@@ -4,6 +4,7 @@
  * of another kind is named: other PEFT types, MLX folders, pickled weights. Method full has no
  * adapter: its folder is a model (config.json, model.safetensors). */
 #include "peft/adapter_file.h"
+#include "peft/peft_json.h"
 #include "peft/several.h"
 
 #include "base/file.h"
@@ -61,6 +62,7 @@ static const char *const peft_types[] = {
     "TINYLORA",
     "PSOFT",
     "PEANUT",
+    "SHADOW",
     "SUPERTUNING",
     "DEFT",
 };
@@ -165,6 +167,7 @@ static peft_status open_peft(pf_adapter **out, pf_model *model, const char *dir,
     PF_TRY(find_peft_type(c, where, &method, err));
     PF_TRY(check_task(c, where, model, err));
     PF_TRY(check_weight_file(a, dir, "adapter_model.safetensors", err));
+    pf_peft_warn_unknown(c, where);
     PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
     cfg.method = method->name;
     peft_status status = pf_adapter_attach_loaded(out, model, &cfg, err);

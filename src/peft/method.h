@@ -198,6 +198,8 @@ struct pf_method {
     const char *note;
     /* Why it cannot be folded into the base's weights, behind "cannot be merged: "; NULL: it can */
     const char *no_merge;
+    /* Why the base cannot be had back from a merged model; NULL: it is tried */
+    const char *no_unmerge;
     /* ad->cfg.method_cfg says how; ad->strict: whatever the configuration names must match
      * something. */
     peft_status (*attach)(pf_adapter *ad, peft_error *err);

@@ -134,7 +134,7 @@ json_t *pf_peft_strings(const pf_cfg_strings *l) {
     return a;
 }
 
-static json_t *map(const pf_cfg_map *m) {
+json_t *pf_peft_map(const pf_cfg_map *m) {
     json_t *o = json_object();
     for (int i = 0; i < m->n; i++)
         json_object_set_new(o, m->items[i].key, pf_peft_number(m->items[i].number));
@@ -168,9 +168,10 @@ peft_status pf_targets_to_json(const pf_adapter *ad, const pf_target_rules *r, j
     bad |= put_strings(c, "layers_pattern", &r->layers_pattern.list, false);
     if (r->layers_to_transform.n > 0)
         bad |= json_object_set_new(c, "layers_to_transform", ints(&r->layers_to_transform));
-    if (r->rank_pattern.n > 0) bad |= json_object_set_new(c, "rank_pattern", map(&r->rank_pattern));
+    if (r->rank_pattern.n > 0)
+        bad |= json_object_set_new(c, "rank_pattern", pf_peft_map(&r->rank_pattern));
     if (r->alpha_pattern.n > 0)
-        bad |= json_object_set_new(c, "alpha_pattern", map(&r->alpha_pattern));
+        bad |= json_object_set_new(c, "alpha_pattern", pf_peft_map(&r->alpha_pattern));
     return bad == 0 ? PEFT_OK
                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");
 }

@@ -28,8 +28,14 @@ peft_status pf_peft_get_word(const struct json_t *c, const char *where, const ch
 peft_status pf_targets_from_json(pf_arena *a, const struct json_t *c, const char *where,
                                  pf_target_rules *out, peft_error *err);
 
+/* Is a key not set: missing, null, false, 0, "none" or empty? */
+bool pf_peft_is_off(const struct json_t *v);
+/* Warns of every key that is set and that nobody knows (peft_keys.c). */
+void pf_peft_warn_unknown(const struct json_t *c, const char *where);
+
 /* --- writing: 0, or not 0 when memory is out --- */
 struct json_t *pf_peft_number(double v); /* whole numbers without a point: peft's ints */
+struct json_t *pf_peft_map(const pf_cfg_map *m);
 struct json_t *pf_peft_strings(const pf_cfg_strings *l);
 /* target_modules as the file should name them, and whatever else of the rules is not empty. */
 peft_status pf_targets_to_json(const pf_adapter *ad, const pf_target_rules *rules, struct json_t *c,

@@ -223,7 +223,10 @@ static peft_status is_target(rules *r, const pf_site *site, bool *out, peft_erro
     } else {
         *out = list_matches(&r->targets, site->name, r->target_hit);
     }
-    if (*out && r->target == NULL) PF_TRY(layer_is_wanted(r, site->name, out, err));
+    /* a whole path means its module whatever the layers are, as in peft: lm_head, too */
+    const bool whole_path = r->target == NULL && pf_strlist_has(&r->targets, site->name);
+    if (*out && r->target == NULL && !whole_path)
+        PF_TRY(layer_is_wanted(r, site->name, out, err));
     return PEFT_OK;
 }
 

@@ -79,6 +79,14 @@ static peft_status solve(const job *j, const float *merged, float *rows, peft_er
                    j->site->name);
 }
 
+static const char *no_unmerge(const pf_adapter *ad) {
+    const char *why = ad->method->no_unmerge;
+    for (int i = 0; i < ad->n_parts && why == NULL; i++) why = no_unmerge(ad->parts[i]);
+    for (const pf_adapter *b = ad->below; b != NULL && why == NULL; b = b->next)
+        why = no_unmerge(b);
+    return why;
+}
+
 peft_status pf_adapter_unmerged_rows(const pf_adapter *ad, const pf_site *site, bool bias,
                                      int64_t row0, int64_t n, float *rows, peft_error *err) {
     const pf_weight *w = bias ? site->bias : site->weight;
@@ -88,6 +96,12 @@ peft_status pf_adapter_unmerged_rows(const pf_adapter *ad, const pf_site *site, 
                        "%s: the adapter holds a whole %s in place of the base's, whose numbers the "
                        "merged model does not have any more; keep the base",
                        site->name, bias ? "bias" : "weight");
+    const char *why = no_unmerge(ad);
+    if (why != NULL)
+        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
+                       "%s: what the adapter does to this weight cannot be undone from the merged "
+                       "weight alone: %s; keep the base",
+                       site->name, why);
     const int64_t len = n * w->cols;
     float *room = pf_calloc((size_t)(5 * len), sizeof *room);
     PF_CHECK_ALLOC(room, err);

@@ -404,6 +404,76 @@ static void refuses_configs(void **state) {
     pf_model_close(m);
 }
 
+/* All of peft 0.21's types: read, or refused by name. */
+static void names_every_type(void **state) {
+    (void)state;
+    static const char *const types[] = {"PROMPT_TUNING",
+                                        "MULTITASK_PROMPT_TUNING",
+                                        "P_TUNING",
+                                        "PREFIX_TUNING",
+                                        "LORA",
+                                        "ADALORA",
+                                        "ADAMSS",
+                                        "BOFT",
+                                        "ADAPTION_PROMPT",
+                                        "IA3",
+                                        "BEFT",
+                                        "LILY",
+                                        "LOHA",
+                                        "LOKR",
+                                        "OFT",
+                                        "POLY",
+                                        "LN_TUNING",
+                                        "VERA",
+                                        "FROD",
+                                        "PVERA",
+                                        "FOURIERFT",
+                                        "GLORA",
+                                        "XLORA",
+                                        "HRA",
+                                        "VBLORA",
+                                        "UNILORA",
+                                        "CPT",
+                                        "MISS",
+                                        "RANDLORA",
+                                        "ROAD",
+                                        "TRAINABLE_TOKENS",
+                                        "HIRA",
+                                        "SHIRA",
+                                        "C3A",
+                                        "WAVEFT",
+                                        "OSF",
+                                        "DELORA",
+                                        "GRALORA",
+                                        "CARTRIDGE",
+                                        "TINYLORA",
+                                        "PSOFT",
+                                        "PEANUT",
+                                        "SHADOW",
+                                        "SUPERTUNING",
+                                        "DEFT"};
+    pf_model *m = open_base(GOLDEN "/peft/base_untied");
+    int n_read = 0;
+    for (size_t i = 0; i < PF_COUNT(types); i++) {
+        bool is_ours = false;
+        for (int k = 0; pf_method_table[k] != NULL; k++)
+            is_ours = is_ours || pf_streq(pf_method_table[k]->peft_type, types[i]);
+        const char *config = pf_arena_printf(&arena, "{\"peft_type\": \"%s\"}", types[i]);
+        const char *dir = adapter_folder("type", config, NULL);
+        peft_error err = {0};
+        pf_adapter *ad;
+        n_read += is_ours;
+        assert_int_not_equal(pf_adapter_open(&ad, m, dir, false, &err), PEFT_OK); /* no tensors */
+        const char *refusal =
+            pf_arena_printf(&arena, "PEFT type %s are not supported yet", types[i]);
+        if ((strstr(err.message, refusal) != NULL) == is_ours ||
+            strstr(err.message, "is not one of PEFT's") != NULL)
+            fail_msg("%s: %s", types[i], err.message);
+    }
+    assert_int_equal(n_read, 21);
+    pf_model_close(m);
+}
+
 static void refuses_folders(void **state) {
     (void)state;
     pf_model *m = open_base(GOLDEN "/peft/base_untied");
@@ -479,6 +549,7 @@ int main(void) {
         cmocka_unit_test(accepts_other_spellings),
         cmocka_unit_test(compares_stored_embeddings),
         cmocka_unit_test(refuses_configs),
+        cmocka_unit_test(names_every_type),
         cmocka_unit_test(refuses_folders),
         cmocka_unit_test(checks_sizes_before_making_room),
         cmocka_unit_test(survives_failing_allocations),

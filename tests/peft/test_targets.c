@@ -106,11 +106,12 @@ static void exclusions_and_layers(void **state) {
     cfg.exclude_modules = names_of(&arena, "model\\.layers\\.1\\..*", true);
     assert_string_equal(acts_on(&cfg), "0.q_proj:8 0.v_proj:8 0.up_proj:8");
 
-    cfg = lora_cfg_of(&arena, "q_proj lm_head");
+    /* what has no number is in no layer; a whole path means its module all the same */
+    cfg = lora_cfg_of(&arena, "q_proj embed_tokens lm_head");
     cfg.layers_to_transform = ints_of(&arena, 1, (int64_t[]){1});
-    assert_string_equal(acts_on(&cfg), "1.q_proj:8"); /* what has no number is in no layer */
+    assert_string_equal(acts_on(&cfg), "lm_head:8 1.q_proj:8");
     cfg.layers_pattern = names_of(&arena, "h layers", false);
-    assert_string_equal(acts_on(&cfg), "1.q_proj:8");
+    assert_string_equal(acts_on(&cfg), "lm_head:8 1.q_proj:8");
     cfg.target_modules = names_of(&arena, "all-linear", true);
     cfg.exclude_modules = names_of(&arena, "mlp\\.\\w+|.*\\.mlp\\..*", true);
     assert_string_equal(acts_on(&cfg), "1.q_proj:8 1.k_proj:8 1.v_proj:8 1.o_proj:8");

@@ -116,7 +116,23 @@ static void rank(const void *cfg, int64_t *r, double *alpha) {
 }
 
 static const pf_site_hooks hooks = {.output = output};
-static const char *const refused[] = {"bias", "use_dora", "lora_bias", NULL};
+static const char *const refused[] = {"bias",
+                                      "use_dora",
+                                      "lora_bias",
+                                      "use_rslora",
+                                      "use_qalora",
+                                      "use_bdlora",
+                                      "alora_invocation_tokens",
+                                      "target_parameters",
+                                      "trainable_token_indices",
+                                      "layer_replication",
+                                      "ensure_weight_tying",
+                                      "megatron_config",
+                                      "arrow_config",
+                                      "kasa_config",
+                                      "monteclora_config",
+                                      "velora_config",
+                                      NULL};
 static const pf_delta_kind kind = {.key = "peft.adalora",
                                    .what = "AdaLoRA",
                                    .rows = rows,

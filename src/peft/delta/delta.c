@@ -8,6 +8,7 @@
 #include "ops/activation/step_mask.h"
 #include "peft/delta/delta_maps.h"
 #include "peft/delta/delta_parts.h"
+#include "peft/match.h"
 
 #include <math.h>
 #include <string.h>
@@ -77,6 +78,23 @@ peft_status pf_delta_param(pf_adapter *ad, pf_delta_site *s, const char *suffix,
     PF_ASSERT(s->n_p < PF_DELTA_PARAMS);
     PF_TRY(pf_adapter_add_param(ad, name, rows, cols, out, err));
     s->p[s->n_p++] = *out;
+    return PEFT_OK;
+}
+
+peft_status pf_delta_pattern(pf_adapter *ad, const char *key, const pf_cfg_map *map,
+                             const char *module, double *value, peft_error *err) {
+    (void)ad;
+    for (int i = 0; i < map->n; i++) {
+        pf_pattern *p;
+        bool hit = false;
+        PF_TRY(pf_pattern_new(&p, key, "(?:.*\\.)?(?:", map->items[i].key, ")$", false, err));
+        const peft_status status = pf_pattern_match(p, module, &hit, NULL, err);
+        pf_pattern_free(p);
+        PF_TRY(status);
+        if (!hit) continue;
+        *value = map->items[i].number;
+        return PEFT_OK;
+    }
     return PEFT_OK;
 }
 

@@ -18,8 +18,15 @@ typedef struct pf_delta_cfg {
     pf_cfg_map rank_pattern, alpha_pattern;
 } pf_delta_cfg;
 
-/* Rows of a section S whose first member is `pf_delta_cfg d`. */
+/* Rows of a section S whose first member is `pf_delta_cfg d`: all of them, or of classes of peft
+ * that have fewer. */
 // clang-format off
+#define PF_DELTA_NAME_ROWS(S)                                                                                                          \
+    PF_CFG_STRLIST_AS(S, d.target_modules, "target_modules", NULL, "a list of module names (suffixes), one regular expression for the full name, or all-linear; default: the family's"), \
+    PF_CFG_STRLIST_AS(S, d.modules_to_save, "modules_to_save", NULL, "modules trained whole and saved with the adapter")
+#define PF_DELTA_LAYER_ROWS(S)                                                                                                         \
+    PF_CFG_INTLIST_AS(S, d.layers_to_transform, "layers_to_transform", 0, 100000, "only these layers, counted from 0; default: all"), \
+    PF_CFG_STRLIST_AS(S, d.layers_pattern, "layers_pattern", NULL, "name of the list of layers, where it is not layers, h or blocks; needs layers_to_transform")
 #define PF_DELTA_TARGET_ROWS(S)                                                                                                        \
     PF_CFG_STRLIST_AS(S, d.target_modules, "target_modules", NULL, "a list of module names (suffixes), one regular expression for the full name, or all-linear; default: the family's"), \
     PF_CFG_STRLIST_AS(S, d.exclude_modules, "exclude_modules", NULL, "names (suffixes) or one regular expression: modules left out of target_modules"), \
@@ -87,6 +94,10 @@ void *pf_delta_at(const pf_adapter *ad, const pf_site *site); /* its struct ther
 /* A parameter named after the site: suffix ".hada_w1_a". */
 peft_status pf_delta_param(pf_adapter *ad, pf_delta_site *s, const char *suffix, int64_t rows,
                            int64_t cols, pf_param **out, peft_error *err);
+/* *value becomes the number of the first key of a map that means this module (as rank_pattern);
+ * key: "peft.c3a.block_size_pattern". */
+peft_status pf_delta_pattern(pf_adapter *ad, const char *key, const pf_cfg_map *map,
+                             const char *module, double *value, peft_error *err);
 /* The site's parameters as values. */
 peft_status pf_delta_values(pf_build *b, const pf_delta_site *s, pf_value **out, peft_error *err);
 /* kaiming_uniform_(a = sqrt(5)), torch's usual: uniform in +-1/sqrt(columns) */

@@ -13,18 +13,10 @@
 
 const char *const pf_delta_bias_keys[] = {"bias", NULL};
 
-static bool is_off(const json_t *v) {
-    if (v == NULL || json_is_null(v) || json_is_false(v)) return true;
-    if (json_is_number(v)) return json_number_value(v) == 0;
-    if (json_is_array(v)) return json_array_size(v) == 0;
-    if (json_is_string(v)) return pf_streq(json_string_value(v), "none");
-    return json_is_object(v) && json_object_size(v) == 0;
-}
-
 static peft_status refuse(const pf_delta_kind *k, const json_t *c, const char *where,
                           peft_error *err) {
     for (int i = 0; k->refused != NULL && k->refused[i] != NULL; i++) {
-        if (!is_off(json_object_get(c, k->refused[i])))
+        if (!pf_peft_is_off(json_object_get(c, k->refused[i])))
             return PF_FAIL(err, PEFT_E_UNSUPPORTED, "%s: %s is set, which %s here does not have",
                            where, k->refused[i], k->what);
     }
@@ -126,7 +118,13 @@ static int write_row(json_t *c, const pf_cfg_row *row, const char *at) {
     case PF_CFG_T_ENUM:
         return json_object_set_new(c, row->name,
                                    word_value(*(const char *const *)(const void *)at));
-    default: /* lists and maps: target rules */
+    case PF_CFG_T_NUMMAP: {
+        const pf_cfg_map *m = (const void *)at;
+        const bool is_rule =
+            pf_streq(row->name, "rank_pattern") || pf_streq(row->name, "alpha_pattern");
+        return is_rule || m->n == 0 ? 0 : json_object_set_new(c, row->name, pf_peft_map(m));
+    }
+    default: /* lists: target rules */
         return 0;
     }
 }

@@ -82,4 +82,38 @@ extern const pf_derive pf_tile_turned; /* args: const int64_t *out */
  * W_og of W, D_og = W_og B_o + B_o */
 extern const pf_derive pf_shard_update; /* inputs: P, W */
 
+/* y = scale x Dᵀ, D (out, in) of circulant blocks (circulant.c): P (out / size in / size, size), of
+ * block (m, n) with the row w = P[m in / size + n] element (u, t) is w[(t - u) mod size] */
+typedef struct pf_circulant_args {
+    int64_t size;
+    double scale;
+} pf_circulant_args;
+extern const pf_rowmap pf_circulant;
+
+/* S[i] = lambda / r / (|a_i| |b_i|) with norms of at least 1e-4 (bounded.c): A (r, in), B (out, r),
+ * lambda (1, 1) -> S (1, r) */
+extern const pf_derive pf_bounded_ranks;
+
+/* Pairs of columns, one of the first half of a group and one of the second, turned and stretched
+ * (pair_turn.c): y[c] = own x[c] -+ other x[partner], own = alpha cos(theta), other = alpha
+ * sin(theta), - in the first half. theta, alpha (1, C kind / 2). kind 1: one of each for a pair; 2:
+ * for a column; 4: for own and other of a column. */
+typedef struct pf_pair_turn_args {
+    int64_t kind, group;
+} pf_pair_turn_args;
+extern const pf_rowmap pf_pair_turn;
+/* Which theta and alpha make `own` and which `other` of column c, and the column it stands with. */
+void pf_pair_turn_places(const pf_pair_turn_args *a, int64_t c, int64_t *first, int64_t *second,
+                         int64_t *partner);
+
+/* Z[k n + b, c] = L[k, b] A[k, c] G[b, c] (scaled_bases.c): L (r, n), G (n, m), A (r or more, m or
+ * more) -> Z (r n, m), or its transpose */
+typedef struct pf_scaled_bases_args {
+    bool turned;
+} pf_scaled_bases_args;
+extern const pf_derive pf_scaled_bases;
+
+/* y = x (W * B A)ᵀ, * element by element (weighted_rows.c): A (r, in), B (out, r), W (out, in) */
+extern const pf_rowmap pf_weighted_rows;
+
 #endif

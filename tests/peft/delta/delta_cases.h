@@ -3,6 +3,7 @@
 #include "op_harness.h"
 
 #include "ops/activation/activation.h"
+#include "ops/activation/scale_cols.h"
 #include "ops/matmul/linear.h"
 #include "peft/delta/delta_maps.h"
 
@@ -285,6 +286,166 @@ static void fourier_oracle(const op_fixture *f, pf_real *root) {
 static const spectrum fourier_powers = {16, 8, 7}, fourier_mixed = {18, 15, 6},
                       fourier_primes = {7, 35, 7};
 
+/* Circulant blocks, element by element. */
+typedef struct circulants {
+    int64_t in, out;
+    pf_circulant_args args;
+} circulants;
+
+static peft_status build_circulant(op_fixture *f, pf_value **root, peft_error *err) {
+    const circulants *a = op_args(f);
+    const int64_t b = a->args.size;
+    pf_value *x = op_rows(f, "x", a->in, 0, 1),
+             *p = op_param(f, "p", a->out / b * (a->in / b), b, 0, 0.5);
+    return pf_rowmap_emit(op_graph(f), "circulant", &pf_circulant, &a->args, x, &p, 1, root, err);
+}
+
+static void circulant_oracle(const op_fixture *f, pf_real *root) {
+    const circulants *a = op_args(f);
+    const int64_t b = a->args.size;
+    const pf_real *x = op_numbers(f, "x"), *p = op_numbers(f, "p");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * a->out; i++) {
+        const int64_t o = i % a->out;
+        double y = 0;
+        for (int64_t c = 0; c < a->in; c++)
+            y += (double)p[(o / b * (a->in / b) + c / b) * b + (c % b - o % b + b) % b] *
+                 (double)x[i / a->out * a->in + c];
+        root[i] = (pf_real)(a->args.scale * y);
+    }
+}
+
+static const circulants circulant_small = {6, 9, {3, 0.5}}, circulant_wide = {48, 32, {16, 1.5}};
+
+/* x times A, the factors of its ranks, B */
+static peft_status build_bounded(op_fixture *f, pf_value **root, peft_error *err) {
+    const sizes *a = op_args(f);
+    pf_graph *g = op_graph(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *s;
+    pf_value *in[3] = {op_param(f, "a", a->r, a->in, 0, 0.5),
+                       op_param(f, "b", a->out, a->r, 0, 0.5), op_param(f, "lambda", 1, 1, 2, 0.1)};
+    PF_TRY(pf_derive_emit(g, "ranks", &pf_bounded_ranks, NULL, in, 3, &s, err));
+    PF_TRY(pf_linear(g, "down", x, in[0], NULL, &x, err));
+    PF_TRY(pf_scale_cols(g, "ranks", x, s, &x, err));
+    return pf_linear(g, "up", x, in[1], NULL, root, err);
+}
+
+static void bounded_oracle(const op_fixture *f, pf_real *root) {
+    const sizes *s = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *a = op_numbers(f, "a"), *b = op_numbers(f, "b"),
+                  lambda = *op_numbers(f, "lambda");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * s->out; i++) {
+        double y = 0;
+        for (int64_t k = 0; k < s->r; k++) {
+            double h = 0, an = 0, bn = 0;
+            for (int64_t c = 0; c < s->in; c++) {
+                h += (double)a[k * s->in + c] * (double)x[i / s->out * s->in + c];
+                an += (double)a[k * s->in + c] * (double)a[k * s->in + c];
+            }
+            for (int64_t o = 0; o < s->out; o++)
+                bn += (double)b[o * s->r + k] * (double)b[o * s->r + k];
+            y += (double)b[i % s->out * s->r + k] * h * (double)lambda / (double)s->r /
+                 sqrt(an * bn);
+        }
+        root[i] = (pf_real)y;
+    }
+}
+
+typedef struct pairs {
+    int64_t width;
+    pf_pair_turn_args args;
+} pairs;
+
+static peft_status build_pairs(op_fixture *f, pf_value **root, peft_error *err) {
+    const pairs *a = op_args(f);
+    const int64_t n = a->width * a->args.kind / 2;
+    pf_value *x = op_rows(f, "x", a->width, 0, 1),
+             *p[2] = {op_param(f, "theta", 1, n, 0, 1), op_param(f, "alpha", 1, n, 1, 0.3)};
+    return pf_rowmap_emit(op_graph(f), "turn", &pf_pair_turn, &a->args, x, p, 2, root, err);
+}
+
+static void pairs_oracle(const op_fixture *f, pf_real *root) { /* of kind 1 */
+    const pairs *a = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *theta = op_numbers(f, "theta"),
+                  *alpha = op_numbers(f, "alpha");
+    const int64_t half = a->args.group / 2;
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t k = 0; k < a->width / 2; k++) {
+            const int64_t at = t * a->width + k / half * a->args.group + k % half;
+            const double c = cos((double)theta[k]), s = sin((double)theta[k]);
+            const double u = (double)x[at], v = (double)x[at + half];
+            root[at] = (pf_real)((double)alpha[k] * (c * u - s * v));
+            root[at + half] = (pf_real)((double)alpha[k] * (s * u + c * v));
+        }
+    }
+}
+
+static const pairs pairs_1 = {24, {1, 8}}, pairs_2 = {12, {2, 4}}, pairs_4 = {16, {4, 16}};
+
+typedef struct bases {
+    int64_t in, out, r, n;
+    pf_scaled_bases_args args;
+} bases;
+
+static peft_status build_bases(op_fixture *f, pf_value **root, peft_error *err) {
+    const bases *a = op_args(f);
+    const int64_t side = a->args.turned ? a->out : a->in;
+    pf_value *in[3] = {op_param(f, "lambda", a->r, a->n, 0, 1),
+                       op_param(f, "gamma", a->n, side, 0, 1),
+                       op_state(f, "data", a->r + 1, side + 2, 0, 1)},
+             *z;
+    PF_TRY(pf_derive_emit(op_graph(f), "bases", &pf_scaled_bases, &a->args, in, 3, &z, err));
+    return pf_linear(op_graph(f), "linear",
+                     op_rows(f, "x", a->args.turned ? a->r * a->n : a->in, 0, 1), z, NULL, root,
+                     err);
+}
+
+static void bases_oracle(const op_fixture *f, pf_real *root) {
+    const bases *a = op_args(f);
+    const int64_t side = a->args.turned ? a->out : a->in, parts = a->r * a->n,
+                  cols = a->args.turned ? parts : side, n_rows = a->args.turned ? side : parts;
+    const pf_real *x = op_numbers(f, "x"), *l = op_numbers(f, "lambda"),
+                  *g = op_numbers(f, "gamma"), *base = op_numbers(f, "data");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * n_rows; i++) {
+        double y = 0;
+        for (int64_t k = 0; k < cols; k++) {
+            const int64_t part = a->args.turned ? k : i % n_rows,
+                          c = a->args.turned ? i % n_rows : k, b = part % a->n;
+            y += (double)l[part] * (double)base[part / a->n * (side + 2) + c] *
+                 (double)g[b * side + c] * (double)x[i / n_rows * cols + k];
+        }
+        root[i] = (pf_real)y;
+    }
+}
+
+static const bases bases_plain = {9, 0, 3, 4, {false}}, bases_turned = {0, 7, 2, 5, {true}};
+
+static peft_status build_weighted(op_fixture *f, pf_value **root, peft_error *err) {
+    const sizes *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1);
+    pf_value *p[3] = {op_param(f, "a", a->r, a->in, 0, 0.5), op_param(f, "b", a->out, a->r, 0, 0.5),
+                      op_weight(f, "w", a->out, a->in, PF_DTYPE_BF16, 0, 0.5)};
+    return pf_rowmap_emit(op_graph(f), "weighted", &pf_weighted_rows, NULL, x, p, 3, root, err);
+}
+
+static void weighted_oracle(const op_fixture *f, pf_real *root) {
+    const sizes *s = op_args(f);
+    const pf_real *x = op_numbers(f, "x"), *a = op_numbers(f, "a"), *b = op_numbers(f, "b"),
+                  *w = op_numbers(f, "w");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * s->out; i++) {
+        const int64_t o = i % s->out;
+        double y = 0;
+        for (int64_t c = 0; c < s->in; c++) {
+            double d = 0;
+            for (int64_t k = 0; k < s->r; k++)
+                d += (double)b[o * s->r + k] * (double)a[k * s->in + c];
+            y += d * (double)w[o * s->in + c] * (double)x[i / s->out * s->in + c];
+        }
+        root[i] = (pf_real)y;
+    }
+}
+
+static const sizes strips = {.in = 12, .out = 150, .r = 3};
+
 static const op_case delta_cases[] = {
     {OP_CASE("khatri_rao/small", &op_batch_plain, build_khatri_rao, &small),
      .oracle = khatri_rao_oracle},
@@ -320,5 +481,19 @@ static const op_case delta_cases[] = {
      .oracle = fourier_oracle},
     {OP_CASE("fourier/primes", &op_batch_one, build_fourier, &fourier_primes),
      .oracle = fourier_oracle},
+    {OP_CASE("circulant/small", &op_batch_tree, build_circulant, &circulant_small),
+     .oracle = circulant_oracle},
+    {OP_CASE("circulant/wide", &op_batch_plain, build_circulant, &circulant_wide),
+     .oracle = circulant_oracle},
+    {OP_CASE("bounded ranks", &op_batch_plain, build_bounded, &small), .oracle = bounded_oracle},
+    {OP_CASE("pairs/1", &op_batch_tree, build_pairs, &pairs_1), .oracle = pairs_oracle},
+    {OP_CASE("pairs/2", &op_batch_plain, build_pairs, &pairs_2)},
+    {OP_CASE("pairs/4", &op_batch_plain, build_pairs, &pairs_4)},
+    {OP_CASE("bases", &op_batch_plain, build_bases, &bases_plain), .oracle = bases_oracle},
+    {OP_CASE("bases/turned", &op_batch_tree, build_bases, &bases_turned), .oracle = bases_oracle},
+    {OP_CASE("weighted rows/small", &op_batch_plain, build_weighted, &small),
+     .oracle = weighted_oracle},
+    {OP_CASE("weighted rows/strips", &op_batch_tree, build_weighted, &strips),
+     .oracle = weighted_oracle},
     {OP_CASE("shards", &op_batch_plain, build_shards, &shards_small)},
 };
