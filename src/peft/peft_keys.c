@@ -11,6 +11,8 @@
 
 // clang-format off
 static const char *const known[] = {
+    /* our own, beside peft's: what the head tells apart, which parts of the base are trained */
+    "id2label", "label2id", "num_labels", "problem_type", "freeze_extra_modules", "freeze_trainable_layers", "freeze_trainable_modules",
     "alora_invocation_tokens", "alpha", "alpha_pattern", "apply_GS", "arrow_config", "auto_mapping",
     "base_model_name_or_path", "beta1", "beta2", "bias", "block_share", "block_size",
     "block_size_pattern", "boft_block_num", "boft_block_size", "boft_dropout",

@@ -26,7 +26,7 @@ typedef struct delora_cfg {
 /* clang-format off */
 static const pf_cfg_row rows[] = {
     PF_CFG_INT(delora_cfg, r, 8, 1, 65536, "rank of the update"),
-    PF_CFG_FLOAT(delora_cfg, delora_lambda, 15, 0, 1e6, "size of the update at first, which is trained", .aliases = "lambda"),
+    PF_CFG_FLOAT(delora_cfg, delora_lambda, 15, 0, 1e6, "size of the update at first, which is trained"),
     PF_CFG_FLOAT(delora_cfg, module_dropout, 0, 0, 1, "share of the input dropped before A, in training only", .flags = PF_CFG_BELOW_MAX),
     PF_DELTA_TARGET_ROWS(delora_cfg),
     PF_CFG_NUMMAP_AS(delora_cfg, d.rank_pattern, "rank_pattern", 1, 65536, "other ranks for some modules: {name or regular expression: r}", .flags = PF_CFG_WHOLE),
