@@ -81,18 +81,38 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+peft_status pf_record_check_list(const pf_record *r, const pf_field *field, peft_error *err) {
+    const int wrong = r->lists != NULL ? r->lists[field - r->fields].wrong : 0;
+    if (wrong == 0) return PEFT_OK;
+    if (wrong < 0)
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       "%s:%lld: row %lld: %.*s is an object; it should be a text or a list of "
+                       "texts",
+                       r->path, (long long)r->line, (long long)r->row, (int)field->name.n,
+                       field->name.p);
+    return PF_FAIL(err, PEFT_E_FORMAT,
+                   "%s:%lld: row %lld: member %d of %.*s is no text; null, lists and objects have "
+                   "no place there",
+                   r->path, (long long)r->line, (long long)r->row, wrong, (int)field->name.n,
+                   field->name.p);
+}
+
 peft_status pf_record_words(const pf_record *r, const char *column, const char *key, pf_arena *a,
                             const pf_str **words, int *n, peft_error *err) {
     const pf_field *field;
     PF_TRY(find(r, column, key, &field, err));
     const pf_items *list_of = r->lists != NULL ? &r->lists[field - r->fields] : NULL;
     *n = 0;
+    PF_TRY(pf_record_check_list(r, field, err));
+    if (field->value.p == NULL)
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s:%lld: row %lld: %s is null; it should be a list",
+                       r->path, (long long)r->line, (long long)r->row, column);
     if (list_of != NULL && list_of->v != NULL) {
         *n = list_of->n;
         *words = list_of->v;
         return PEFT_OK;
     }
-    const pf_str text = field->value.p == NULL ? (pf_str){"", 0} : field->value;
+    const pf_str text = field->value;
     if (text.n > INT32_MAX / 2) return PF_FAIL(err, PEFT_E_FORMAT, "%s: too long", r->path);
     pf_str *list = PF_NEW_ARRAY(a, pf_str, text.n / 2 + 1);
     PF_CHECK_ALLOC(list, err);

@@ -23,6 +23,8 @@ peft_status pf_label_id(const pf_strlist *labels, pf_str name, const pf_record *
                         const char *column, int32_t *id, peft_error *err);
 char *pf_labels_text(const pf_strlist *labels, char *out, size_t n); /* "negative, positive" */
 
+/* Fails where a JSON value is an object, or a list with something in it that is no text. */
+peft_status pf_record_check_list(const pf_record *r, const pf_field *field, peft_error *err);
 /* The words of a list: members of a JSON list, or what white space separates. In the arena. */
 peft_status pf_record_words(const pf_record *r, const char *column, const char *key, pf_arena *a,
                             const pf_str **words, int *n, peft_error *err);

@@ -31,18 +31,22 @@ static peft_status add_value(pf_buf *text, const json_t *v, peft_error *err) {
 static peft_status keep_items(pf_data_file *f, const json_t *v, pf_buf *text, pf_items *out,
                               peft_error *err) {
     const size_t n = json_is_array(v) ? json_array_size(v) : 0;
+    if (json_is_object(v)) out->wrong = -1;
     if (!json_is_array(v)) return PEFT_OK;
     pf_str *items = PF_NEW_ARRAY(&f->row, pf_str, n + 1);
     PF_CHECK_ALLOC(items, err);
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(v, i);
-        if (!is_text(item)) return PEFT_OK;
+        if (!is_text(item)) {
+            out->wrong = (int)i + 1;
+            return PEFT_OK;
+        }
         pf_buf_clear(text);
         PF_TRY(add_value(text, item, err));
         items[i] = (pf_str){pf_arena_strndup(&f->row, pf_buf_str(text), text->len), text->len};
         PF_CHECK_ALLOC(items[i].p, err);
     }
-    *out = (pf_items){items, (int)n};
+    *out = (pf_items){.v = items, .n = (int)n};
     return PEFT_OK;
 }
 

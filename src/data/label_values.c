@@ -51,6 +51,7 @@ static peft_status parts_of(const pf_class_columns *c, const pf_record *r, pf_ar
         const pf_field *f = pf_record_find(r, name);
         if (f == NULL)
             return no_column(r, name, c->many != NULL ? "data.label_columns" : "data.label", err);
+        PF_TRY(pf_record_check_list(r, f, err));
         const pf_items *items = r->lists != NULL ? &r->lists[f - r->fields] : NULL;
         if (c->many == NULL && items != NULL && items->v != NULL) {
             *out = (parts){items->v, items->n, true};
@@ -61,7 +62,7 @@ static peft_status parts_of(const pf_class_columns *c, const pf_record *r, pf_ar
     if (c->many == NULL && v[0].p == NULL)
         return PF_FAIL(err, PEFT_E_FORMAT, "%s:%lld: row %lld: %s is null; each row needs its %s",
                        r->path, (long long)r->line, (long long)r->row, c->label,
-                       c->delimiter != NULL ? "classes, or an empty text for none" : "target");
+                       c->delimiter != NULL ? "classes, or an empty text for none" : "class");
     if (c->delimiter != NULL) return split(v[0], c->delimiter, a, out, err);
     out->v = v;
     out->n = c->many == NULL && v[0].n == 0 ? 0 : n;
@@ -105,6 +106,10 @@ typedef struct looks {
 
 static peft_status look_row(const pf_class_columns *c, const pf_record *r, const parts *p,
                             bool names, looks *l, pf_arena *a, pf_strlist *out, peft_error *err) {
+    if (p->n == 0 && !p->list)
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s:%lld: row %lld: %s is empty; each row needs its %s",
+                       r->path, (long long)r->line, (long long)r->row, c->label,
+                       l->numbers && l->fractions ? "number" : "class");
     if (l->rows++ == 0) l->width = p->n;
     if (l->width != p->n) l->width = -1;
     l->lists |= p->list;

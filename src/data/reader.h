@@ -21,6 +21,7 @@ typedef struct pf_field {
 typedef struct pf_items {
     const pf_str *v; /* NULL: the value is no list of texts */
     int n;
+    int wrong; /* of a list: its first member that is no text, from 1; -1: the value is an object */
 } pf_items;
 
 typedef struct pf_record {

@@ -105,9 +105,13 @@ static void test_rows(void **state) {
         "\"joy\"?");
     row("a.jsonl", "{\"y\": [7]}\n", &names,
         ":1: row 1: y is \"7\", which is none of the 3 classes: anger, calm, joy");
-    row("a.jsonl", "{\"y\": null}\n", &names, ":1: row 1: y is null; each row needs its target");
+    row("a.jsonl", "{\"y\": null}\n", &names, ":1: row 1: y is null; each row needs its class");
     row("a.jsonl", "{\"y\": \"\"}\n", &names,
         ":1: row 1: y is empty; it should be the name of a class, or several");
+    row("a.jsonl", "{\"y\": [\"joy\", null]}\n", &names,
+        ":1: row 1: member 2 of y is no text; null, lists and objects have no place there");
+    row("a.jsonl", "{\"y\": {\"joy\": 1}}\n", &names,
+        ":1: row 1: y is an object; it should be a text or a list of texts");
     row("a.jsonl", "{\"x\": \"\"}\n", &names,
         ":1: row 1 has no column \"y\", which data.label asks for; it has: x");
     row("a.csv", "y,x\n joy | anger,\n", &cut, "1 0 1");
