@@ -100,9 +100,9 @@ def causal(model):
 
 
 def case(name, model_type, config, task, what, off, base="own", labels=3, targets=("q_proj", "v_proj"), pairs=False, fan_in=False,
-         problem=None, said=None, smoothing=0.0, **changes):
+         problem=None, said=None, smoothing=0.0, weights=None, **changes):
     return dict(name=name, model_type=model_type, config={**config, **changes}, task=task, what=what, off=off, base=base, labels=labels,
-                targets=list(targets), pairs=pairs, fan_in=fan_in, problem=problem, said=said, smoothing=smoothing)
+                targets=list(targets), pairs=pairs, fan_in=fan_in, problem=problem, said=said, smoothing=smoothing, weights=weights)
 
 
 QV = ("query", "value")
@@ -154,6 +154,8 @@ CASES = [
     case("bert_smooth", "bert", BERT, "SEQ_CLS", "smoothed targets", [zero("pooler.dense.weight"), "no smoothing"], targets=QV, smoothing=0.2),
     case("llama_token_smooth", "llama", LLAMA, "TOKEN_CLS", "smoothed targets of words", [zero("score.modules_to_save.default.bias"), "no smoothing"], base="bare",
          smoothing=0.3),
+    case("gpt2_weights", "gpt2", GPT2, "TOKEN_CLS", "classes that count more than others", [zero("classifier.modules_to_save.default.bias"), "no weights"],
+         base="causal", targets=("c_attn",), fan_in=True, weights=[0.5, 3.0, 1.25]),
 ]
 
 
@@ -272,14 +274,16 @@ def forward(c, model, samples, first_row=False):
     return torch.cat([z[i, [k for k, v in enumerate(s["classes"]) if v >= 0]] for i, s in enumerate(samples)])
 
 
-def step_loss(c, model, samples, first_row=False, smooth=True):
+def step_loss(c, model, samples, first_row=False, plain=False):
     z = forward(c, model, samples, first_row)
     if c["problem"] is not None:
         return ForSequenceClassificationLoss(torch.tensor([s["values"] for s in samples]), z, inner(model).config)
     target = torch.tensor([v for s in samples for v in s["classes"] if v >= 0])
-    if c["smoothing"] > 0 and smooth:
+    if plain:
+        return F.cross_entropy(z, target)
+    if c["smoothing"] > 0:
         return LabelSmoother(epsilon=c["smoothing"])((None, z)[1:], target)
-    return F.cross_entropy(z, target)
+    return F.cross_entropy(z, target, weight=None if c["weights"] is None else torch.tensor(c["weights"]))
 
 
 def off_figures(c, folder, adapter, batches, logits, losses):
@@ -289,11 +293,11 @@ def off_figures(c, folder, adapter, batches, logits, losses):
         if callable(off):
             off(model)
         with torch.no_grad():
-            first_row, smooth = off == "first row", off != "no smoothing"
+            first_row, plain = off == "first row", off in ("no smoothing", "no weights")
             z = forward(c, model, batches[0], first_row)
-            moved = [abs(float(step_loss(c, model, b, first_row, smooth)) - x) / x for b, x in zip(batches, losses)]
+            moved = [abs(float(step_loss(c, model, b, first_row, plain)) - x) / x for b, x in zip(batches, losses)]
         d_logits, d_loss = float((z - logits).abs().max()), max(moved)
-        assert (not smooth or d_logits >= 100 * parity.TOL_LOGITS) and d_loss >= 100 * parity.TOL_LOSS, (c["name"], off, d_logits, d_loss)
+        assert (plain or d_logits >= 100 * parity.TOL_LOGITS) and d_loss >= 100 * parity.TOL_LOSS, (c["name"], off, d_logits, d_loss)
         figures.append(dict(max_abs_logit=d_logits, max_rel_loss=d_loss))
     return figures
 
@@ -315,7 +319,8 @@ def make_case(c, out):
     optim = dict(parity.OPTIM, lr=0.01, steps=STEPS, max_grad_norm=clip_level(c, model, batches[0]))
     log, grads, after = parity.train(model, batches, False, optim, lambda m, b: step_loss(c, m, b))
     info = dict(what=c["what"], method="lora", task=c["task"], transformers=transformers.__version__, peft=peft.__version__,
-                problem=c["problem"] if c["said"] == "run" else None, smoothing=c["smoothing"], torch=torch.__version__, trainable=parity.trainable_line(model), off=off_figures(c, folder, adapter, batches, logits, losses),
+                problem=c["problem"] if c["said"] == "run" else None, smoothing=c["smoothing"],
+                class_weights=c["weights"], torch=torch.__version__, trainable=parity.trainable_line(model), off=off_figures(c, folder, adapter, batches, logits, losses),
                 optim=optim, steps=log, batches=batches)
     tensors = dict(logits=logits, **{"grad." + n: t for n, t in grads.items()}, **{"after." + n: t for n, t in after.items()})
     parity.save_case(folder, info, tensors)

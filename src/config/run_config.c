@@ -105,6 +105,7 @@ static const pf_cfg_row training_rows[] = {
     PF_CFG_STR(pf_training_cfg, metric_for_best_model, "eval_loss", "what the best evaluation is best at"),
     PF_CFG_ENUM(pf_training_cfg, greater_is_better, "auto", "auto true=yes=on false=no=off", "is bigger better? auto: yes, unless the metric's name ends in loss, perplexity, mse or mae"),
     PF_CFG_FLOAT(pf_training_cfg, label_smoothing_factor, 0, 0, 1, "share of the target that is spread evenly over all classes (SEQ_CLS with one class, TOKEN_CLS)", .flags = PF_CFG_BELOW_MAX),
+    PF_CFG_STRLIST(pf_training_cfg, class_weights, NULL, "what a text or word of each class counts in the loss, in the order of their ids (SEQ_CLS with one class, TOKEN_CLS); balanced: the inverse of how often a class occurs; evaluations do not weigh"),
     PF_CFG_INT(pf_training_cfg, dataloader_num_workers, 0, 0, 256, "threads that prepare data ahead; the result never depends on it"),
     PF_CFG_INT(pf_training_cfg, max_length, 0, 0, 1 << 30, "longest row in tokens, prompt and target together; 0: the model's context", .flags = PF_CFG_UNSET, .aliases = "max_seq_length max_seq_len"),
     PF_CFG_INT(pf_training_cfg, max_source_length, 0, 0, 1 << 30, "models with an encoder: longest prompt in tokens; 0: any", .flags = PF_CFG_UNSET),

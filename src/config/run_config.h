@@ -96,6 +96,7 @@ typedef struct pf_training_cfg {
     const char *metric_for_best_model; /* with its eval_ */
     const char *greater_is_better;     /* true false, never auto */
     double label_smoothing_factor;
+    pf_cfg_strings class_weights; /* "balanced", or numbers by id */
     int64_t dataloader_num_workers;
     int64_t max_length;                           /* 0: the context of the model */
     int64_t max_source_length, max_target_length; /* models with an encoder; 0: any */

@@ -170,6 +170,14 @@ static void check_label_keys(const pf_run_cfg *run, pf_cfg *cfg) {
                         "is given, and model.problem_type is %s; several classes in a row are "
                         "multi_label_classification",
                         problem);
+    if (run->training.class_weights.list.n > 0 && run->training.label_smoothing_factor > 0)
+        pf_cfg_complain(cfg, "training.class_weights",
+                        "is given and so is training.label_smoothing_factor; one of them");
+    if (run->training.class_weights.list.n > 0 && problem != NULL &&
+        !is(problem, "single_label_classification"))
+        pf_cfg_complain(cfg, "training.class_weights",
+                        "is given, and model.problem_type is %s; only single classes are weighed",
+                        problem);
     if (run->training.label_smoothing_factor > 0 && problem != NULL &&
         !is(problem, "single_label_classification"))
         pf_cfg_complain(cfg, "training.label_smoothing_factor",
@@ -198,6 +206,9 @@ static void check_classes(pf_run_cfg *run, pf_cfg *cfg, pf_run_purpose purpose) 
             if (pf_cfg_given(cfg, without[i]))
                 pf_cfg_complain(cfg, without[i],
                                 "is given without data.label, the column with the classes");
+        if (run->training.class_weights.list.n > 0 && purpose == PF_RUN_TRAIN)
+            pf_cfg_complain(cfg, "training.class_weights",
+                            "is given without data.label; only classes are weighed");
         if (run->training.label_smoothing_factor > 0 && purpose == PF_RUN_TRAIN)
             pf_cfg_complain(cfg, "training.label_smoothing_factor",
                             "is %g, and the targets are tokens; only classes are smoothed "

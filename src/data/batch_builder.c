@@ -305,7 +305,11 @@ peft_status pf_batch_builder_begin(pf_batch_builder *bb, const pf_sample *sample
                            s->index, s->n_tokens, lead_of(bb) + s->n_tokens, bb->opt.rope_original);
         bb->figures.rows_plain += rows;
         bb->figures.labels += labels;
-        if (s->weights == NULL || s->classes != NULL)
+        if (s->classes != NULL && s->class_weights != NULL) {
+            for (int32_t k = 0; k < s->n_tokens; k++)
+                if (is_label(s, k))
+                    bb->figures.label_weight += (double)s->class_weights[s->classes[k]];
+        } else if (s->weights == NULL || s->classes != NULL)
             bb->figures.label_weight += labels;
         else
             for (int32_t k = s->first_label; k < end_label(s); k++)
@@ -459,10 +463,13 @@ static void place_labels(pf_batch_builder *bb, int32_t m) {
             if (!is_label(s, k)) continue;
             const int32_t row_of = bb->path_row[row_of_label(bb, s, k)],
                           e = bb->row_labels[row_of]++;
+            const float *by_class = s->classes != NULL ? s->class_weights : NULL;
             const bool weighs = s->weights != NULL && s->classes == NULL;
             bb->label_row[e] = row_of;
             bb->label_target[e] = s->classes != NULL ? s->classes[k] : s->tokens[k];
-            bb->label_weight[e] = weighs ? s->weights[k] : 1.0f;
+            bb->label_weight[e] = weighs             ? s->weights[k]
+                                  : by_class != NULL ? by_class[s->classes[k]]
+                                                     : 1.0f;
             bb->label_sample[e] = s->index;
             bb->label_values[e] = s->values;
         }

@@ -38,8 +38,9 @@ typedef struct pf_sample {
     const float *weights; /* (n_tokens) weight of each token as a target; NULL: all 1. A token of
                              weight 0 is no target: no entry is made for it */
     const int32_t
-        *classes;          /* (n_tokens) in place of the three above: the class of each token, whose
-                              entry stands on the token's own row; -1: none. All rows are computed */
+        *classes; /* (n_tokens) in place of the three above: the class of each token, whose
+                     entry stands on the token's own row; -1: none. All rows are computed */
+    const float *class_weights; /* what an entry counts, by its class; NULL: each 1 */
     const float *values;   /* the numbers that are the target of its entries, in place of the class
                               (batch.h); NULL: there are none */
     int32_t second_from;   /* of two texts: the first token of the second; 0: one text */

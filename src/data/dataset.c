@@ -41,6 +41,7 @@ pf_sample pf_dataset_sample(const pf_dataset *ds, int64_t i, int32_t index) {
                        .end_label = e->end_label,
                        .weights = e->flags & PF_EXAMPLE_GAPS ? ds->weights + e->first : NULL,
                        .classes = ds->classes != NULL ? ds->classes + e->first : NULL,
+                       .class_weights = ds->class_weights,
                        .values = ds->values != NULL ? ds->values + i * ds->n_values : NULL,
                        .second_from = e->second_from,
                        .index = index};

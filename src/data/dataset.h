@@ -81,8 +81,9 @@ typedef struct pf_dataset {
     float *weights;   /* (n_tokens) 1 where a token is learned; NULL: no example has gaps */
     int32_t *classes; /* (n_tokens) class of each token, -1: none; NULL: targets are tokens. The
                          texts are then what is classified, and the names of its classes */
-    float *values;    /* (n, n_values) targets that are numbers (graph/problem.h), one row
-                         for each example; NULL: classes are ids */
+    const float *class_weights; /* by id, borrowed (class_weights.h); NULL: each counts 1 */
+    float *values;              /* (n, n_values) targets that are numbers (graph/problem.h), one row
+                                   for each example; NULL: classes are ids */
     int n_values;
     pf_problem problem;
     const pf_strlist *labels; /* names of the classes, borrowed */

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "data/class_weights.h"
 #include "data/data_assume.h"
 #include "nn/class_head.h"
 #include "recipes/classify.h"
@@ -74,6 +75,11 @@ static peft_status settle_classes(pf_prepared *p, peft_error *err) {
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "data.%s is given, but %s is open for %s; model.problem_type says otherwise",
                        d->label_delimiter != NULL ? "label_delimiter" : "label_columns", m->name,
+                       pf_problem_name(m->problem));
+    if (p->run.training.class_weights.list.n > 0 && pf_problem_has_values(m->problem))
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "training.class_weights is given, but the problem type is %s; only single "
+                       "classes are weighed",
                        pf_problem_name(m->problem));
     if (smoothing > 0 && pf_problem_has_values(m->problem))
         return PF_FAIL(err, PEFT_E_CONFIG,
@@ -435,6 +441,10 @@ static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_e
     PF_TRY(open_model(p, opt, err));
     pf_run_timing_phase(&p->timing, "model");
     if (opt->with_data) PF_TRY(read_data(p, opt, err));
+    if (opt->with_training && p->data.train_set.classes != NULL)
+        PF_TRY(pf_class_weights_make(&p->run.training.class_weights.list, &p->loaded.model->labels,
+                                     &p->data.train, &p->arena, &p->data.train_set.class_weights,
+                                     err));
     pf_run_timing_phase(&p->timing, "data");
     if (opt->with_training) PF_TRY(choose_compute(p, err));
     pf_run_timing_phase(&p->timing, "compute");

@@ -241,6 +241,7 @@ static void test_every_key(void **state) {
                                                 "data.label_columns",
                                                 "data.label_delimiter",
                                                 "training.label_smoothing_factor",
+                                                "training.class_weights",
                                                 "peft.task_type",
                                                 "training.fp16",
                                                 "training.warmup_ratio",

@@ -53,7 +53,7 @@ static inline bool is_real(const fixture *f) {
 
 /* One for each token; NULL: the targets are tokens. */
 static inline const float *read_values(fixture *f, const json_t *list) {
-    if (list == NULL) return NULL;
+    if (!json_is_array(list)) return NULL;
     float *values = PF_NEW_ARRAY(&f->arena, float, json_array_size(list));
     for (size_t i = 0; i < json_array_size(list); i++)
         values[i] = (float)json_number_value(json_array_get(list, i));
@@ -107,6 +107,7 @@ static inline void read_batches(fixture *f) {
                 .n_tokens = n,
                 .first_label = classes != NULL ? 0 : (int32_t)number_of(s, "prompt"),
                 .classes = classes,
+                .class_weights = read_values(f, json_object_get(f->info, "class_weights")),
                 .values = read_values(f, json_object_get(s, "values")),
                 .second_from = (int32_t)json_integer_value(json_object_get(s, "second_from")),
                 .index = (int32_t)k};
@@ -198,7 +199,8 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                          .prefix_rows = lead.prefix,
                                          .each_rows = lead.each,
                                          .share = h->share,
-                                         .keep_tail = f->model->router_loss || f->model->whole_texts,
+                                         .keep_tail =
+                                             f->model->router_loss || f->model->whole_texts,
                                          .rope_original = pf_rope_original(rope)};
     const pf_loss_graph_options go = {.training = training,
                                       .adapters = true,

@@ -82,7 +82,7 @@ static void every_case(void **state) {
         }
         n++;
     }
-    assert_true(n >= 21);
+    assert_true(n >= 22);
     pf_arena_release(&a);
 }
 
