@@ -21,4 +21,6 @@ CASES = [
          optim=dict(max_grad_norm=0.5, eps=1e-4)),
     case("fourierft_head", config(["lm_head", "dense"]), "the head", base="base_neox", start=start, lr=0.05, optim=dict(max_grad_norm=0.3, eps=1e-4),
          not_written=HEAD),
+    case("fourierft_pattern", config(["q_proj", "v_proj", "down_proj"], n_frequency_pattern={"q_proj": 20, "mlp.down_proj": 100}),
+         "n_frequency_pattern", start=start, lr=0.05, optim=dict(max_grad_norm=0.3)),
 ]

@@ -19,4 +19,8 @@ CASES = [
     case("lora_patterns", config(["q_proj", "down_proj"], rank_pattern={"down_proj": 2}, alpha_pattern={"q_proj": 3}, use_rslora=True,
                                  layers_to_transform=[1], modules_to_save=["lm_head"], bias="lora_only"),
          "patterns, layers_to_transform, modules_to_save, biases", start=start),
+    case("lora_tied", lambda: LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"],
+                                         modules_to_save=["model.embed_tokens"], ensure_weight_tying=True),
+         "embedding and head trained whole as one", base="base_tied", start=start, lr=0.003,
+         not_written={"lm_head.weight": "the embedding once more"}),
 ]

@@ -2,7 +2,7 @@
 
 from peft import OFTConfig
 
-from .common import LLAMA_ALL, NEOX_ALL, case
+from .common import HEAD, LLAMA_ALL, NEOX_ALL, case
 from .common_masks import masks
 
 
@@ -32,4 +32,9 @@ CASES = [
     case("oft_drop", config(LLAMA_ALL, module_dropout=0.5), "blocks left out", start=start, before_step=masks(patch=use_dropout)),
     case("oft_drop_neox", config(NEOX_ALL, module_dropout=0.3, oft_block_size=4, use_cayley_neumann=False), "blocks left out",
          base="base_neox", start=start, before_step=masks(patch=use_dropout)),
+    case("oft_embedding", config(["embed_tokens", "v_proj", "lm_head"]), "the embedding and the head", start=start, not_written=HEAD),
+    case("oft_embedding_tied", config(["embed_tokens", "up_proj"], r=4, oft_block_size=0, coft=True, eps=0.5), "an embedding that the head shares",
+         base="base_tied", start=start, lr=0.003, not_written=HEAD),
+    case("oft_embedding_neox", config(["embed_in", "dense"], block_share=True, use_cayley_neumann=False), "one block for all of an embedding",
+         base="base_neox", start=start, not_written=HEAD),
 ]

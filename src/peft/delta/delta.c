@@ -41,7 +41,8 @@ static peft_status attach_site(pf_adapter *ad, const pf_delta_kind *k, const pf_
     s->site = site;
     PF_TRY(k->attach(ad, s, t, err));
     ((pf_delta_state *)ad->state)->at[site->index] = s;
-    return pf_adapter_hook(ad, site, k->hooks, s, err);
+    const bool other = site->kind == PF_SITE_EMBEDDING && k->embedding_hooks != NULL;
+    return pf_adapter_hook(ad, site, other ? k->embedding_hooks : k->hooks, s, err);
 }
 
 peft_status pf_delta_attach(pf_adapter *ad, const pf_delta_kind *kind, peft_error *err) {

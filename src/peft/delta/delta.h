@@ -67,6 +67,7 @@ typedef struct pf_delta_kind {
     unsigned kinds; /* 1 << PF_SITE_LINEAR and the like */
     const char *acts_on;
     const pf_site_hooks *hooks;
+    const pf_site_hooks *embedding_hooks;                     /* of an embedding; NULL: hooks */
     void (*rank)(const void *cfg, int64_t *r, double *alpha); /* NULL: no ranks */
     /* Adds the parameters of a site; sizes that the method cannot have are refused by name. */
     peft_status (*attach)(pf_adapter *ad, void *self, const pf_target *t, peft_error *err);

@@ -14,6 +14,7 @@ typedef struct fourierft_cfg {
     pf_delta_cfg d;
     int64_t n_frequency, random_loc_seed;
     double scaling;
+    pf_cfg_map n_frequency_pattern;
     bool init_weights;
 } fourierft_cfg;
 
@@ -23,12 +24,14 @@ static const pf_cfg_row rows[] = {
     PF_CFG_FLOAT(fourierft_cfg, scaling, 150, -1e9, 1e9, "factor of the update"),
     PF_CFG_INT(fourierft_cfg, random_loc_seed, 777, 0, 9007199254740992.0, "seed of the coefficients' places"),
     PF_DELTA_TARGET_ROWS(fourierft_cfg),
+    PF_CFG_NUMMAP(fourierft_cfg, n_frequency_pattern, 1, 16777216, "other numbers of coefficients for some modules: {name or regular expression: n_frequency}", .flags = PF_CFG_WHOLE),
     PF_CFG_BOOL(fourierft_cfg, init_weights, false, "true: the update is zero at first; false: normal numbers"),
     PF_CFG_END};
 /* clang-format on */
 
 typedef struct fourierft_site {
     pf_delta_site s; /* spectrum (n) */
+    int64_t n;
     pf_fft in, out;
     pf_fourier_args args;
 } fourierft_site;
@@ -49,7 +52,9 @@ static peft_status output(pf_build *b, void *self, pf_site *site, pf_value *x, u
 static bool share(const pf_adapter *ad, fourierft_site *l) {
     for (int i = 0; i < l->s.site->index; i++) {
         const fourierft_site *o = pf_delta_at(ad, ad->model->sites[i]);
-        if (o == NULL || o->in.n != l->s.site->in_dim || o->out.n != l->s.site->out_dim) continue;
+        if (o == NULL || o->n != l->n || o->in.n != l->s.site->in_dim ||
+            o->out.n != l->s.site->out_dim)
+            continue;
         l->in = o->in;
         l->out = o->out;
         l->args = o->args;
@@ -62,7 +67,7 @@ static bool share(const pf_adapter *ad, fourierft_site *l) {
 
 static peft_status draw_places(pf_adapter *ad, fourierft_site *l, peft_error *err) {
     const fourierft_cfg *cfg = ad->cfg.method_cfg;
-    const int64_t in = l->s.site->in_dim, out = l->s.site->out_dim, n = cfg->n_frequency;
+    const int64_t in = l->s.site->in_dim, out = l->s.site->out_dim, n = l->n;
     pf_torch_rng g;
     int32_t *u = PF_NEW_ARRAY(&ad->arena, int32_t, n), *v = PF_NEW_ARRAY(&ad->arena, int32_t, n);
     PF_CHECK_ALLOC(u, err);
@@ -92,13 +97,17 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
     fourierft_site *l = self;
     pf_param *p;
     (void)t;
+    double n = (double)cfg->n_frequency;
+    PF_TRY(pf_delta_pattern(ad, "peft.fourierft.n_frequency_pattern", &cfg->n_frequency_pattern,
+                            l->s.site->name, &n, err));
+    l->n = (int64_t)n;
     const int64_t room = l->s.site->in_dim * l->s.site->out_dim;
-    if (cfg->n_frequency > room)
+    if (l->n > room)
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "%s: peft.fourierft.n_frequency is %lld, but the weight has %lld numbers",
-                       l->s.site->name, (long long)cfg->n_frequency, (long long)room);
+                       l->s.site->name, (long long)l->n, (long long)room);
     if (!share(ad, l)) PF_TRY(draw_places(ad, l, err));
-    PF_TRY(pf_delta_param(ad, &l->s, ".fourierft_spectrum", 1, cfg->n_frequency, &p, err));
+    PF_TRY(pf_delta_param(ad, &l->s, ".fourierft_spectrum", 1, l->n, &p, err));
     p->is_vector = true;
     return PEFT_OK;
 }
@@ -109,7 +118,6 @@ static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
     if (!cfg->init_weights) pf_fill_normal(l->s.p[0], seed, 1);
 }
 
-static const char *const refused[] = {"bias", "n_frequency_pattern", NULL};
 static const pf_site_hooks hooks = {.output = output};
 static const pf_delta_kind kind = {.key = "peft.fourierft",
                                    .what = "FourierFT",
@@ -121,7 +129,7 @@ static const pf_delta_kind kind = {.key = "peft.fourierft",
                                    .hooks = &hooks,
                                    .attach = attach_site,
                                    .init = init_site,
-                                   .refused = refused};
+                                   .refused = pf_delta_bias_keys};
 
 static peft_status fourierft_attach(pf_adapter *ad, peft_error *err) {
     return pf_delta_attach(ad, &kind, err);

@@ -52,6 +52,13 @@ static peft_status input(pf_build *b, void *self, pf_site *site, pf_value **x, p
     return pf_rowmap_emit(b->graph, site->name, &pf_rotate, &l->rotate, *x, &r, 1, x, err);
 }
 
+/* Of an embedding the rows that come out are rotated. */
+static peft_status embedding_output(pf_build *b, void *self, pf_site *site, pf_value *x,
+                                    uint32_t mask_key, pf_value **y, peft_error *err) {
+    (void)x, (void)mask_key;
+    return input(b, self, site, y, err);
+}
+
 /* The divisor of n nearest to `wanted`, as peft's adjust_oft_parameters; the smaller of two. */
 static int64_t nearest_divisor(int64_t n, int64_t wanted) {
     if (wanted >= n) return n;
@@ -74,6 +81,11 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
         PF_INFO("%s: peft.oft.%s %lld does not divide the %lld inputs; %lld is taken",
                 l->s.site->name, cfg->r != 0 ? "r" : "oft_block_size", (long long)wanted,
                 (long long)C, (long long)got);
+    if (size > 4096)
+        return PF_FAIL(err, PEFT_E_CONFIG,
+                       "%s: blocks of %lld numbers are too large; peft.oft.r should be at least "
+                       "%lld",
+                       l->s.site->name, (long long)size, (long long)(C / 4096 + 1));
     if (size < 2)
         return PF_FAIL(err, PEFT_E_CONFIG,
                        "%s: blocks of one number cannot be rotated; peft.oft.r should be at most "
@@ -85,7 +97,9 @@ static peft_status attach_site(pf_adapter *ad, void *self, const pf_target *t, p
                          .terms = cfg->use_cayley_neumann ? cfg->num_cayley_neumann_terms : 0,
                          .limit = cfg->coft ? cfg->eps / sqrt((double)blocks) : 0};
     l->rotate.size = size;
-    return pf_delta_param(ad, &l->s, ".oft_R.weight", blocks, size * (size - 1) / 2, &p, err);
+    const char *suffix =
+        l->s.site->kind == PF_SITE_EMBEDDING ? ".oft_embedding_R.weight" : ".oft_R.weight";
+    return pf_delta_param(ad, &l->s, suffix, blocks, size * (size - 1) / 2, &p, err);
 }
 
 static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
@@ -95,14 +109,17 @@ static void init_site(const pf_adapter *ad, void *self, uint64_t seed) {
 }
 
 static const pf_site_hooks hooks = {.input = input};
+static const pf_site_hooks embedding_hooks = {.output = embedding_output};
 static const pf_delta_kind kind = {.key = "peft.oft",
                                    .what = "OFT",
                                    .rows = rows,
                                    .cfg_size = sizeof(oft_cfg),
                                    .site_size = sizeof(oft_site),
-                                   .kinds = 1u << PF_SITE_LINEAR | 1u << PF_SITE_HEAD,
-                                   .acts_on = "linear layers and the head",
+                                   .kinds = 1u << PF_SITE_LINEAR | 1u << PF_SITE_HEAD |
+                                            1u << PF_SITE_EMBEDDING,
+                                   .acts_on = "linear layers, embeddings and the head",
                                    .hooks = &hooks,
+                                   .embedding_hooks = &embedding_hooks,
                                    .attach = attach_site,
                                    .init = init_site,
                                    .refused = pf_delta_bias_keys};
@@ -122,6 +139,22 @@ static peft_status read_config(pf_arena *a, const struct json_t *c, const char *
     return pf_delta_read_config(&kind, a, c, where, cfg, err);
 }
 
+/* Rows of a table, x R block by block. */
+static void rotate_table(const oft_site *l, const pf_mat *r, float *out, int64_t n, int64_t C) {
+    enum { MOST = 4096 };
+    const int64_t s = l->rotate.size, stride = r->rows == s ? 0 : s * s;
+    double sum[MOST];
+    for (int64_t i = 0; i < n * (C / s); i++) {
+        const pf_real *m = r->data + i % (C / s) * stride;
+        float *x = out + i * s;
+        for (int64_t c = 0; c < s; c++) {
+            sum[c] = 0;
+            for (int64_t j = 0; j < s; j++) sum[c] += (double)x[j] * (double)m[j * s + c];
+        }
+        for (int64_t c = 0; c < s; c++) x[c] = (float)sum[c];
+    }
+}
+
 /* Rows of W R, as row vectors: w Rᵀ block by block. */
 static peft_status merge(const pf_adapter *ad, const pf_site *site, int64_t row0, int64_t n,
                          float *out, peft_error *err) {
@@ -130,7 +163,12 @@ static peft_status merge(const pf_adapter *ad, const pf_site *site, int64_t row0
     pf_mat r;
     (void)row0;
     PF_TRY(pf_delta_derive(&pf_cayley, &l->cayley, &p, 1, &r, err));
-    peft_status status = pf_delta_rotate_rows(&l->rotate, &r, 1, out, n, site->in_dim, err);
+    peft_status status = PEFT_OK;
+    if (site->kind == PF_SITE_EMBEDDING) {
+        rotate_table(l, &r, out, n, site->in_dim);
+    } else {
+        status = pf_delta_rotate_rows(&l->rotate, &r, 1, out, n, site->in_dim, err);
+    }
     pf_free(r.data);
     return status;
 }

@@ -143,6 +143,34 @@ static peft_status attach_bias(pf_adapter *ad, pf_site *site, bool has_lora, pef
     return pf_adapter_train_whole(ad, site, true, name, false, err);
 }
 
+/* One matrix at two places, trained whole as one: the embedding's copy is the head's, too. Factors
+ * are not tied: peft gives both modules parameters of their own, on one storage, which the
+ * optimizer would move twice. */
+static peft_status tie(pf_adapter *ad, pf_target *targets, bool *tied, peft_error *err) {
+    const pf_model *m = ad->model;
+    const pf_site *head = m->head, *embedding = m->embedding;
+    *tied = false;
+    if (head->tied_to == NULL) {
+        PF_WARN("peft.lora.ensure_weight_tying is true, but embedding and head of %s share nothing",
+                m->name);
+        return PEFT_OK;
+    }
+    if (targets[head->index].hit || targets[embedding->index].hit)
+        return PF_FAIL(
+            err, PEFT_E_UNSUPPORTED,
+            "peft.lora.ensure_weight_tying: %s is in target_modules, and factors are not "
+            "tied here; name it in modules_to_save, or leave ensure_weight_tying out",
+            targets[head->index].hit ? head->name : embedding->name);
+    *tied = targets[head->index].whole || targets[embedding->index].whole;
+    targets[head->index].whole = false;
+    targets[embedding->index].whole = *tied;
+    if (!*tied)
+        PF_WARN(
+            "peft.lora.ensure_weight_tying is true, but modules_to_save names neither %s nor %s",
+            embedding->name, head->name);
+    return PEFT_OK;
+}
+
 static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
     const pf_lora_cfg *cfg = ad->cfg.method_cfg;
     const pf_model *m = ad->model;
@@ -168,7 +196,9 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
                 cfg->init_lora_weights);
     }
     const pf_target_rules rules = pf_lora_rules(cfg);
+    bool tied = false;
     PF_TRY(pf_find_targets(ad, &rules, &targets, err));
+    if (cfg->ensure_weight_tying) PF_TRY(tie(ad, targets, &tied, err));
     for (int i = 0; i < m->n_sites; i++) {
         pf_site *site = m->sites[i];
         if (targets[i].hit) PF_TRY(attach_lora(ad, cfg, &targets[i], site, err));
@@ -179,6 +209,8 @@ static peft_status lora_attach(pf_adapter *ad, peft_error *err) {
             n_biases++;
         }
     }
+    if (tied)
+        PF_TRY(pf_adapter_train_shared(ad, m->head, false, m->embedding->trained_weight, err));
     pf_token_list room[1];
     const pf_token_lists tokens = pf_lora_token_lists(cfg, room);
     PF_TRY(pf_tokens_attach(ad, &tokens, "peft.lora.trainable_token_indices",
@@ -219,6 +251,15 @@ static bool keeps_tie(const pf_adapter *ad) {
     return pf_tokens_keep_tie(ad, st->tokens);
 }
 
+/* peft's file has a tied matrix by both of its names. */
+static bool repeats(const pf_adapter *ad, const char *tensor) {
+    const pf_site *head = ad->model->head, *embedding = ad->model->embedding;
+    const size_t n = strlen(PF_ADAPTER_PREFIX);
+    return head->trained_weight != NULL && head->trained_weight == embedding->trained_weight &&
+           pf_starts_with(tensor, PF_ADAPTER_PREFIX) && pf_starts_with(tensor + n, head->name) &&
+           pf_streq(tensor + n + strlen(head->name), ".weight");
+}
+
 /* ---- merging the bias of B ------------------------------------------------------------------- */
 
 static bool touches_bias(const pf_adapter *ad, const pf_site *site) {
@@ -252,6 +293,7 @@ const pf_method pf_method_lora = {
     .file_size = pf_lora_file_size,
     .file_row = pf_lora_file_row,
     .keeps_tie = keeps_tie,
+    .repeats = repeats,
     .has_dropout = lora_has_dropout,
     .read_config = pf_lora_read_config,
     .write_config = pf_lora_write_config,

@@ -23,7 +23,7 @@ typedef struct pf_lora_cfg {
     pf_cfg_ints layers_to_transform;
     pf_cfg_strings layers_pattern;
     pf_cfg_map rank_pattern, alpha_pattern; /* name or regular expression -> number */
-    bool use_rslora, use_dora, lora_bias;
+    bool use_rslora, use_dora, lora_bias, ensure_weight_tying;
     const char *bias; /* none all lora_only */
     pf_cfg_strings modules_to_save;
     pf_cfg_ints trainable_token_indices; /* of the embedding, as a configuration has them */

@@ -41,6 +41,7 @@ const pf_cfg_row pf_lora_cfg_rows[] = {
     PF_CFG_BOOL(pf_lora_cfg, lora_bias, false, "a bias on B"),
     PF_CFG_ENUM(pf_lora_cfg, bias, "none", "none all lora_only", "which biases are trained too"),
     PF_CFG_STRLIST(pf_lora_cfg, modules_to_save, NULL, "modules trained whole and saved with the adapter", .aliases = "lora_modules_to_save"),
+    PF_CFG_BOOL(pf_lora_cfg, ensure_weight_tying, false, "where embedding and head share one matrix and modules_to_save names one of them: both are trained as one"),
     PF_CFG_INTLIST(pf_lora_cfg, trainable_token_indices, 0, 100000000, "ids of tokens whose rows of the embedding are trained too, and of a head that shares its matrix"),
     PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_ratio, 0, 0, 1e6, "LoRA+: B learns so many times as fast as A (16 is usual); 0: as fast (arXiv 2402.12354)", .flags = PF_CFG_UNSET),
     PF_CFG_FLOAT(pf_lora_cfg, loraplus_lr_embedding, 1e-6, 0, 1e3, "LoRA+: learning rate of the factors of an embedding"),
@@ -120,7 +121,6 @@ static peft_status refuse_variants(const json_t *c, const char *where, peft_erro
         {"alora_invocation_tokens", "activated LoRA"},
         {"target_parameters", "LoRA on parameters that are no module"},
         {"layer_replication", "layer replication"},
-        {"ensure_weight_tying", "tied adapters on embedding and head"},
         {"megatron_config", "Megatron layers"},
         {"arrow_config", "Arrow routing"},
         {"kasa_config", "KaSA"},
@@ -172,6 +172,7 @@ peft_status pf_lora_read_config(pf_arena *a, const struct json_t *c, const char 
     PF_TRY(pf_json_opt_bool(c, where, "use_rslora", false, &l->use_rslora, err));
     PF_TRY(pf_json_opt_bool(c, where, "use_dora", false, &l->use_dora, err));
     PF_TRY(pf_json_opt_bool(c, where, "lora_bias", false, &l->lora_bias, err));
+    PF_TRY(pf_json_opt_bool(c, where, "ensure_weight_tying", false, &l->ensure_weight_tying, err));
     if (!isfinite(l->alpha) || !(l->dropout >= 0 && l->dropout < 1)) {
         return PF_FAIL(
             err, PEFT_E_FORMAT,
@@ -244,6 +245,7 @@ peft_status pf_lora_write_config(const pf_adapter *ad, struct json_t *c, peft_er
     if (tokens.n > 0)
         bad |= json_object_set_new(c, "trainable_token_indices", pf_tokens_to_json(&tokens));
     if (l->lora_bias) bad |= json_object_set_new(c, "lora_bias", json_true());
+    if (l->ensure_weight_tying) bad |= json_object_set_new(c, "ensure_weight_tying", json_true());
     switch (pf_lora_init_of(l->init_lora_weights)) {
     case PF_LORA_INIT_RANDOM:
         bad |= json_object_set_new(c, "init_lora_weights", json_false());
