@@ -21,7 +21,7 @@ import torch
 import transformers
 from peft.tuners.lora import eva
 from peft.utils.incremental_pca import IncrementalPCA
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "tests", "golden")
@@ -31,6 +31,7 @@ BERT = ["query", "key", "value", "output.dense", "intermediate.dense"]
 BASES = {
     "llama": dict(path="methods/base_llama", rows="rows", targets=LLAMA, task="CAUSAL_LM"),
     "t5": dict(path="parity/t5_cross", rows="pairs", targets=T5, task="SEQ_2_SEQ_LM"),
+    "t5_prompt": dict(path="methods/base_t5_tied", rows="pairs", targets=["q", "k", "v", "o"], task="SEQ_2_SEQ_LM"),
     "bert": dict(path="classes/bert_token", rows="words", targets=BERT, task="TOKEN_CLS"),
 }
 CASES = [
@@ -43,6 +44,10 @@ CASES = [
     dict(name="without", base="llama", batch=8, r=4, alpha=8, eva=dict(label_mask_value=7)),
     dict(name="patterns", base="llama", batch=12, r=3, alpha=6, eva=dict(rho=1.5), rank_pattern={"o_proj": 5, "layers.1.*.down_proj": 2}),
     dict(name="t5", base="t5", batch=8, r=3, alpha=6, eva={}),
+    # on top of frozen adapters: a LoRA, and learned rows before a text or a source
+    dict(name="on_lora", base="llama", batch=8, r=3, alpha=6, eva={}, below="methods/lora/end"),
+    dict(name="on_prompt", base="llama", batch=8, r=3, alpha=6, eva={}, below="methods/prompt_tuning/end"),
+    dict(name="on_prompt_t5", base="t5_prompt", batch=8, r=3, alpha=6, eva={}, below="methods/prompt_tuning_t5/end"),
     dict(name="bert", base="bert", batch=8, r=4, alpha=6, eva={}),
 ]
 
@@ -104,6 +109,29 @@ def in_order(a, names):
     return out
 
 
+def with_prompt(prompt, pairs):
+    """A forward pass with these rows before each text, and peft's functions for the rows that are looked at, shifted by as many."""
+    n = prompt.shape[0]
+
+    def forward(model, inputs):
+        inputs = dict(inputs)
+        ids = inputs.pop("input_ids")
+        inputs["inputs_embeds"] = torch.cat([prompt.expand(len(ids), -1, -1), model.get_input_embeddings()(ids)], 1)
+        inputs["attention_mask"] = torch.cat([torch.ones(len(ids), n, dtype=torch.long), inputs["attention_mask"]], 1)
+        if not pairs:
+            inputs.pop("labels")
+        model(**inputs)
+
+    def rows(model_input, config):
+        shift = torch.tensor([0, n])
+        if pairs:
+            at = of_pairs(model_input, config)
+            return dict(at, encoder=at["encoder"] + shift)
+        return eva.prepare_model_inputs_fn_language_modeling(model_input, config) + shift
+
+    return forward, rows
+
+
 def run(c, base, data, exact):
     kind = dict(CAUSAL_LM=transformers.AutoModelForCausalLM, SEQ_2_SEQ_LM=transformers.AutoModelForSeq2SeqLM,
                 TOKEN_CLS=transformers.AutoModelForTokenClassification)[base["task"]]
@@ -113,15 +141,21 @@ def run(c, base, data, exact):
     lowrank = IncrementalPCA._svd_fn_lowrank
     if exact:
         IncrementalPCA._svd_fn_lowrank = lambda self, x: torch.linalg.svd(x.double(), full_matrices=False)
-    calls = [0]
+    calls, plain, more = [0], eva.forward_fn_dict, {}
+    if base["task"] == "SEQ_2_SEQ_LM":
+        more = dict(prepare_model_inputs_fn=of_pairs, prepare_layer_inputs_fn=rows_of_pairs)
+    below = os.path.join(GOLDEN, c["below"]) if "below" in c else None
+    if below is not None and "lora" in below:
+        model = peft.PeftModel.from_pretrained(model, below).merge_and_unload()
+    elif below is not None:
+        prompt = load_file(os.path.join(below, "adapter_model.safetensors"))["prompt_embeddings"]
+        n = json.load(open(os.path.join(below, "adapter_config.json")))["num_virtual_tokens"]
+        plain, more["prepare_model_inputs_fn"] = with_prompt(prompt[:n], base["task"] == "SEQ_2_SEQ_LM")
 
     def forward(model, inputs):
         calls[0] += 1
-        return model(**inputs)
+        return plain(model, inputs)
 
-    more = {}
-    if base["task"] == "SEQ_2_SEQ_LM":
-        more = dict(prepare_model_inputs_fn=of_pairs, prepare_layer_inputs_fn=rows_of_pairs)
     model = peft.get_peft_model(model, config)
     sd = peft.get_eva_state_dict(model, batches(data, c["batch"]), forward_fn=forward, show_progress_bar=False, **more)
     IncrementalPCA._svd_fn_lowrank = lowrank

@@ -81,7 +81,7 @@ static void list_rows(table *t, const pf_memory_plan *p, const pf_memory_request
     say_from(add(t, "kv_cache", "KV cache of the evaluation", p->eval_cache),
              "longest prompt + max_new_tokens");
     say_from(add(t, "first_look", "first look at the data, beyond training", p->first_look),
-             "%s before the first step",
+             "at most %s, before the first step",
              pf_format_bytes((double)rq->first_look, size, sizeof size));
     say_from(add(t, "data", "data: token ids, texts, coefficients", rq->data_bytes + coef),
              "as read");
@@ -116,7 +116,7 @@ void pf_memory_plan_text(const pf_memory_plan *p, const pf_memory_request *rq, p
     else
         pf_buf_adds(out, "shared pages, not in the peak\n");
     if (rq->first_look > 0 && p->first_look == 0)
-        pf_buf_addf(out, "  %-51s %10s   before the first step, which takes as much\n",
+        pf_buf_addf(out, "  %-51s %10s   at most, before the first step, which takes as much\n",
                     "first look at the data",
                     pf_format_bytes((double)rq->first_look, size, sizeof size));
     if (p->note[0] != '\0') pf_buf_addf(out, "  %s\n", p->note);

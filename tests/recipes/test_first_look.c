@@ -1,6 +1,7 @@
 /* test_first_look.c - EVA against peft's own on the same batches (tools/make_eva_fixtures.py): as
  * many batches until all have settled, the same ranks and alphas, the same directions and signs, on
- * any number of threads, for one stack, an encoder and a decoder, and rows that see both ways. */
+ * any number of threads, for one stack, an encoder and a decoder, rows that see both ways, and on
+ * top of frozen adapters. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,6 +68,11 @@ static int overrides(eva_case *c, const char **set, int threads) {
     json_object_foreach(json_object_get(c->info, "rank_pattern"), key, v) list = pf_arena_printf(
         a, "%s%s\"%s\": %s", list, list[0] != '\0' ? ", " : "", key, value_text(a, v));
     if (list[0] != '\0') set[n++] = pf_arena_printf(a, "peft.lora.rank_pattern={%s}", list);
+    const char *below = text_of(c->info, "below");
+    if (below != NULL) {
+        set[n++] = pf_arena_printf(a, "model.adapter_name_or_path=" GOLDEN "/%s", below);
+        set[n++] = "model.create_new_adapter=true";
+    }
     return n;
 }
 
@@ -141,8 +147,9 @@ static void check_case(const char *name) {
 
 static void all_cases(void **state) {
     (void)state;
-    static const char *const names[] = {"plain",   "even",     "dropped", "fixed_alpha", "early",
-                                        "without", "patterns", "t5",      "bert"};
+    static const char *const names[] = {"plain", "even",    "dropped",   "fixed_alpha",
+                                        "early", "without", "patterns",  "t5",
+                                        "bert",  "on_lora", "on_prompt", "on_prompt_t5"};
     for (size_t i = 0; i < PF_COUNT(names); i++) check_case(names[i]);
 }
 
