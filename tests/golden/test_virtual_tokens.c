@@ -111,7 +111,47 @@ static void generation_equals_the_full_pass(void **state) {
     }
 }
 
+/* With an encoder: a text that both stacks read, behind the rows of either kind. */
+static void logits_of_two_stacks(void **state) {
+    (void)state;
+    static const char *const cases[] = {"prompt_tuning_t5", "prefix_tuning_t5"};
+    static const int32_t text[] = {9, 40, 3, 22, 17, 1};
+    const int32_t n = PF_COUNT(text), *ids = text;
+    for (size_t c = 0; c < PF_COUNT(cases); c++) {
+        peft_error err = {0};
+        pf_arena a;
+        pf_model *m;
+        pf_adapter *ad;
+        pf_logits l;
+        const pf_real *z;
+        char path[512];
+        double worst = 0, off = 0;
+        pf_arena_init(&a, "texts");
+        snprintf(path, sizeof path, GOLDEN "/methods/%s/end", cases[c]);
+        OK(pf_model_open(&m, GOLDEN "/methods/base_t5_tied", NULL, &err));
+        OK(pf_adapter_open(&ad, m, path, false, &err));
+        pf_batch batch = whole_samples(&a, &ids, &n, 1);
+        add_sources(&a, &batch, &ids, &n, 1);
+        float *want = PF_NEW_ARRAY(&a, float, n * m->vocab),
+              *base = PF_NEW_ARRAY(&a, float, n * m->vocab);
+        compute_logits(m, backend, &batch, true, true, want);
+        compute_logits(m, backend, &batch, false, true, base);
+        OK(pf_logits_init(&l, m, backend, true, n, &err));
+        for (int again = 0; again < 2; again++) OK(pf_logits_run(&l, text, n, &z, &err));
+        for (int64_t i = 0; i < n * m->vocab; i++) {
+            worst = fmax(worst, fabs((double)z[i] - (double)want[i]));
+            off = fmax(off, fabs((double)z[i] - (double)base[i]));
+        }
+        assert_true(worst == 0 && off > 0.1);
+        pf_logits_release(&l);
+        pf_adapter_close(ad);
+        pf_model_close(m);
+        pf_arena_release(&a);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(generation_equals_the_full_pass)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(generation_equals_the_full_pass),
+                                       cmocka_unit_test(logits_of_two_stacks)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
