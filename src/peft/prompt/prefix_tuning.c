@@ -102,10 +102,17 @@ static peft_status find_places(pf_adapter *ad, int64_t *width, int64_t *layers, 
         n++;
     }
     *layers = m->encoder_decoder && cfg->num_layers > 0 ? cfg->num_layers : m->n_layers;
-    if (n > 0 && (m->encoder_decoder ? n <= *layers : n == *layers)) return PEFT_OK;
+    if (m->encoder_decoder && n > 0) {
+        if (n <= *layers && *layers <= m->n_layers) return PEFT_OK;
+        return PF_FAIL(err, PEFT_E_FORMAT,
+                       KEY ": the prefix is for %lld layers; the decoder of %s (%s) has %d, its "
+                           "larger stack %d",
+                       (long long)*layers, m->name, m->architecture, n, m->n_layers);
+    }
+    if (n > 0 && n == *layers) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                   KEY ": %s (%s) has %d attention layers that can see a prefix, and %lld layers",
-                   m->name, m->architecture, n, (long long)*layers);
+                   KEY ": %s (%s) has %d attention layers that can see a prefix, and %d layers",
+                   m->name, m->architecture, n, m->n_layers);
 }
 
 static peft_status attach_layers(pf_adapter *ad, prefix *p, peft_error *err) {
