@@ -114,8 +114,10 @@ struct pf_model {
     pf_site **sites;
     int n_sites, cap_sites;
     pf_site *embedding, *head; /* also in sites; the head's out_dim: vocabulary or classes */
-    int64_t n_params;          /* base parameters, a tied matrix counted once */
-    pf_dtype dtype;            /* of most weights, as they are in memory */
+    pf_site
+        *pooler; /* SEQ_CLS: the layer with a tanh between a text's row and the head; NULL: none */
+    int64_t n_params;        /* base parameters, a tied matrix counted once */
+    pf_dtype dtype;          /* of most weights, as they are in memory */
     pf_dtype convert_to;     /* weights of another type are converted while loading; NONE: mapped as
                                 they are */
     int64_t converted_bytes; /* memory that this takes, and tensors copied for their alignment */

@@ -3,6 +3,7 @@
 #ifndef PF_ADAPTER_FILE_H
 #define PF_ADAPTER_FILE_H
 
+#include "formats/safetensors.h"
 #include "formats/stored_tensor.h"
 #include "peft/method.h"
 
@@ -29,9 +30,16 @@ peft_status pf_adapter_write_tensors(const pf_adapter *ad, const char *path, boo
 bool pf_adapter_has_head_file(const pf_adapter *ad);
 peft_status pf_adapterhub_write_head_config(const pf_adapter *ad, const char *path,
                                             peft_error *err);
-/* The folder's head file, in the arena; NULL: it has none. */
-peft_status pf_adapterhub_find_head(const pf_adapter *ad, pf_arena *a, const char *dir,
-                                    const char **path, peft_error *err);
+/* What adapter and head say of the model; 0: done. */
+int pf_adapterhub_add_base(const pf_adapter *ad, struct json_t *c);
+/* The folder's head file, in the arena, looked at: whatever it has is going to be trained whole.
+ * NULL: it has none. */
+peft_status pf_adapterhub_find_head(pf_adapter *ad, pf_arena *a, const char *dir, const char **path,
+                                    peft_error *err);
+/* The model's own name for a tensor of AdapterHub's flexible heads ("heads.sst.4.bias"), in `out`;
+ * NULL: it is none. */
+const char *pf_adapterhub_head_tensor(const pf_model *m, const pf_safetensors *file,
+                                      const char *name, char *out, size_t n);
 /* What the folder's head, if it has one, was made for. */
 peft_status pf_adapterhub_task_of(pf_adapter_task *out, pf_arena *a, const char *dir,
                                   peft_error *err);

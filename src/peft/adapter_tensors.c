@@ -199,7 +199,9 @@ static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, 
 /* Where does this tensor belong? */
 static peft_status place_tensor(loader *l, int index, peft_error *err) {
     const pf_stored_tensor *t = &l->file->tensors[index];
-    pf_param *p = find_param(l->ad, t->name);
+    char own[256];
+    const char *name = pf_adapterhub_head_tensor(l->ad->model, l->file, t->name, own, sizeof own);
+    pf_param *p = find_param(l->ad, name != NULL ? name : t->name);
     pf_weight w;
     bool is_base;
     if (p == NULL) {

@@ -11,15 +11,12 @@
 
 #include "base/buf.h"
 #include "base/file.h"
-#include "base/log.h"
-#include "nn/class_head.h"
 #include "text/json.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define VERSION    "adapters.1.3.0"
-#define MAX_CONFIG (16u << 20)
+#define VERSION "adapters.1.3.0"
 
 bool pf_adapterhub_is(const json_t *c) {
     const json_t *config = json_object_get(c, "config");
@@ -129,8 +126,7 @@ peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *di
     return status;
 }
 
-/* What adapter and head say of the model. */
-static int add_base(const pf_adapter *ad, json_t *c) {
+int pf_adapterhub_add_base(const pf_adapter *ad, json_t *c) {
     const pf_model *m = ad->model;
     const char *type = json_string_value(json_object_get(m->config, "model_type"));
     char name[160];
@@ -149,104 +145,8 @@ static int add_base(const pf_adapter *ad, json_t *c) {
 
 peft_status pf_adapterhub_write_config(const pf_adapter *ad, json_t *c, peft_error *err) {
     int bad = json_object_set_new(c, "config", json_object());
-    bad |= add_base(ad, c);
+    bad |= pf_adapterhub_add_base(ad, c);
     if (bad == 0) PF_TRY(ad->method->write_config(ad, c, err)); /* name, and keys of config */
     return bad == 0 ? PEFT_OK
                     : PF_FAIL(err, PEFT_E_NOMEM, "out of memory while writing adapter_config.json");
-}
-
-/* ---- the head -------------------------------------------------------------------------------- */
-
-peft_status pf_adapterhub_write_head_config(const pf_adapter *ad, const char *path,
-                                            peft_error *err) {
-    const pf_strlist *labels = &ad->model->labels;
-    json_t *c = json_object(), *ids = json_object();
-    int bad = json_object_set_new(c, "config", json_null());
-    bad |= json_object_set_new(c, "name", json_null());
-    bad |= json_object_set_new(c, "num_labels", json_integer(labels->n));
-    for (int i = 0; i < labels->n && bad == 0; i++)
-        bad |= json_object_set_new(ids, labels->items[i], json_integer(i));
-    bad |= json_object_set_new(c, "label2id", ids);
-    bad |= add_base(ad, c);
-    peft_status status = bad == 0 ? pf_json_write(path, c, PF_JSON_HF, err)
-                                  : PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
-    json_decref(c);
-    return status;
-}
-
-/* Without one the base's own head stays, if it has one; a new head is right only where it is going
- * to be trained. */
-peft_status pf_adapterhub_find_head(const pf_adapter *ad, pf_arena *a, const char *dir,
-                                    const char **path, peft_error *err) {
-    const char *pickle = pf_path_join(a, dir, "pytorch_model_head.bin");
-    *path = pf_path_join(a, dir, PF_HEAD_FILE);
-    PF_CHECK_ALLOC(*path, err);
-    PF_CHECK_ALLOC(pickle, err);
-    if (pf_path_exists(*path)) return PEFT_OK;
-    if (pf_path_exists(pickle)) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s is a pickle, which can run code and is not read here. Convert it once "
-                       "where torch is: "
-                       "python -c \"import torch, safetensors.torch as s; "
-                       "s.save_file({k: v.clone() for k, v in torch.load('pytorch_model_head.bin', "
-                       "weights_only=True).items()}, '" PF_HEAD_FILE "')\"",
-                       pickle);
-    }
-    *path = NULL;
-    if (ad->model->made.n > 0)
-        PF_WARN("%s: the adapter comes without a head for %s (" PF_HEAD_FILE "), and the base has "
-                "none: it is new, and has to be trained",
-                dir, pf_task_name(ad->model->task));
-    return PEFT_OK;
-}
-
-/* {"positive": 1, "negative": 0} to names in the order of their ids */
-static peft_status read_labels(const json_t *ids, const char *where, pf_arena *a, pf_strlist *out,
-                               peft_error *err) {
-    const size_t n = json_object_size(ids);
-    for (size_t i = 0; i < n; i++) {
-        const char *name, *found = NULL;
-        json_t *id;
-        json_object_foreach((json_t *)ids, name, id) {
-            if (json_is_integer(id) && json_integer_value(id) == (json_int_t)i) found = name;
-        }
-        if (found == NULL)
-            return PF_FAIL(err, PEFT_E_FORMAT,
-                           "%s: label2id has %zu classes and none with the id %zu; ids count "
-                           "from 0",
-                           where, n, i);
-        PF_TRY(pf_strlist_add(out, a, found, err));
-    }
-    return PEFT_OK;
-}
-
-static peft_status read_head_config(pf_adapter_task *out, pf_arena *a, const json_t *c,
-                                    const char *where, peft_error *err) {
-    const char *class;
-    const json_t *ids;
-    PF_TRY(pf_json_opt_str(c, where, "model_class", NULL, &class, err));
-    PF_TRY(pf_json_opt_object(c, where, "label2id", &ids, err));
-    PF_TRY(pf_json_opt_int(c, where, "num_labels", (int64_t)json_object_size(ids), 0, 100000,
-                           &out->n_labels, err));
-    if (class != NULL) pf_task_split(class, &out->task);
-    if (!pf_task_is_classes(out->task)) {
-        *out = (pf_adapter_task){0};
-        return PEFT_OK;
-    }
-    if (ids == NULL || (int64_t)json_object_size(ids) != out->n_labels) return PEFT_OK;
-    return read_labels(ids, where, a, &out->labels, err);
-}
-
-peft_status pf_adapterhub_task_of(pf_adapter_task *out, pf_arena *a, const char *dir,
-                                  peft_error *err) {
-    const char *where = pf_path_join(a, dir, PF_HEAD_CONFIG);
-    json_t *c;
-    PF_CHECK_ALLOC(where, err);
-    if (!pf_path_exists(where)) return PEFT_OK;
-    PF_TRY(pf_json_load(&c, where, MAX_CONFIG, err));
-    peft_status status = json_is_object(c)
-                             ? read_head_config(out, a, c, where, err)
-                             : PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", where);
-    json_decref(c);
-    return status;
 }

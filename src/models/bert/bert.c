@@ -157,6 +157,7 @@ static peft_status open_pooled(pf_model *m, peft_error *err) {
     PF_TRY(pf_model_add_trained_site(m, PF_SITE_LINEAR, dense, C, C, true, &l->dense, err));
     if (!l->is_roberta && l->dense->weight != NULL)
         l->dense->always_trained = pf_strlist_has(&m->made, l->dense->weight->name);
+    m->pooler = l->dense;
     return pf_model_add_trained_site(m, PF_SITE_HEAD, head, m->labels.n, C, true, &m->head, err);
 }
 
