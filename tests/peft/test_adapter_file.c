@@ -470,7 +470,7 @@ static void names_every_type(void **state) {
             strstr(err.message, "is not one of PEFT's") != NULL)
             fail_msg("%s: %s", types[i], err.message);
     }
-    assert_int_equal(n_read, 21);
+    assert_int_equal(n_read, 22);
     pf_model_close(m);
 }
 

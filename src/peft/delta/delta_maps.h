@@ -116,4 +116,13 @@ extern const pf_derive pf_scaled_bases;
 /* y = x (W * B A)ᵀ, * element by element (weighted_rows.c): A (r, in), B (out, r), W (out, in) */
 extern const pf_rowmap pf_weighted_rows;
 
+/* y = scale x Dᵀ, D of n x n blocks of rank r / n each (granular.c): A (in, r), the rows of piece i
+ * of the input, B (n r, out / n), r rows for each piece j of the output. Ranks i r / n .. of B_j
+ * meet ranks j r / n .. of A_i. */
+typedef struct pf_granular_args {
+    int64_t n;
+    double scale;
+} pf_granular_args;
+extern const pf_rowmap pf_granular;
+
 #endif

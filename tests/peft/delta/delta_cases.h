@@ -446,6 +446,39 @@ static void weighted_oracle(const op_fixture *f, pf_real *root) {
 
 static const sizes strips = {.in = 12, .out = 150, .r = 3};
 
+typedef struct granules {
+    int64_t in, out, r;
+    pf_granular_args args;
+} granules;
+
+static peft_status build_granules(op_fixture *f, pf_value **root, peft_error *err) {
+    const granules *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1);
+    pf_value *p[2] = {op_param(f, "a", a->in, a->r, 0, 0.5),
+                      op_param(f, "b", a->args.n * a->r, a->out / a->args.n, 0, 0.5)};
+    return pf_rowmap_emit(op_graph(f), "granules", &pf_granular, &a->args, x, p, 2, root, err);
+}
+
+static void granules_oracle(const op_fixture *f, pf_real *root) {
+    const granules *g = op_args(f);
+    const int64_t n = g->args.n, part = g->r / n, width = g->out / n;
+    const pf_real *x = op_numbers(f, "x"), *a = op_numbers(f, "a"), *b = op_numbers(f, "b");
+    for (int64_t i = 0; i < op_batch(f)->n_tokens * g->out; i++) {
+        const int64_t o = i % g->out, j = o / width;
+        double y = 0;
+        for (int64_t c = 0; c < g->in; c++) {
+            const int64_t k = c / (g->in / n);
+            for (int64_t s = 0; s < part; s++)
+                y += (double)a[c * g->r + j * part + s] *
+                     (double)b[(j * g->r + k * part + s) * width + o % width] *
+                     (double)x[i / g->out * g->in + c];
+        }
+        root[i] = (pf_real)(g->args.scale * y);
+    }
+}
+
+static const granules granules_2 = {6, 10, 4, {2, 0.5}}, granules_3 = {9, 6, 3, {3, 1.5}};
+
 static const op_case delta_cases[] = {
     {OP_CASE("khatri_rao/small", &op_batch_plain, build_khatri_rao, &small),
      .oracle = khatri_rao_oracle},
@@ -481,6 +514,9 @@ static const op_case delta_cases[] = {
      .oracle = fourier_oracle},
     {OP_CASE("fourier/primes", &op_batch_one, build_fourier, &fourier_primes),
      .oracle = fourier_oracle},
+    {OP_CASE("granules/2", &op_batch_plain, build_granules, &granules_2),
+     .oracle = granules_oracle},
+    {OP_CASE("granules/3", &op_batch_tree, build_granules, &granules_3), .oracle = granules_oracle},
     {OP_CASE("circulant/small", &op_batch_tree, build_circulant, &circulant_small),
      .oracle = circulant_oracle},
     {OP_CASE("circulant/wide", &op_batch_plain, build_circulant, &circulant_wide),
