@@ -309,7 +309,7 @@ static peft_status score(peft_model *m, const int32_t *ids, int64_t n, pf_arena 
                                .label_weight = weight,
                                .label_sample = zero};
         pf_loss_sums sums = {0};
-        PF_TRY(pf_batch_behind(&behind, a, &text, lead.prompt, lead.prefix, err));
+        PF_TRY(pf_batch_behind(&behind, a, &text, lead.prompt, lead.prefix, lead.apart, err));
         PF_TRY(pf_batch_each_behind(&batch, a, &behind, lead.each, err));
         PF_TRY(pf_loss_graph_forward(&m->scores, &batch, &sums, err));
         add_nll(m, rows, out);

@@ -55,7 +55,7 @@ static int32_t first_label(const pf_sample *s) {
 
 /* Positions before the first of a sample. */
 static int32_t lead_of(const pf_batch_builder *bb) {
-    return bb->opt.prompt_rows + bb->opt.prefix_rows;
+    return bb->opt.prompt_rows + (bb->opt.prefix_apart ? 0 : bb->opt.prefix_rows);
 }
 
 static int32_t end_label(const pf_sample *s) {
@@ -384,7 +384,7 @@ static void place_prompt(pf_batch_builder *bb) {
     bb->parent_row[0] = -1;
     for (int32_t row = 0; row < n; row++) {
         bb->ids[row] = bb->sample[row] = bb->row_labels[row] = 0;
-        bb->pos[row] = bb->opt.prefix_rows + row;
+        bb->pos[row] = lead_of(bb) - n + row;
         bb->type[row] = 0;
         bb->end[row] = lead_of(bb);
     }

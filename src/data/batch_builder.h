@@ -74,6 +74,7 @@ typedef struct pf_batch_builder_options {
     int32_t prompt_rows; /* of a learned prompt: the first rows of every micro-batch (batch.h);
                             max_tokens holds them too */
     int32_t prefix_rows; /* of a learned prefix: external rows that every row sees */
+    bool prefix_apart;   /* it takes no positions (pf_lead.apart) */
     int32_t each_rows;   /* of a learned prompt that every source begins with, or where there are
                             none every sample; nothing is shared then. They are the first rows of
                             their text: an entry on its first token stands on the first of them */

@@ -111,10 +111,11 @@ static int32_t *behind(pf_arena *a, const int32_t *in, int32_t n, int32_t lead, 
 }
 
 peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t prompt_rows,
-                            int32_t prefix_rows, peft_error *err) {
-    const int32_t P = prompt_rows, lead = P + prefix_rows, T = in->n_tokens, S = in->n_segments;
+                            int32_t prefix_rows, bool apart, peft_error *err) {
+    const int32_t P = prompt_rows, lead = P + (apart ? 0 : prefix_rows), T = in->n_tokens,
+                  S = in->n_segments;
     *out = *in;
-    if (lead == 0) return PEFT_OK;
+    if (P + prefix_rows == 0) return PEFT_OK;
     int32_t *pos = behind(a, in->pos, T, P, 0, lead);
     pf_segment *segments = PF_NEW_ARRAY(a, pf_segment, S + 1);
     pf_ext_run *run = PF_NEW(a, pf_ext_run);
@@ -135,7 +136,7 @@ peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int3
         out->end == NULL || out->sample == NULL || out->label_row == NULL)
         return PF_FAIL(err, PEFT_E_NOMEM, "out of memory for a batch of %d rows", P + T);
     *run = (pf_ext_run){.length = prefix_rows, .row_end = P + T};
-    for (int32_t i = 0; i < P; i++) pos[i] = prefix_rows + i;
+    for (int32_t i = 0; i < P; i++) pos[i] = lead - P + i;
     if (P > 0)
         segments[0] =
             (pf_segment){.length = P, .parent = -1, .subtree_end = P + T, .rope_length = lead};

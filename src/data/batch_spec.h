@@ -29,7 +29,7 @@ peft_status pf_batch_from_segments(pf_batch *out, pf_arena *a, const pf_segment_
 /* The same batch behind a learned prompt of so many rows and a learned prefix of so many (batch.h):
  * the prompt becomes the root of its roots, positions go on behind both. */
 peft_status pf_batch_behind(pf_batch *out, pf_arena *a, const pf_batch *in, int32_t prompt_rows,
-                            int32_t prefix_rows, peft_error *err);
+                            int32_t prefix_rows, bool apart, peft_error *err);
 
 /* The same batch where every source, or without one every root, begins with so many rows of a
  * learned prompt (batch.h). */

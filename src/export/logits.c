@@ -84,7 +84,8 @@ peft_status pf_logits_run(pf_logits *l, const int32_t *ids, int32_t n, const pf_
     one.source_runs = &whole;
     one.n_source_runs = l->encoder_decoder;
     pf_arena_reset(&l->behind);
-    PF_TRY(pf_batch_behind(&behind, &l->behind, &one, l->lead.prompt, l->lead.prefix, err));
+    PF_TRY(pf_batch_behind(&behind, &l->behind, &one, l->lead.prompt, l->lead.prefix, l->lead.apart,
+                           err));
     PF_TRY(pf_batch_each_behind(&batch, &l->behind, &behind, l->lead.each, err));
     PF_TRY(pf_exec_bind(l->exec, &batch, err));
     PF_TRY(pf_exec_forward(l->exec, err));

@@ -224,7 +224,7 @@ static peft_status run_prompt(pf_generator *g, peft_error *err) {
     if (n == 0) return PEFT_OK;
     for (int32_t i = 0; i < n; i++) {
         g->ids[i] = g->seg[i] = g->sample[i] = 0;
-        g->pos[i] = g->lead.prefix + i;
+        g->pos[i] = (g->lead.apart ? 0 : g->lead.prefix) + i;
         g->end[i] = n;
         g->kv_row[i] = base + g->lead.prefix + i;
     }
@@ -256,7 +256,8 @@ static peft_status run_prompt(pf_generator *g, peft_error *err) {
 /* One ragged batch: of every slot as many tokens that are not cached yet as the budget allows. */
 static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b) {
     int32_t rows = 0, n_seg = 0, n_runs = 0, n_labels = 0, n_source_seg = 0;
-    const int32_t lead = g->lead.prefix + g->lead.prompt;
+    const int32_t lead = g->lead.prefix + g->lead.prompt, /* rows, and the positions they take */
+        taken = g->lead.apart ? g->lead.prompt : lead;
     g->source.n_tokens = 0;
     for (int s = 0; s < g->n_slots; s++) {
         slot *sl = &g->slots[s];
@@ -264,7 +265,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         if (sl->item < 0) continue;
         /* LongRoPE turns a sample that has become longer than the original context by other
          * frequencies: its keys are made anew, once, as in transformers */
-        const int64_t length = lead + sl->n_total;
+        const int64_t length = taken + sl->n_total;
         if (g->switches_at > 0 && sl->length <= g->switches_at && length > g->switches_at)
             sl->n_cached = 0;
         int64_t n = sl->n_total - sl->n_cached;
@@ -278,7 +279,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         for (int64_t i = 0; i < n; i++, rows++) {
             int64_t p = sl->n_cached + i;
             g->ids[rows] = token_at(g, &items[sl->item], p);
-            g->pos[rows] = lead + (int32_t)p;
+            g->pos[rows] = taken + (int32_t)p;
             g->seg[rows] = n_seg;
             g->end[rows] = start + (int32_t)n;
             g->sample[rows] = sl->item;
@@ -304,7 +305,7 @@ static void make_batch(pf_generator *g, const pf_generation *items, pf_batch *b)
         if (sl->n_cached > 0) {
             g->runs[n_runs++] = (pf_ext_run){.ext = (int32_t)(s * g->max_length),
                                              .length = (int32_t)sl->n_cached,
-                                             .pos = lead,
+                                             .pos = taken,
                                              .row_begin = start,
                                              .row_end = rows};
         }

@@ -522,6 +522,6 @@ pf_lead pf_model_lead(const pf_model *m, bool adapters) {
 
 int64_t pf_model_positions(const pf_model *m, bool adapters) {
     const pf_lead lead = pf_model_lead(m, adapters);
-    const int64_t taken = (int64_t)lead.prompt + lead.prefix + lead.each;
+    const int64_t taken = (int64_t)lead.prompt + (lead.apart ? 0 : lead.prefix) + lead.each;
     return m->max_positions > 0 ? m->max_positions - taken : 0;
 }

@@ -78,6 +78,7 @@ typedef struct pf_class_options {
  * positions of their text. */
 typedef struct pf_lead {
     int32_t prompt, prefix, each;
+    bool apart; /* the prefix takes no positions: samples begin at 0 beside it (AdapterHub) */
 } pf_lead;
 
 struct pf_model {

@@ -54,7 +54,7 @@ static peft_status find_method(const json_t *config, const char *where, const pf
     if (pf_streq(architecture, "union")) return fail_union(config, where, err);
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                    "%s: an adapter of AdapterHub of architecture %s is not read; bottleneck "
-                   "adapters, lora, reft and AdapterFusion are",
+                   "adapters, lora, prefix_tuning, reft and AdapterFusion are",
                    where, architecture);
 }
 

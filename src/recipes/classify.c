@@ -94,6 +94,7 @@ static peft_status make_room(pf_classifier *c, int64_t n, peft_error *err) {
                                          .max_samples = 1,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .prefix_apart = lead.apart,
                                          .each_rows = lead.each,
                                          .share = PF_SHARE_NEVER,
                                          .rope_original = pf_rope_original(&m->rope)};

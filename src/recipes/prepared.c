@@ -275,6 +275,7 @@ pf_batch_builder_options pf_prepared_builder(const pf_prepared *p) {
         .rope_original = pf_rope_original(&m->rope),
         .prompt_rows = lead.prompt,
         .prefix_rows = lead.prefix,
+        .prefix_apart = lead.apart,
         .each_rows = lead.each,
     };
 }

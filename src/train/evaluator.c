@@ -74,6 +74,7 @@ static peft_status make_loss(pf_evaluator *ev, peft_error *err) {
                                          .max_labels = (int32_t)o->max_tokens,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .prefix_apart = lead.apart,
                                          .each_rows = lead.each,
                                          .max_samples = o->batch_size,
                                          .share = o->share,

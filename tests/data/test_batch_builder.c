@@ -368,7 +368,7 @@ static void test_behind(void **state) {
             pf_arena_init(&a, "behind");
             pf_batch_builder_get(plain, m, &in);
             pf_batch_builder_get(with, m, &got);
-            assert_int_equal(pf_batch_behind(&want, &a, &in, prompt, prefix, &err), PEFT_OK);
+            assert_int_equal(pf_batch_behind(&want, &a, &in, prompt, prefix, false, &err), PEFT_OK);
             if (pf_batch_check(&got, VOCAB, prefix, &err) != PEFT_OK) fail_msg("%s", err.message);
             assert_int_equal(got.n_tokens, want.n_tokens);
             assert_int_equal(got.n_prompt, prompt);

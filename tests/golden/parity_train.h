@@ -197,6 +197,7 @@ static inline void open_runner(runner *r, const fixture *f, const how *h, bool t
                                          .max_samples = 16,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .prefix_apart = lead.apart,
                                          .each_rows = lead.each,
                                          .share = h->share,
                                          .keep_tail =

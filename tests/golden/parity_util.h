@@ -121,7 +121,7 @@ static inline void compute_logits(pf_model *m, pf_backend *be, const pf_batch *b
     pf_arena lead_arena;
     pf_batch behind, each;
     pf_arena_init(&lead_arena, "behind the learned rows");
-    OK(pf_batch_behind(&behind, &lead_arena, batch, lead.prompt, lead.prefix, &err));
+    OK(pf_batch_behind(&behind, &lead_arena, batch, lead.prompt, lead.prefix, lead.apart, &err));
     OK(pf_batch_each_behind(&each, &lead_arena, &behind, lead.each, &err));
     batch = &each;
     pf_graph *g;

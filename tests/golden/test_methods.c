@@ -138,6 +138,7 @@ static void class_logits(method_case *c, bool adapters, bool fuse, float *out) {
                                          .max_samples = 16,
                                          .prompt_rows = lead.prompt,
                                          .prefix_rows = lead.prefix,
+                                         .prefix_apart = lead.apart,
                                          .each_rows = lead.each,
                                          .share = PF_SHARE_NEVER};
     OK(pf_loss_graph_init(&g, f->model, backend, &go, &err));

@@ -364,7 +364,7 @@ static void refuses_configs(void **state) {
          "--explain peft.method lists the methods that are supported"},
         {"{\"config\": {\"architecture\": \"mtl_lora\"}, \"version\": \"adapters.1.0.0\"}",
          "%a/adapter_config.json: an adapter of AdapterHub of architecture mtl_lora is not read; "
-         "bottleneck adapters, lora, reft and AdapterFusion are"},
+         "bottleneck adapters, lora, prefix_tuning, reft and AdapterFusion are"},
         {"{\"fine_tune_type\": \"lora\", \"num_layers\": 8}",
          "%a/adapter_config.json: this is an adapter of MLX (fine_tune_type); peft-toolkit "
          "adapter convert makes one of PEFT of it"},

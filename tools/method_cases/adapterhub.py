@@ -6,12 +6,14 @@ from . import bottleneck
 from .bottleneck import adapters, groups
 
 if adapters is not None:
-    from adapters import IA3Config, LoRAConfig
+    from adapters import IA3Config, LoRAConfig, PrefixTuningConfig
 
 
 def start(name, data, r):
     if "lora_" in name and data.shape[-1] == 1:
         return 1 + 0.3 * r  # (IA)3, or a rank of one
+    if name.endswith("wte.weight"):
+        return r
     if name.endswith("bias"):
         return 0.2 * r
     if "lora_" in name:
@@ -41,5 +43,8 @@ CASES = [] if adapters is None else [
     case("hub_lora_bert", lambda: LoRAConfig(r=4, alpha=8, intermediate_lora=True, output_lora=True), "with a head", base="base_bert"),
     case("hub_ia3", lambda: IA3Config(), "k, v and the MLP"),
     case("hub_ia3_gated", lambda: IA3Config(use_gating=True, output_lora=True), "gates", merges=False),
+    case("hub_prefix", lambda: PrefixTuningConfig(prefix_length=4, bottleneck_size=6), "beside the positions, grouped heads", merges=False),
+    case("hub_prefix_gpt2", lambda: PrefixTuningConfig(prefix_length=3, bottleneck_size=5, non_linearity="relu"), "learned positions", base="base_gpt2",
+         merges=False),
     case("hub_ia3_gpt2", lambda: IA3Config(), "a fused projection", base="base_gpt2"),
 ]

@@ -61,7 +61,7 @@ def save(c):
         named = AdapterLoader(model).filter_func(NAME)  # which misses what stands above T5's two stacks
         state = AdapterLoader(model).weights_helper.state_dict(lambda k: named(k) or k.startswith(f"shared_parameters.{NAME}."))
         seen, out = set(), {}
-        for k in sorted(state, key=lambda k: ("adapter_down.0" in k, k)):
+        for k in sorted(state, key=lambda k: ("adapter_down.0" in k or ".pool." in k, k)):
             if state[k].data_ptr() not in seen:
                 out[k] = state[k].contiguous().clone()
             seen.add(state[k].data_ptr())

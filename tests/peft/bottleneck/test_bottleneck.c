@@ -202,6 +202,10 @@ static void generation(void **state) {
         {"loreft_gpt2", "base_gpt2"},
         {"double_seq_bn_t5", "base_t5"},
         {"loreft_t5", "base_t5"},
+        {"fusion", "base_llama"},
+        {"hub_lora_gpt2", "base_gpt2"},
+        {"hub_prefix", "base_llama"},
+        {"hub_prefix_gpt2", "base_gpt2"},
     };
     enum { PROMPT = 2, NEW = 8 };
     static const int32_t source[] = {5, 17, 40, 9, 1}, *const sources[] = {source},
@@ -370,8 +374,13 @@ static void refuses_files(void **state) {
          "a union of methods in one folder of AdapterHub (prefix_tuning, bottleneck; mam and"},
         {"\"unipelt\"",
          "a union of methods in one folder of AdapterHub (prefix_tuning, bottleneck, lora;"},
-        {"{\"architecture\": \"prefix_tuning\"}",
-         "an adapter of AdapterHub of architecture prefix_tuning is not read"},
+        {"{\"architecture\": \"prompt_tuning\"}",
+         "an adapter of AdapterHub of architecture prompt_tuning is not read"},
+        {"{\"architecture\": \"prefix_tuning\", \"flat\": true}", "flat is true: prefixes without"},
+        {"{\"architecture\": \"prefix_tuning\", \"use_gating\": true}",
+         "use_gating is true: gates of prefixes (unipelt)"},
+        {"{\"architecture\": \"prefix_tuning\", \"leave_out\": [1]}",
+         "layers without a prefix are not supported"},
     };
     pf_model *m = open_base(METHODS "base_llama");
     for (size_t i = 0; i < PF_COUNT(cases); i++) {
