@@ -14,13 +14,15 @@
 #include <cmocka.h>
 
 /* Path of a file with this content; the name's extension is what readers see. A few names may be in
- * use at a time. */
+ * use at a time. Each test has a folder of its own: they run side by side. */
 static inline const char *write_bytes(const char *name, const void *data, size_t n) {
     static char paths[4][512];
     static int at;
     char *path = paths[at++ % 4];
     char dir[400];
-    snprintf(dir, sizeof dir, "%s/test_data", TEST_BINARY_DIR);
+    const char *test = strrchr(__BASE_FILE__, '/');
+    snprintf(dir, sizeof dir, "%s/test_data/%s", TEST_BINARY_DIR,
+             test != NULL ? test + 1 : __BASE_FILE__);
     assert_int_equal(pf_make_dirs(dir, NULL), PEFT_OK);
     snprintf(path, sizeof paths[0], "%s/%s", dir, name);
     assert_int_equal(pf_write_file(path, data, n, NULL), PEFT_OK);
