@@ -169,7 +169,7 @@ static void refuses(void **state) {
     pf_model *m = open_base();
     pf_adapter *ad;
     for (size_t i = 0; i < PF_COUNT(cases); i++) {
-        const char *dir = fresh_dir(&arena, "refused");
+        const char *dir = fresh_dir(&arena, "refused_fusion");
         put_text(&arena, dir, PF_FUSION_CONFIG, cases[i].config);
         put_text(&arena, dir, "model_adapter_fusion.safetensors", "");
         assert_int_not_equal(pf_adapter_open(&ad, m, dir, false, &err), PEFT_OK);
