@@ -183,6 +183,7 @@ peft_status pf_adapter_load_weights(pf_adapter *ad, pf_arena *a, const char *dir
     if (ad->model->shapes_only) return pf_adapter_seal(ad, with_training, err);
     if (pf_adapter_has_head_file(ad)) PF_TRY(pf_adapterhub_find_head(ad, a, dir, &head, err));
     PF_TRY(pf_adapter_load_tensors(ad, path, head, with_training, err));
+    if (ad->method->check_loaded != NULL) PF_TRY(ad->method->check_loaded(ad, err));
     if (ad->method->ready != NULL) ad->method->ready(ad);
     return PEFT_OK;
 }

@@ -207,6 +207,8 @@ struct pf_method {
      * already. */
     peft_status (*init)(pf_adapter *ad, uint64_t seed, peft_error *err);
     const pf_first_look *first_look; /* first weights that depend on the data; NULL: none do */
+    /* Weights are there, of a file: can they be? NULL: any can. */
+    peft_status (*check_loaded)(const pf_adapter *ad, peft_error *err);
     /* Weights are there, made or loaded: says of each parameter whether a zero gradient is
      * expected. NULL: never. */
     void (*ready)(pf_adapter *ad);

@@ -19,7 +19,7 @@ static const char *const known[] = {
     "boft_n_butterfly_factor", "coft", "corda_config", "d_initial", "decompose_both",
     "decompose_factor", "delora_lambda", "deltaT", "encoder_dropout", "encoder_hidden_size",
     "encoder_num_layers", "encoder_reparameterization_type", "ensure_weight_tying", "eps",
-    "eva_config", "exclude_modules", "fan_in_fan_out", "gralora_dropout", "gralora_k", "hybrid_r", "feedforward_modules", "group_size",
+    "eva_config", "exclude_modules", "fan_in_fan_out", "gralora_dropout", "mask_type", "random_seed", "gralora_k", "hybrid_r", "feedforward_modules", "group_size",
     "hira_dropout", "inference_mode", "init_ia3_weights", "init_lora_weights", "init_r",
     "init_weights", "kasa_config", "lambda_pattern", "layer_replication", "layers_pattern",
     "layers_to_transform", "loftq_config", "lora_alpha", "lora_bias", "lora_dropout",

@@ -470,7 +470,45 @@ static void names_every_type(void **state) {
             strstr(err.message, "is not one of PEFT's") != NULL)
             fail_msg("%s: %s", types[i], err.message);
     }
-    assert_int_equal(n_read, 22);
+    assert_int_equal(n_read, 23);
+    pf_model_close(m);
+}
+
+/* Places of SHiRA's numbers that lie outside of the weight, or in another order. */
+static void refuses_places(void **state) {
+    (void)state;
+    static const int32_t wrong[] = {-1, 32, 7};
+    pf_model *m = open_base(GOLDEN "/methods/base_llama");
+    pf_safetensors file;
+    pf_buf config = {0};
+    peft_error err = {0};
+    const char *from = GOLDEN "/methods/shira/start";
+    assert_int_equal(
+        pf_safetensors_open(&file, pf_path_join(&arena, from, "adapter_model.safetensors"), NULL),
+        PEFT_OK);
+    assert_int_equal(
+        pf_read_file(&config, pf_path_join(&arena, from, "adapter_config.json"), 1 << 20, NULL),
+        PEFT_OK);
+    for (size_t i = 0; i < PF_COUNT(wrong); i++) {
+        pf_adapter *ad;
+        tensor_list l = {.n = 0};
+        for (int k = 0; k < file.n_tensors; k++) {
+            pf_stored_tensor *t = &l.t[l.n++];
+            *t = file.tensors[k];
+            if (!pf_ends_with(t->name, "layers.1.self_attn.q_proj.shira_indices")) continue;
+            const size_t n = (size_t)pf_stored_tensor_count(t);
+            int32_t *places = PF_NEW_ARRAY(&arena, int32_t, n);
+            memcpy(places, t->data, n * sizeof *places);
+            places[wrong[i] == 7 ? 0 : n / 2 + 3] = wrong[i];
+            t->data = places;
+        }
+        const char *dir = adapter_folder("places", pf_buf_str(&config), &l);
+        assert_int_equal(pf_adapter_open(&ad, m, dir, false, &err), PEFT_E_FORMAT);
+        assert_non_null(strstr(err.message, "shira_indices: number "));
+        assert_null(ad);
+    }
+    pf_buf_free(&config);
+    pf_safetensors_close(&file);
     pf_model_close(m);
 }
 
@@ -550,6 +588,7 @@ int main(void) {
         cmocka_unit_test(compares_stored_embeddings),
         cmocka_unit_test(refuses_configs),
         cmocka_unit_test(names_every_type),
+        cmocka_unit_test(refuses_places),
         cmocka_unit_test(refuses_folders),
         cmocka_unit_test(checks_sizes_before_making_room),
         cmocka_unit_test(survives_failing_allocations),

@@ -116,6 +116,15 @@ extern const pf_derive pf_scaled_bases;
 /* y = x (W * B A)ᵀ, * element by element (weighted_rows.c): A (r, in), B (out, r), W (out, in) */
 extern const pf_rowmap pf_weighted_rows;
 
+/* y = x Sᵀ, S (out, in) with n numbers (sparse.c): P (1, n), number k of row o, start[o] <= k <
+ * start[o + 1], at column[k] */
+typedef struct pf_sparse_args {
+    int64_t in, out, n;
+    const int64_t *start;  /* (out + 1) */
+    const int32_t *column; /* (n) */
+} pf_sparse_args;
+extern const pf_rowmap pf_sparse;
+
 /* y = scale x Dᵀ, D of n x n blocks of rank r / n each (granular.c): A (in, r), the rows of piece i
  * of the input, B (n r, out / n), r rows for each piece j of the output. Ranks i r / n .. of B_j
  * meet ranks j r / n .. of A_i. */

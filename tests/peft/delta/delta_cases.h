@@ -446,6 +446,25 @@ static void weighted_oracle(const op_fixture *f, pf_real *root) {
 
 static const sizes strips = {.in = 12, .out = 150, .r = 3};
 
+static const int64_t few_start[] = {0, 2, 2, 5, 6};
+static const int32_t few_column[] = {1, 4, 0, 2, 4, 3};
+static const pf_sparse_args few = {5, 4, 6, few_start, few_column};
+
+static peft_status build_sparse(op_fixture *f, pf_value **root, peft_error *err) {
+    const pf_sparse_args *a = op_args(f);
+    pf_value *x = op_rows(f, "x", a->in, 0, 1), *p = op_param(f, "p", 1, a->n, 0, 1);
+    return pf_rowmap_emit(op_graph(f), "sparse", &pf_sparse, a, x, &p, 1, root, err);
+}
+
+static void sparse_oracle(const op_fixture *f, pf_real *root) {
+    const pf_real *x = op_numbers(f, "x"), *p = op_numbers(f, "p");
+    static const int at[] = {0, 0, 2, 2, 2, 3};
+    for (int64_t t = 0; t < op_batch(f)->n_tokens; t++) {
+        for (int64_t o = 0; o < 4; o++) root[t * 4 + o] = 0;
+        for (int k = 0; k < 6; k++) root[t * 4 + at[k]] += p[k] * x[t * 5 + few_column[k]];
+    }
+}
+
 typedef struct granules {
     int64_t in, out, r;
     pf_granular_args args;
@@ -517,6 +536,7 @@ static const op_case delta_cases[] = {
     {OP_CASE("granules/2", &op_batch_plain, build_granules, &granules_2),
      .oracle = granules_oracle},
     {OP_CASE("granules/3", &op_batch_tree, build_granules, &granules_3), .oracle = granules_oracle},
+    {OP_CASE("sparse", &op_batch_tree, build_sparse, &few), .oracle = sparse_oracle},
     {OP_CASE("circulant/small", &op_batch_tree, build_circulant, &circulant_small),
      .oracle = circulant_oracle},
     {OP_CASE("circulant/wide", &op_batch_plain, build_circulant, &circulant_wide),
