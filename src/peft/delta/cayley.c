@@ -7,6 +7,8 @@
  * Blocks are small and independent, a task each; inside, everything is in double. */
 #include "peft/delta/delta_maps.h"
 
+#include "peft/delta/delta_loops.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +22,7 @@ static double factor(int64_t terms, int64_t k) {
 }
 
 static int64_t matrices(const pf_cayley_args *a) { /* of scratch a worker */
-    return a->terms == 0 ? 5 : degree(a->terms) + 5;
+    return a->terms == 0 ? 6 : degree(a->terms) + 6;
 }
 
 static bool shape(const void *args, const pf_mat *in, pf_mat *out) {
@@ -40,6 +42,7 @@ static int64_t scratch(const void *args, const pf_mat *in, int n_workers) {
 
 typedef struct job {
     const pf_derive_run *r;
+    const pf_delta_loops *loops;
     double *room;
 } job;
 
@@ -90,16 +93,9 @@ static void limit_block(const pf_cayley_args *a, const pf_mat *p, int64_t block)
     for (int64_t i = 0; i < p->cols; i++) v[i] = (pf_real)((double)v[i] * (a->limit / norm));
 }
 
-/* z = x y, x yᵀ, xᵀ y of (s, s) */
-static void product(int64_t s, const double *x, bool turn_x, const double *y, bool turn_y,
-                    double *z) {
+static void turn(int64_t s, const double *x, double *to) {
     for (int64_t i = 0; i < s; i++) {
-        double *row = z + i * s;
-        memset(row, 0, (size_t)s * sizeof *row);
-        for (int64_t k = 0; k < s; k++) {
-            const double f = turn_x ? x[k * s + i] : x[i * s + k];
-            for (int64_t j = 0; j < s; j++) row[j] += f * (turn_y ? y[j * s + k] : y[k * s + j]);
-        }
+        for (int64_t k = 0; k < s; k++) to[k * s + i] = x[i * s + k];
     }
 }
 
@@ -138,22 +134,23 @@ static void invert(int64_t s, double *q, double *y) {
 }
 
 /* r = (I - q) y, with y = (I + q)^-1; `work` is (s, s) */
-static void exact(int64_t s, const double *q, double *work, double *y, double *r) {
+static void exact(const job *j, int64_t s, const double *q, double *work, double *y, double *r) {
     memcpy(work, q, (size_t)(s * s) * sizeof *q);
     invert(s, work, y);
-    product(s, q, false, y, false, r);
+    j->loops->product(s, q, y, r);
     for (int64_t i = 0; i < s * s; i++) r[i] = y[i] - r[i];
 }
 
 /* h[degree] .. h[0] = r */
-static void polynomial(const pf_cayley_args *a, const double *q, double *h) {
+static void polynomial(const job *j, const double *q, double *h) {
+    const pf_cayley_args *a = j->r->args;
     const int64_t s = a->size, n = degree(a->terms);
     for (int64_t k = n; k >= 0; k--) {
         double *to = h + k * s * s;
         if (k == n) {
             memset(to, 0, (size_t)(s * s) * sizeof *to);
         } else {
-            product(s, q, false, to + s * s, false, to);
+            j->loops->product(s, q, to + s * s, to);
         }
         for (int64_t i = 0; i < s; i++) to[i * s + i] += factor(a->terms, k);
     }
@@ -170,9 +167,9 @@ static void forward_task(void *ctx, int task, int worker) {
     read_skew(a, &j->r->in[0], task, q);
     const double *r = h;
     if (a->terms == 0) {
-        exact(s, q, h + n, h + 2 * n, h);
+        exact(j, s, q, h + n, h + 2 * n, h);
     } else {
-        polynomial(a, q, h);
+        polynomial(j, q, h);
     }
     for (int64_t i = 0; i < n; i++) j->r->out[0].data[task * n + i] = (pf_real)r[i];
 }
@@ -183,31 +180,36 @@ static double *align(pf_real *p) {
 
 static void forward(const pf_derive_run *r) {
     const pf_cayley_args *a = r->args;
-    job j = {r, align(r->scratch)};
+    job j = {r, pf_delta_loops_of(r->isa), align(r->scratch)};
     pf_pool_run(r->pool, (int)(r->out[0].rows / a->size), forward_task, &j);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
-static void exact_gradient(int64_t s, const double *q, const double *dr, double *m) {
+static void exact_gradient(const job *j, int64_t s, const double *q, const double *dr, double *m) {
     const int64_t n = s * s;
     double *y = m, *r = m + n, *work = m + 2 * n;
-    exact(s, q, work, y, r);
-    product(s, dr, false, y, true, work); /* dR Yᵀ */
-    product(s, r, true, work, false, y);
+    exact(j, s, q, work, y, r);
+    turn(s, y, m + 3 * n);
+    j->loops->product(s, dr, m + 3 * n, work); /* dR Yᵀ */
+    turn(s, r, m + 3 * n);
+    j->loops->product(s, m + 3 * n, work, y);
     for (int64_t i = 0; i < n; i++) m[i] = -(work[i] + y[i]);
 }
 
-static void polynomial_gradient(const pf_cayley_args *a, const double *q, double *g, double *m) {
+/* Qᵀ is -Q: the sign of G changes from power to power. */
+static void polynomial_gradient(const job *j, const double *q, double *g, double *m) {
+    const pf_cayley_args *a = j->r->args;
     const int64_t s = a->size, n = s * s, top = degree(a->terms);
-    double *h = m + 2 * n, *part = m + n;
-    polynomial(a, q, h);
+    double *part = m + n, *turned = m + 2 * n, *h = m + 3 * n;
+    polynomial(j, q, h);
     memset(m, 0, (size_t)n * sizeof *m);
     for (int64_t k = 0; k < top; k++) {
-        product(s, g, false, h + (k + 1) * n, true, part);
+        turn(s, h + (k + 1) * n, turned);
+        j->loops->product(s, g, turned, part);
         for (int64_t i = 0; i < n; i++) m[i] += part[i];
-        product(s, q, true, g, false, part);
-        memcpy(g, part, (size_t)n * sizeof *g);
+        j->loops->product(s, q, g, part);
+        for (int64_t i = 0; i < n; i++) g[i] = -part[i];
     }
 }
 
@@ -219,16 +221,16 @@ static void backward_task(void *ctx, int task, int worker) {
     read_skew(a, &j->r->in[0], task, q);
     for (int64_t i = 0; i < n; i++) dr[i] = (double)j->r->d_out[0].data[task * n + i];
     if (a->terms == 0) {
-        exact_gradient(a->size, q, dr, m);
+        exact_gradient(j, a->size, q, dr, m);
     } else {
-        polynomial_gradient(a, q, dr, m);
+        polynomial_gradient(j, q, dr, m);
     }
     add_gradient(a, &j->r->d_in[0], task, m);
 }
 
 static void backward(const pf_derive_run *r) {
     const pf_cayley_args *a = r->args;
-    job j = {r, align(r->scratch)};
+    job j = {r, pf_delta_loops_of(r->isa), align(r->scratch)};
     if (r->d_in[0].data == NULL || r->d_out[0].data == NULL) return;
     pf_pool_run(r->pool, (int)(r->d_out[0].rows / a->size), backward_task, &j);
 }

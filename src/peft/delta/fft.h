@@ -26,11 +26,9 @@ peft_status pf_fft_init(pf_fft *f, pf_arena *a, int64_t n, peft_error *err);
 static inline int64_t pf_fft_reals(int64_t n) { /* of a buffer */
     return 2 * PF_FFT_LANES * n;
 }
-/* Room for pf_fft_run: as many numbers as the largest factor. */
+/* Room for what runs it (delta_loops.h): as many numbers as the largest factor. */
 static inline int64_t pf_fft_part(const pf_fft *f) {
     return pf_fft_reals(f->largest);
 }
-/* x is kept; y is another buffer */
-void pf_fft_run(const pf_fft *f, const pf_real *x, pf_real *y, pf_real *part);
 
 #endif

@@ -10,6 +10,7 @@
 #include "peft/delta/delta_maps.h"
 
 #include "ops/op_util.h"
+#include "peft/delta/delta_loops.h"
 
 #include <string.h>
 
@@ -59,42 +60,29 @@ static buffers buffers_of(const pf_fourier_args *a, pf_real *room) {
 
 /* ---- groups of rows -------------------------------------------------------------------------- */
 
-static void load(const pf_real *x, int64_t n_rows, int64_t cols, pf_real *to) {
-    for (int64_t c = 0; c < cols; c++) {
-        pf_real *at = to + c * W;
-        for (int l = 0; l < L; l++) {
-            at[l] = l < n_rows ? x[l * cols + c] : 0;
-            at[L + l] = 0;
-        }
-    }
-}
-
 static void store(const pf_real *from, int64_t n_rows, int64_t cols, double alpha, pf_real *y) {
     for (int64_t l = 0; l < n_rows; l++) {
         for (int64_t c = 0; c < cols; c++) y[l * cols + c] = (pf_real)alpha * from[c * W + l];
     }
 }
 
-/* to[at[k]] += p_k from[of[k]], `to` cleared before */
-static void scatter(const pf_real *p, int64_t n, const pf_real *from, const int32_t *of,
-                    pf_real *to, const int32_t *at, int64_t cols) {
+/* to[at[k]] = sum of p_k from[of[k]] */
+static void scatter(const pf_delta_loops *loops, const pf_mat *p, const pf_real *from,
+                    const int32_t *of, pf_real *to, const int32_t *at, int64_t cols) {
     memset(to, 0, (size_t)pf_fft_reals(cols) * sizeof *to);
-    for (int64_t k = 0; k < n; k++) {
-        pf_real *restrict t = to + (int64_t)at[k] * W;
-        const pf_real *restrict f = from + (int64_t)of[k] * W;
-        for (int l = 0; l < W; l++) t[l] += p[k] * f[l];
-    }
+    loops->scatter(p->data, p->cols, from, of, to, at);
 }
 
 static void forward_task(void *ctx, int task, int worker) {
     const pf_rowmap_run *r = ctx;
     const pf_fourier_args *a = r->args;
+    const pf_delta_loops *loops = pf_delta_loops_of(r->isa);
     const buffers b = buffers_of(a, r->scratch + worker * room_a_worker(a));
     const int64_t first = (int64_t)task * L, n = pf_min_i64(L, r->R - first);
-    load(r->x + first * r->in_cols, n, r->in_cols, b.in);
-    pf_fft_run(a->in, b.in, b.in_done, b.part);
-    scatter(r->p[0].data, r->p[0].cols, b.in_done, a->v, b.out, a->u, a->out->n);
-    pf_fft_run(a->out, b.out, b.out_done, b.part);
+    loops->load(r->x + first * r->in_cols, n, r->in_cols, b.in);
+    loops->fft(a->in, b.in, b.in_done, b.part);
+    scatter(loops, &r->p[0], b.in_done, a->v, b.out, a->u, a->out->n);
+    loops->fft(a->out, b.out, b.out_done, b.part);
     store(b.out_done, n, r->out_cols, a->alpha, r->y + first * r->out_cols);
 }
 
@@ -105,25 +93,20 @@ static pf_real *sums_of(const pf_rowmap_run *r) {
 static void backward_task(void *ctx, int task, int worker) {
     const pf_rowmap_run *r = ctx;
     const pf_fourier_args *a = r->args;
+    const pf_delta_loops *loops = pf_delta_loops_of(r->isa);
     const buffers b = buffers_of(a, r->scratch + worker * room_a_worker(a));
     const int64_t first = (int64_t)task * L, n = pf_min_i64(L, r->R - first), K = r->p[0].cols;
-    load(r->dy + first * r->out_cols, n, r->out_cols, b.out);
-    pf_fft_run(a->out, b.out, b.out_done, b.part);
+    loops->load(r->dy + first * r->out_cols, n, r->out_cols, b.out);
+    loops->fft(a->out, b.out, b.out_done, b.part);
     if (r->d_p[0].data != NULL) {
         pf_real *sums = sums_of(r) + task * K;
-        load(r->x + first * r->in_cols, n, r->in_cols, b.in);
-        pf_fft_run(a->in, b.in, b.in_done, b.part);
-        for (int64_t k = 0; k < K; k++) {
-            const pf_real *x = b.in_done + (int64_t)a->v[k] * W,
-                          *g = b.out_done + (int64_t)a->u[k] * W;
-            pf_real sum = 0;
-            for (int l = 0; l < L; l++) sum += x[l] * g[l] - x[L + l] * g[L + l];
-            sums[k] = sum;
-        }
+        loops->load(r->x + first * r->in_cols, n, r->in_cols, b.in);
+        loops->fft(a->in, b.in, b.in_done, b.part);
+        loops->match(K, b.in_done, a->v, b.out_done, a->u, sums);
     }
     if (r->dx == NULL) return;
-    scatter(r->p[0].data, K, b.out_done, a->u, b.in, a->v, a->in->n);
-    pf_fft_run(a->in, b.in, b.in_done, b.part);
+    scatter(loops, &r->p[0], b.out_done, a->u, b.in, a->v, a->in->n);
+    loops->fft(a->in, b.in, b.in_done, b.part);
     store(b.in_done, n, r->in_cols, a->alpha, r->dx + first * r->in_cols);
 }
 
@@ -158,6 +141,7 @@ int64_t pf_fourier_room(const pf_fourier_args *a) {
 /* Row o: the transform of what has p_k e^(2 pi i u_k o / out) at v_k; as many rows as lanes. */
 void pf_fourier_add(const pf_fourier_args *a, const pf_mat *p, int64_t row0, int64_t n, float *rows,
                     pf_real *room) {
+    const pf_delta_loops *loops = pf_delta_loops_of(pf_gemm_best());
     const buffers b = buffers_of(a, room);
     const int64_t C = a->in->n;
     for (int64_t first = 0; first < n; first += L) {
@@ -170,7 +154,7 @@ void pf_fourier_add(const pf_fourier_args *a, const pf_mat *p, int64_t row0, int
                 b.in[a->v[k] * W + L + l] += p->data[k] * a->out->root[2 * at + 1];
             }
         }
-        pf_fft_run(a->in, b.in, b.in_done, b.part);
+        loops->fft(a->in, b.in, b.in_done, b.part);
         for (int64_t l = 0; l < count; l++) {
             for (int64_t c = 0; c < C; c++) {
                 float *to = rows + (first + l) * C + c;
