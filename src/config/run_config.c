@@ -18,6 +18,7 @@ static const pf_cfg_row model_rows[] = {
     PF_CFG_ENUM(pf_model_cfg, torch_dtype, "auto", "auto float32=fp32=f32=float bfloat16=bf16 float16=fp16=f16=half",
                 "type in which the base weights are held; auto: as in the file, mapped in place", .aliases = "dtype"),
     PF_CFG_STR(pf_model_cfg, device_map, "auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", .aliases = "device"),
+    PF_CFG_STR(pf_model_cfg, dropout, "config", "the base's own dropout while training: config (hidden_dropout_prob, resid_pdrop, attention_dropout and whatever else its config.json has, as transformers applies them), off, or a number for each of them"),
     PF_CFG_STR(pf_model_cfg, pad_token, NULL, "accepted; has no effect",
                .note = "changes nothing here: samples stand in one row without padding, and labels go by position"),
     PF_CFG_ENUM(pf_model_cfg, padding_side, NULL, "left right", "accepted; has no effect",

@@ -27,6 +27,7 @@ typedef struct pf_model_cfg {
     const char *revision;
     const char *torch_dtype; /* auto float32 bfloat16 float16 */
     const char *device_map;  /* auto cpu cuda cuda:N */
+    const char *dropout;     /* config, off, a number */
     const char *pad_token, *padding_side;
     bool trust_remote_code;
     int64_t num_labels;       /* 0: from labels, the base, the adapter or the data */
@@ -217,6 +218,10 @@ const char *pf_run_cfg_compute(const pf_run_cfg *run, char *line, size_t n);
 static inline bool pf_data_has_label(const pf_data_cfg *d) {
     return d->label != NULL || d->label_columns.list.n > 0;
 }
+
+/* model.dropout: PF_BASE_DROPOUT_CONFIG, a number in [0, 1), or -1 where it is neither. */
+#define PF_BASE_DROPOUT_CONFIG 2.0
+double pf_run_cfg_dropout(const char *words);
 
 /* Is bigger better? By name: not where it ends in loss, perplexity, mse or mae. */
 bool pf_metric_greater_is_better(const char *metric);

@@ -6,6 +6,7 @@
 #include "config/run_config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/banned.h"
@@ -49,6 +50,16 @@ static bool settle(pf_cfg *cfg, const char *a, const char *b) {
 
 static bool is(const char *value, const char *word) {
     return value != NULL && strcmp(value, word) == 0;
+}
+
+double pf_run_cfg_dropout(const char *words) {
+    static const char *const off[] = {"off", "no", "false", "none"};
+    char *end;
+    if (is(words, "config")) return PF_BASE_DROPOUT_CONFIG;
+    for (size_t i = 0; i < PF_COUNT(off); i++)
+        if (is(words, off[i])) return 0;
+    const double p = strtod(words, &end);
+    return end != words && *end == '\0' && p >= 0 && p < 1 ? p : -1;
 }
 
 static bool is_empty(const char *s) {
@@ -642,6 +653,10 @@ void pf_run_cfg_check(pf_run_cfg *run, pf_cfg *cfg, const pf_cfg_ext *methods, i
     check_saving(run, cfg);
     check_generation(&run->evaluation.gen, cfg, "evaluation");
     check_generation(&run->generation, cfg, "generation");
+    if (pf_run_cfg_dropout(run->model.dropout) < 0)
+        pf_cfg_complain(cfg, "model.dropout",
+                        "is %s; it should be config, off, or a number of at least 0 and below 1",
+                        run->model.dropout);
     check_seeds(run, cfg);
     check_report_to(run, cfg);
 }

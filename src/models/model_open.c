@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "formats/hf_folder.h"
+#include "nn/base_dropout.h"
 #include "nn/class_head.h"
 #include "text/json.h"
 
@@ -159,6 +160,12 @@ static void tell_conversion(const pf_model *m) {
             pf_format_bytes((double)m->converted_bytes, size, sizeof size));
 }
 
+static peft_status open_family(pf_model *m, peft_error *err) {
+    m->head_dropout = -1;
+    PF_TRY(m->family->open(m, err));
+    return pf_model_settle_head_dropout(m, err);
+}
+
 static peft_status open_model(pf_model *m, const char *path, const char *revision, pf_task task,
                               peft_error *err) {
     m->folder = PF_NEW(&m->arena, pf_hf_folder);
@@ -170,7 +177,7 @@ static peft_status open_model(pf_model *m, const char *path, const char *revisio
     m->config_path = m->folder->config;
     PF_TRY(read_config(m, task, err));
     PF_TRY(open_files(m, err));
-    PF_TRY(m->family->open(m, err));
+    PF_TRY(open_family(m, err));
     pf_model_plain_class_head(m);
     PF_TRY(pf_model_check_weights(m, err));
     tell_conversion(m);
@@ -190,7 +197,7 @@ static peft_status open_config(pf_model *m, const char *name, peft_error *err) {
         return PF_FAIL(err, PEFT_E_FORMAT, "%s: it should hold an object", name);
     }
     PF_TRY(read_config(m, PF_TASK_AUTO, err));
-    return m->family->open(m, err);
+    return open_family(m, err);
 }
 
 static pf_model *new_model(void) {
@@ -218,6 +225,7 @@ peft_status pf_model_open(pf_model **out, const char *path, const pf_model_optio
     m->ignore_left_over_weights = opt != NULL && opt->ignore_left_over_weights;
     m->convert_to = opt != NULL ? opt->dtype : PF_DTYPE_NONE;
     if (opt != NULL) m->classes = opt->classes;
+    if (opt != NULL) m->dropout = opt->dropout;
     const peft_status status = open_model(m, path, opt != NULL ? opt->revision : NULL,
                                           opt != NULL ? opt->task : PF_TASK_AUTO, err);
     m->classes = (pf_class_options){.seed = m->classes.seed}; /* lists were the caller's */

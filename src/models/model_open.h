@@ -15,7 +15,8 @@ typedef struct pf_model_options {  /* zero is the usual */
     bool shapes_only; /* for plans: config.json, and the weight files' headers where there are any;
                          nothing can be computed */
     pf_task task;     /* AUTO: as config.json's architecture has it */
-    pf_class_options classes; /* for SEQ_CLS and TOKEN_CLS */
+    pf_class_options classes;  /* for SEQ_CLS and TOKEN_CLS */
+    pf_dropout_choice dropout; /* use, p and seed */
 } pf_model_options;
 
 peft_status pf_model_open(pf_model **out, const char *path, const pf_model_options *opt,

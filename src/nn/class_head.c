@@ -2,6 +2,7 @@
 #include "nn/class_head.h"
 
 #include "base/buf.h"
+#include "nn/base_dropout.h"
 #include "base/log.h"
 #include "data/class_labels.h"
 #include "ops/loss/head_ce.h"
@@ -222,7 +223,10 @@ void pf_model_say_made(const pf_model *m) {
 /* ---- in a build ------------------------------------------------------------------------------ */
 
 peft_status pf_model_pool(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err) {
-    if (m->task != PF_TASK_SEQ_CLS || m->family->pool == NULL) return PEFT_OK;
+    const bool pools = m->task == PF_TASK_SEQ_CLS && m->family->pool != NULL;
+    const double p = b->mode == PF_BUILD_TRAIN ? m->head_dropout : 0;
+    if (!pools && p == 0) return PEFT_OK;
     PF_TRY(pf_gather_labels(b->graph, m->head->name, *hidden, hidden, err));
-    return m->family->pool(m, b, hidden, err);
+    if (pools) PF_TRY(m->family->pool(m, b, hidden, err));
+    return pf_model_drop(m, b, PF_DROP_HEAD, -1, p, m->head->name, hidden, err);
 }

@@ -1,7 +1,7 @@
 /* decoder.c - reading, opening and building the body of RMS-norm families; see decoder.h. */
 #include "nn/decoder.h"
 
-#include "base/log.h"
+#include "nn/base_dropout.h"
 #include "ops/activation/activation.h"
 #include "ops/activation/scale.h"
 #include "text/json.h"
@@ -59,7 +59,6 @@ peft_status pf_decoder_read_sizes(pf_model *m, const json_t *c, const pf_decoder
                                   pf_decoder_shape *s, peft_error *err) {
     const char *where = m->config_path;
     int64_t n_layers;
-    double dropout;
     PF_TRY(pf_json_get_int(c, where, "hidden_size", 1, MAX_WIDTH, &m->hidden, err));
     PF_TRY(pf_json_get_int(c, where, "vocab_size", 1, INT32_MAX, &m->vocab, err));
     PF_TRY(pf_json_get_int(c, where, "num_hidden_layers", 1, 10000, &n_layers, err));
@@ -77,10 +76,7 @@ peft_status pf_decoder_read_sizes(pf_model *m, const json_t *c, const pf_decoder
     m->n_layers = (int)n_layers;
     PF_TRY(read_heads(m, c, def, err));
     PF_TRY(read_activation(m, c, def, s, err));
-    PF_TRY(pf_json_opt_real(c, where, "attention_dropout", 0, &dropout, err));
-    if (dropout != 0)
-        PF_WARN("%s: attention_dropout %g is not applied while training", where, dropout);
-    return PEFT_OK;
+    return pf_model_read_dropout(m, c, "attention_dropout", 0, &s->attention_dropout, err);
 }
 
 peft_status pf_decoder_is_sliding(const pf_model *m, const json_t *c, int i, bool def,
@@ -171,6 +167,7 @@ static peft_status open_attention(place p, pf_attention_layer *a, peft_error *er
     a->scale = s->scale != 0 ? s->scale : 1 / sqrt((double)D);
     a->softcap = s->softcap;
     a->rope = true;
+    a->dropout = pf_model_attention_drop(m, PF_DROP_SELF, p.layer, s->attention_dropout);
     return PEFT_OK;
 }
 
@@ -279,20 +276,24 @@ static peft_status norm(pf_build *b, const pf_decoder *d, pf_site *site, pf_valu
     return site == NULL ? PEFT_OK : pf_site_rms_norm(b, *x, site, d->shape.eps, 0, x, err);
 }
 
-/* h = h + m branch, or h + norm(branch) */
-static peft_status join(pf_build *b, const pf_decoder *d, pf_site *at, pf_value **h,
-                        pf_value *branch, peft_error *err) {
+/* h = h + m drop(branch), or h + norm(drop(branch)) */
+static peft_status join(const pf_model *model, pf_build *b, const pf_decoder *d, pf_site *at,
+                        pf_value **h, pf_value *branch, peft_error *err) {
     const double m = d->shape.residual;
+    const int where = at->kind == PF_SITE_MLP_OUTPUT ? PF_DROP_MLP : PF_DROP_ATTENTION;
+    PF_TRY(
+        pf_model_drop(model, b, where, at->layer, d->shape.branch_dropout, at->name, &branch, err));
     PF_TRY(pf_scale(b->graph, at->name, branch, m == 0 ? 1 : m, &branch, err));
     return pf_site_join(b, at, *h, branch, h, err);
 }
 
-static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decoder_layer *y,
-                               pf_value *table, pf_value **h, peft_error *err) {
+static peft_status build_layer(const pf_model *m, pf_build *b, const pf_decoder *d,
+                               const pf_decoder_layer *y, pf_value *table, pf_value **h,
+                               peft_error *err) {
     pf_value *x = *h, *branch;
     PF_TRY(norm(b, d, y->attention_norm, &x, err));
     PF_TRY(pf_layer_attention(b, &y->attention, x, table, &branch, err));
-    PF_TRY(join(b, d, y->at.attention, h, branch, err));
+    PF_TRY(join(m, b, d, y->at.attention, h, branch, err));
 
     x = *h;
     PF_TRY(norm(b, d, y->mlp_norm, &x, err));
@@ -300,7 +301,7 @@ static peft_status build_layer(pf_build *b, const pf_decoder *d, const pf_decode
         PF_TRY(pf_layer_moe(b, &y->moe, x, &branch, &b->routes[b->n_routes++], err));
     else
         PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, x, &branch, err));
-    PF_TRY(join(b, d, y->at.mlp, h, branch, err));
+    PF_TRY(join(m, b, d, y->at.mlp, h, branch, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
 
@@ -316,7 +317,7 @@ peft_status pf_decoder_build(pf_model *m, pf_build *b, const pf_decoder *d, pf_v
     PF_TRY(pf_site_embedding_output(b, d->embedded, &h, err));
     for (int i = 0; i < m->n_layers; i++) {
         pf_graph_block_begin(b->graph, i, h);
-        PF_TRY(build_layer(b, d, &d->layers[i], tables[d->layers[i].rope], &h, err));
+        PF_TRY(build_layer(m, b, d, &d->layers[i], tables[d->layers[i].rope], &h, err));
         pf_graph_block_end(b->graph);
     }
     return pf_site_rms_norm(b, h, d->norm, d->shape.eps, 0, hidden, err);

@@ -55,10 +55,11 @@ typedef struct pf_decoder_shape {
     pf_qk_norm qk_norm;
     /* names of a layer's norms; NULL: none */
     const char *attention_norm, *attention_post_norm, *mlp_norm, *mlp_post_norm;
-    double norm_offset;      /* norms multiply by offset + w */
-    double scale, softcap;   /* of the scores; 0: 1 / sqrt(head_dim), none */
-    const pf_moe_shape *moe; /* NULL: no experts */
-    double residual;         /* what branches are multiplied by; 0: 1 */
+    double norm_offset;                       /* norms multiply by offset + w */
+    double scale, softcap;                    /* of the scores; 0: 1 / sqrt(head_dim), none */
+    const pf_moe_shape *moe;                  /* NULL: no experts */
+    double residual;                          /* what branches are multiplied by; 0: 1 */
+    double attention_dropout, branch_dropout; /* base_dropout.h; the latter of both branches */
 } pf_decoder_shape;
 
 typedef struct pf_decoder_layer {

@@ -1,6 +1,7 @@
 /* layers.c - attention and MLP from sites and ops; see layers.h. */
 #include "nn/layers.h"
 
+#include "nn/base_dropout.h"
 #include "ops/activation/activation.h"
 #include "ops/attention/rope.h"
 #include "ops/moe/moe.h"
@@ -91,12 +92,13 @@ peft_status pf_layer_attention(pf_build *b, const pf_attention_layer *l, pf_valu
     PF_TRY(project(b, l, x, qkv, err));
     PF_TRY(place(b, l, "q_rope", l->q_norm, table, &qkv[0], err));
     PF_TRY(place(b, l, "k_rope", l->k_norm, table, &qkv[1], err));
-    const pf_attention_args args = {.n_heads = l->n_heads,
-                                    .n_kv_heads = l->n_kv_heads,
-                                    .head_dim = l->head_dim,
-                                    .scale = l->scale,
-                                    .window = l->window,
-                                    .softcap = l->softcap};
+    pf_attention_args args = {.n_heads = l->n_heads,
+                              .n_kv_heads = l->n_kv_heads,
+                              .head_dim = l->head_dim,
+                              .scale = l->scale,
+                              .window = l->window,
+                              .softcap = l->softcap};
+    pf_attention_drop(b, &l->dropout, &args);
     const pf_attend at = {.name = l->name, .layer = l->layer, .prefix = l->prefix};
     PF_TRY(pf_layer_attend(b, &at, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, l->o, y, err);

@@ -7,6 +7,7 @@
 #define PF_LAYERS_H
 
 #include "nn/model.h"
+#include "ops/activation/row_mask.h"
 #include "ops/attention/attention.h"
 
 typedef struct pf_attention_layer {
@@ -18,11 +19,12 @@ typedef struct pf_attention_layer {
     bool norm_whole;          /* over all heads together (OLMo 2); else per head (Qwen3) */
     pf_site *prefix;
     int64_t n_heads, n_kv_heads, head_dim;
-    double scale;    /* of the scores */
-    double norm_eps; /* of q_norm and k_norm */
-    int64_t window;  /* 0: none */
-    double softcap;  /* of the scores; 0: none */
-    bool rope;       /* false: positions are not seen (NoPE) */
+    double scale;         /* of the scores */
+    double norm_eps;      /* of q_norm and k_norm */
+    int64_t window;       /* 0: none */
+    double softcap;       /* of the scores; 0: none */
+    bool rope;            /* false: positions are not seen (NoPE) */
+    pf_drop_args dropout; /* of the probabilities; zero: none (base_dropout.h) */
 } pf_attention_layer;
 
 /* Where an attention layer stands: its name, whose cache is its own, the site of its prefix, and

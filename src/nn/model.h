@@ -71,6 +71,17 @@ typedef struct pf_class_options {
     bool brought;             /* an adapter brings the head: what is made here is never used */
 } pf_class_options;
 
+/* Which of the dropouts that a base model has are active in training (base_dropout.h); zero: none.
+ */
+typedef enum pf_dropout_use { PF_DROPOUT_OFF, PF_DROPOUT_CONFIG, PF_DROPOUT_FIXED } pf_dropout_use;
+typedef struct pf_dropout_choice {
+    pf_dropout_use use;
+    double p;         /* FIXED: of each of them */
+    uint64_t seed;    /* of the masks */
+    bool active;      /* once open: one of them is above 0 */
+    pf_strlist found; /* what the config has above 0, or leaves to a default above 0: "key p" */
+} pf_dropout_choice;
+
 /* What an attached adapter puts before every sample: `prompt` learned rows of the batch (batch.h),
  * `prefix` learned keys and values of every layer, of the decoder where there are two stacks. The
  * positions of samples go on behind both. `each`: learned rows where a row sees those behind it,
@@ -91,6 +102,8 @@ struct pf_model {
     pf_class_options classes; /* as asked for, while opening */
     pf_strlist labels;        /* names of the classes by id; empty where targets are tokens */
     pf_strlist made;          /* tensors that no file has: random numbers, to be trained */
+    pf_dropout_choice dropout;
+    double head_dropout; /* of what the head for classes reads */
     void *family_cfg;
     pf_usual_targets usual;
     const char *name;            /* as asked for: a path or a hub name */

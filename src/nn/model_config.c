@@ -1,8 +1,6 @@
 /* model_config.c - see model_config.h. */
 #include "nn/model_config.h"
 
-#include "base/buf.h"
-#include "base/log.h"
 #include "ops/activation/activation.h"
 #include "text/json.h"
 
@@ -80,23 +78,6 @@ peft_status pf_model_read_eps(const pf_model *m, const char *key, double *eps, p
     if (*eps >= 0 && isfinite(*eps)) return PEFT_OK;
     return PF_FAIL(err, PEFT_E_FORMAT, "%s: %s is %g; it should be a small positive number",
                    m->config_path, key, *eps);
-}
-
-peft_status pf_model_warn_dropout(const pf_model *m, const char *const *keys, peft_error *err) {
-    pf_buf text = {0};
-    peft_status status = PEFT_OK;
-    for (int i = 0; keys[i] != NULL && status == PEFT_OK; i++) {
-        double p;
-        status = pf_json_opt_real(m->config, m->config_path, keys[i], 0, &p, err);
-        if (status == PEFT_OK && p > 0)
-            pf_buf_addf(&text, "%s%s %g", text.len == 0 ? "" : ", ", keys[i], p);
-    }
-    if (status == PEFT_OK && text.len > 0) {
-        PF_WARN("%s: %s: dropout of the base model is not applied while training", m->config_path,
-                pf_buf_str(&text));
-    }
-    pf_buf_free(&text);
-    return status;
 }
 
 peft_status pf_place_add(pf_place p, pf_site_kind kind, const char *part, int64_t out_dim,

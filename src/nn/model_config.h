@@ -26,10 +26,6 @@ peft_status pf_model_read_width(const pf_model *m, const char *key, int64_t def,
 peft_status pf_model_read_activation(const pf_model *m, const char *key, const char *def,
                                      const pf_op **out, peft_error *err);
 peft_status pf_model_read_eps(const pf_model *m, const char *key, double *eps, peft_error *err);
-/* One line for those of the keys (NULL at the end) that are above 0: such dropout is that of
- * pretraining, and is not applied. */
-peft_status pf_model_warn_dropout(const pf_model *m, const char *const *keys, peft_error *err);
-
 /* Where the sites of one layer are added: their names are `path` and a part, ".mlp.fc1". */
 typedef struct pf_place {
     pf_model *m;

@@ -137,7 +137,8 @@ static peft_status load(pf_loaded *l, const pf_load_options *opt, peft_error *er
     pf_model_options mo = {.ignore_left_over_weights = opt->ignore_left_over_weights,
                            .shapes_only = opt->shapes_only,
                            .task = opt->task,
-                           .classes = opt->classes};
+                           .classes = opt->classes,
+                           .dropout = opt->dropout};
     pf_adapter_task own;
     PF_TRY(take_task(&mo, &own, &l->arena, opt->adapter, err));
     if (opt->torch_dtype != NULL && !pf_streq(opt->torch_dtype, "auto")) {

@@ -28,11 +28,12 @@ typedef struct pf_load_options { /* zero is the usual */
     int threads;                 /* 0: one per core */
     bool tokenizer_only;
     bool ignore_left_over_weights; /* of the base: a tensor that belongs nowhere is a warning */
-    bool shapes_only;         /* plans: weights and tokenizer are looked at where they are there */
-    bool tokenizer_later;     /* it is opened beside what follows, until pf_load_tokenizer */
-    bool train_adapter;       /* gradients and moments for the adapter that is opened */
-    pf_task task;             /* AUTO: the adapter's, else the model's */
-    pf_class_options classes; /* likewise */
+    bool shapes_only;          /* plans: weights and tokenizer are looked at where they are there */
+    bool tokenizer_later;      /* it is opened beside what follows, until pf_load_tokenizer */
+    bool train_adapter;        /* gradients and moments for the adapter that is opened */
+    pf_task task;              /* AUTO: the adapter's, else the model's */
+    pf_class_options classes;  /* likewise */
+    pf_dropout_choice dropout; /* of the base, in training: use, p and seed */
 } pf_load_options;
 
 peft_status pf_load(pf_loaded *out, const pf_load_options *opt, peft_error *err);

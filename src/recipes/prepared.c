@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "data/class_weights.h"
 #include "data/data_assume.h"
+#include "base/buf.h"
+#include "nn/base_dropout.h"
 #include "nn/class_head.h"
 #include "recipes/classify.h"
 
@@ -124,6 +126,29 @@ static peft_status train_on_top(pf_prepared *p, peft_error *err) {
     return PEFT_OK;
 }
 
+/* What the base drops while it is trained, and what it would. */
+static peft_status tell_dropout(pf_prepared *p, peft_error *err) {
+    const pf_dropout_choice *d = &p->loaded.model->dropout;
+    pf_buf found = {0};
+    for (int i = 0; i < d->found.n; i++)
+        pf_buf_addf(&found, "%s%s", i == 0 ? "" : ", ", d->found.items[i]);
+    const char *has = pf_buf_str(&found);
+    if (d->use == PF_DROPOUT_CONFIG && d->active)
+        PF_INFO("dropout of the base while training, as its config has it: %s (model.dropout: off "
+                "leaves it out)",
+                has);
+    else if (d->use == PF_DROPOUT_FIXED && d->active)
+        PF_INFO("dropout of the base while training: %g everywhere (model.dropout)", d->p);
+    else if (d->use == PF_DROPOUT_OFF && d->found.n > 0)
+        PF_INFO("dropout of the base is off (model.dropout); its config has %s", has);
+    p->base_dropout = !d->active                    ? "none"
+                      : d->use == PF_DROPOUT_CONFIG ? pf_arena_strdup(&p->arena, has)
+                                                    : pf_arena_printf(&p->arena, "%g", d->p);
+    pf_buf_free(&found);
+    PF_CHECK_ALLOC(p->base_dropout, err);
+    return PEFT_OK;
+}
+
 static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, peft_error *err) {
     const pf_run_cfg *run = &p->run;
     const char *adapter = opt->adapter != NULL ? opt->adapter : run->model.adapter_name_or_path;
@@ -134,6 +159,13 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
     /* a run's own adapter (eval --adapter) says itself what it stands on */
     const bool on_top = run->model.create_new_adapter && opt->with_training &&
                         opt->adapter == NULL && adapter != NULL;
+    const double p_dropout = pf_run_cfg_dropout(run->model.dropout);
+    const pf_dropout_choice dropout = {.use = !opt->with_training || p_dropout == 0 ? PF_DROPOUT_OFF
+                                              : p_dropout == PF_BASE_DROPOUT_CONFIG
+                                                  ? PF_DROPOUT_CONFIG
+                                                  : PF_DROPOUT_FIXED,
+                                       .p = p_dropout,
+                                       .seed = (uint64_t)run->training.seed};
     const pf_load_options load = {.model = run->model.name_or_path,
                                   .task = pf_task_find(run->peft.task_type),
                                   .classes = {.labels = &run->model.labels.list,
@@ -143,6 +175,7 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                               .seen_problem = p->look.problem,
                                               .seen_why = p->look.why,
                                               .seed = (uint64_t)run->training.seed},
+                                  .dropout = dropout,
                                   .adapter = adapter,
                                   .tokenizer = run->model.tokenizer_name_or_path,
                                   .torch_dtype = run->model.torch_dtype,
@@ -153,6 +186,7 @@ static peft_status open_model(pf_prepared *p, const pf_prepare_options *opt, pef
                                   .tokenizer_later = true,
                                   .train_adapter = opt->with_training && !on_top};
     PF_TRY(pf_load(&p->loaded, &load, err));
+    if (opt->with_training) PF_TRY(tell_dropout(p, err));
     PF_TRY(settle_classes(p, err));
     if (on_top)
         PF_TRY(train_on_top(p, err));
@@ -450,7 +484,7 @@ static peft_status prepare(pf_prepared *p, const pf_prepare_options *opt, peft_e
     if (opt->with_training) PF_TRY(choose_compute(p, err));
     pf_run_timing_phase(&p->timing, "compute");
     if (opt->with_data && opt->with_training) {
-        p->dropout = pf_adapter_has_dropout(p->loaded.adapter);
+        p->dropout = pf_adapter_has_dropout(p->loaded.adapter) || p->loaded.model->dropout.active;
         PF_TRY(plan_steps(p, err));
         PF_TRY(look_first(p, err));
         PF_TRY(plan_memory(p, err));

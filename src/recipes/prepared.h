@@ -43,6 +43,7 @@ typedef struct pf_prepared {
     pf_compute_choice compute; /* of training; evaluation is in f32 */
     bool save_bf16;            /* activations wait for the backward pass in bf16 */
     bool dropout;              /* random masks are active in training */
+    const char *base_dropout;  /* those of the base: "embd_pdrop 0.1, ...", "0.1" or "none" */
     pf_memory_request request;
     pf_evaluator_options evaluation; /* of the request */
     pf_memory_plan memory;

@@ -151,6 +151,7 @@ static peft_status write_environment(pf_sft *s, const char *base, const char *he
         {"isa", pf_isa_name(pf_cpu_level())},
         {"compute", pf_compute_name(s->p.compute.type)},
         {"saved_dtype", s->p.save_bf16 ? "bfloat16" : "float32"},
+        {"base_dropout", s->p.base_dropout},
         {"tokens_per_batch", tokens},
         {"saved_for_backward", pf_save_policy_name(s->p.memory.policy)},
     };

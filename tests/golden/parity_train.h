@@ -130,6 +130,10 @@ static inline void open_model(fixture *f) {
     mo.task = task.task;
     mo.classes.n_labels = task.n_labels;
     mo.classes.problem = pf_problem_find(text_of(f->info, "problem"));
+    const char *seed = text_of(f->info, "dropout_seed");
+    if (seed != NULL)
+        mo.dropout =
+            (pf_dropout_choice){.use = PF_DROPOUT_CONFIG, .seed = strtoull(seed, NULL, 10)};
     OK(pf_model_open(&f->model, dir, &mo, &err));
     if (pf_streq(text_of(f->info, "method"), "full")) {
         const pf_peft_cfg cfg = {.method = "full", .given = true};

@@ -48,3 +48,15 @@ near() { # name, tolerance, overrides
 near small_batches 1e-4 training.tokens_per_batch=16
 near checkpointing 1e-4 training.gradient_checkpointing=true
 near unfused 1e-4 training.fuse=false
+
+# The base's own dropout beside the adapter's: masks do not know of threads or of what is computed again.
+train training.output_dir=base model.dropout=0.1 || fail "dropout of the base"
+[ "$(sha base)" != "$want" ] || fail "dropout of the base should have changed the adapter"
+want=$(sha base)
+losses base >losses.want
+again base_two_threads model.dropout=0.1 training.num_threads=2
+again base_three_threads model.dropout=0.1 training.num_threads=3 training.dataloader_num_workers=2
+near base_small_batches 1e-4 model.dropout=0.1 training.tokens_per_batch=16
+near base_checkpointing 1e-4 model.dropout=0.1 training.gradient_checkpointing=true
+near base_unfused 1e-4 model.dropout=0.1 training.fuse=false
+differs base_other_rate model.dropout=0.2

@@ -10,6 +10,7 @@
  * with pad_token_id + 1 rows that stand for padding. Names and defaults are those of transformers'
  * configuration_<model_type>.py; files of the bare models, and of those that predict masked words,
  * are bases whose head is made new. */
+#include "nn/base_dropout.h"
 #include "nn/class_head.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
@@ -33,6 +34,7 @@ typedef struct bert_layer {
     pf_site *q, *k, *v, *out, *up, *down;
     pf_site *attention_norm, *mlp_norm;
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } bert_layer;
 
@@ -41,7 +43,7 @@ typedef struct bert {
     bool is_roberta;
     int64_t intermediate, n_types;
     int32_t first_position; /* row of the table for position 0 */
-    double eps;
+    double eps, dropout, attention_dropout;
     const pf_op *act;
     bert_layer *layers;
     pf_site *types, *positions, *norm, *embedded;
@@ -65,8 +67,6 @@ static peft_status read_positions(pf_model *m, bert *l, peft_error *err) {
 }
 
 static peft_status read_config(pf_model *m, bert *l, peft_error *err) {
-    static const char *const dropouts[] = {"hidden_dropout_prob", "attention_probs_dropout_prob",
-                                           "classifier_dropout", NULL};
     const json_t *c = m->config;
     const char *where = m->config_path, *kind;
     bool decoder;
@@ -82,7 +82,10 @@ static peft_status read_config(pf_model *m, bert *l, peft_error *err) {
                        "%s: %s is not supported for %s; encoders with absolute positions are",
                        where, decoder ? "is_decoder" : kind, m->architecture);
     PF_TRY(read_positions(m, l, err));
-    return pf_model_warn_dropout(m, dropouts, err);
+    PF_TRY(pf_model_read_dropout(m, c, "hidden_dropout_prob", 0.1, &l->dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attention_probs_dropout_prob", 0.1, &l->attention_dropout,
+                                 err));
+    return pf_model_read_head_dropout(m, l->dropout, err);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -115,6 +118,7 @@ static peft_status open_layer(pf_model *m, bert *l, int i, peft_error *err) {
     PF_TRY(pf_model_set_join_module(m, y->at.mlp, block, ".output", err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -165,13 +169,14 @@ static peft_status open_pooled(pf_model *m, peft_error *err) {
 
 static peft_status attention(const pf_model *m, pf_build *b, const bert_layer *y, pf_value *x,
                              pf_value **out, peft_error *err) {
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_heads,
-                                    .head_dim = m->head_dim,
-                                    .scale = 1 / sqrt((double)m->head_dim),
-                                    .bidirectional = true};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_heads,
+                              .head_dim = m->head_dim,
+                              .scale = 1 / sqrt((double)m->head_dim),
+                              .bidirectional = true};
     pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->q, y->k, y->v}, 3, qkv, err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, y->out, out, err);
 }
@@ -181,8 +186,12 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const bert_layer 
     const bert *l = m->family_cfg;
     pf_value *branch; // (T,C)
     PF_TRY(attention(m, b, y, *h, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_ATTENTION, y->attend.layer, l->dropout, y->out->name,
+                         &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, *h, &branch, err));
+    PF_TRY(
+        pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->dropout, y->down->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
@@ -196,6 +205,7 @@ static peft_status bert_build(pf_model *m, pf_build *b, pf_value **hidden, peft_
     PF_TRY(pf_site_positions(b, l->positions, PF_SPACE_TOKENS, l->first_position, &positions, err));
     PF_TRY(pf_add(b->graph, l->positions->name, h, positions, &h, err));
     PF_TRY(pf_site_layer_norm(b, h, l->norm, l->eps, 0, &h, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_EMBEDDING, -1, l->dropout, l->norm->name, &h, err));
     PF_TRY(pf_site_embedding_output(b, l->embedded, &h, err));
     for (int i = 0; i < m->n_layers; i++) {
         pf_graph_block_begin(b->graph, i, h);
@@ -208,6 +218,9 @@ static peft_status bert_build(pf_model *m, pf_build *b, pf_value **hidden, peft_
 
 static peft_status pool(pf_model *m, pf_build *b, pf_value **rows, peft_error *err) {
     const bert *l = m->family_cfg;
+    if (l->is_roberta)
+        PF_TRY(pf_model_drop(m, b, PF_DROP_HEAD_INPUT, -1, m->head_dropout, l->dense->name, rows,
+                             err));
     PF_TRY(pf_site_linear(b, *rows, l->dense, rows, err));
     return pf_softcap(b->graph, l->dense->name, *rows, 1, rows, err); /* 1 tanh(x / 1) */
 }

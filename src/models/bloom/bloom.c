@@ -9,6 +9,7 @@
  * apply_residual_connection_post_layernorm the stream goes on from n in place of h. Names and
  * defaults are those of transformers' configuration_bloom.py; the first files lack the
  * "transformer." of every name. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/activation/activation.h"
@@ -29,11 +30,12 @@ static const char *const old_names[] = {"transformer.", "", NULL};
 typedef struct bloom_layer {
     pf_site *input_norm, *post_attention_norm, *qkv, *dense, *up, *down;
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } bloom_layer;
 
 typedef struct bloom {
-    double eps;
+    double eps, attention_dropout, dropout;
     bool residual_of_norm;
     const float *slopes; // (H)
     bloom_layer *layers;
@@ -43,7 +45,6 @@ typedef struct bloom {
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static peft_status read_config(pf_model *m, bloom *l, peft_error *err) {
-    static const char *const dropouts[] = {"attention_dropout", "hidden_dropout", NULL};
     static const pf_size_keys keys = {{"n_embed", "hidden_size"},
                                       {"n_layer", "num_hidden_layers"},
                                       {"n_head", "num_attention_heads"},
@@ -56,7 +57,9 @@ static peft_status read_config(pf_model *m, bloom *l, peft_error *err) {
     PF_TRY(pf_json_opt_bool(c, where, "apply_residual_connection_post_layernorm", false,
                             &l->residual_of_norm, err));
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", true, &m->tie_word_embeddings, err));
-    PF_TRY(pf_model_warn_dropout(m, dropouts, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "hidden_dropout", 0, &l->dropout, err));
+    PF_TRY(pf_model_read_head_dropout(m, l->dropout, err));
     return pf_layer_alibi_slopes(&m->arena, m->n_heads, &l->slopes, err);
 }
 
@@ -81,6 +84,7 @@ static peft_status open_layer(pf_model *m, bloom *l, int i, peft_error *err) {
     PF_TRY(pf_model_add_block_sites(m, i, block, false, &y->at, err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -108,14 +112,15 @@ static peft_status attention(const pf_model *m, pf_build *b, const bloom_layer *
     const bloom *l = m->family_cfg;
     const int64_t D = m->head_dim;
     const pf_split_args heads = {.periods = m->n_heads, .n = 3, .width = {D, D, D}};
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_heads,
-                                    .head_dim = D,
-                                    .scale = 1 / sqrt((double)D),
-                                    .slopes = l->slopes};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_heads,
+                              .head_dim = D,
+                              .scale = 1 / sqrt((double)D),
+                              .slopes = l->slopes};
     pf_value *qkv, *part[3], *o;
     PF_TRY(pf_site_linear(b, x, y->qkv, &qkv, err));
     PF_TRY(pf_split(b->graph, y->qkv->name, qkv, &heads, part, err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, part[0], part[1], part[2], &args, &o, err));
     return pf_site_linear(b, o, y->dense, out, err);
 }
@@ -126,9 +131,13 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const bloom_layer
     pf_value *n, *branch; // (T,C)
     PF_TRY(pf_site_layer_norm(b, *h, y->input_norm, l->eps, 0, &n, err));
     PF_TRY(attention(m, b, y, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_ATTENTION, y->attend.layer, l->dropout, y->dense->name,
+                         &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, l->residual_of_norm ? n : *h, branch, h, err));
     PF_TRY(pf_site_layer_norm(b, *h, y->post_attention_norm, l->eps, 0, &n, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, &pf_op_gelu_tanh, n, &branch, err));
+    PF_TRY(
+        pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->dropout, y->down->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, l->residual_of_norm ? n : *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }

@@ -13,6 +13,7 @@
  * training. (transformers rounds each product of slope and position to bf16 as well, beyond 8 bits
  * of position: here distances are exact.) Names and defaults are those of transformers'
  * configuration_falcon.py. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/attention/rope.h"
@@ -34,12 +35,13 @@ typedef struct falcon_layer {
     pf_site *attention_norm, *mlp_norm; /* one and the same, when the branches share it */
     pf_site *qkv, *dense, *up, *down;
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } falcon_layer;
 
 typedef struct falcon {
     int64_t intermediate, n_norms;
-    double eps;
+    double eps, attention_dropout, dropout;
     bool grouped, multi_query, parallel, bias, alibi;
     const float *slopes; /* (H), NULL: RoPE */
     const pf_op *act;
@@ -84,7 +86,6 @@ static peft_status read_heads(pf_model *m, falcon *l, peft_error *err) {
 }
 
 static peft_status read_config(pf_model *m, falcon *l, peft_error *err) {
-    static const char *const dropouts[] = {"attention_dropout", "hidden_dropout", NULL};
     static const pf_size_keys keys = {{"n_embed", "hidden_size"},
                                       {"num_hidden_layers", "n_layer"},
                                       {"num_attention_heads", "n_head"},
@@ -104,8 +105,11 @@ static peft_status read_config(pf_model *m, falcon *l, peft_error *err) {
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", true, &m->tie_word_embeddings, err));
     if (l->grouped) l->parallel = true;
     if (!l->grouped) l->n_norms = l->parallel ? 1 : 2;
-    PF_TRY(pf_model_warn_dropout(m, dropouts, err));
-    return read_positions(m, l, err);
+    PF_TRY(read_positions(m, l, err));
+    PF_TRY(pf_model_read_dropout(m, c, "hidden_dropout", 0, &l->dropout, err));
+    if (l->alibi || !l->parallel) /* elsewhere nothing reads it */
+        PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
+    return pf_model_read_head_dropout(m, l->dropout, err);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -138,6 +142,7 @@ static peft_status open_layer(pf_model *m, falcon *l, int i, peft_error *err) {
     PF_TRY(pf_model_add_block_sites(m, i, block, l->parallel, &y->at, err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    if (l->alibi) y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -164,16 +169,17 @@ static peft_status attention(const pf_model *m, pf_build *b, const falcon_layer 
     const int64_t D = m->head_dim, G = m->n_heads / m->n_kv_heads;
     /* one period for each key head, behind the query heads that read it */
     const pf_split_args heads = {.periods = m->n_kv_heads, .n = 3, .width = {G * D, D, D}};
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_kv_heads,
-                                    .head_dim = D,
-                                    .scale = 1 / sqrt((double)D),
-                                    .slopes = l->slopes};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_kv_heads,
+                              .head_dim = D,
+                              .scale = 1 / sqrt((double)D),
+                              .slopes = l->slopes};
     pf_value *qkv, *part[3], *o;
     PF_TRY(pf_site_linear(b, x, y->qkv, &qkv, err));
     PF_TRY(pf_split(b->graph, y->qkv->name, qkv, &heads, part, err));
     for (int i = 0; i < 2 && table != NULL; i++)
         PF_TRY(pf_rope(b->graph, y->attend.name, part[i], table, D, &part[i], err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, part[0], part[1], part[2], &args, &o, err));
     return pf_site_linear(b, o, y->dense, out, err);
 }
@@ -182,13 +188,19 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const falcon_laye
                                pf_value *table, pf_value **h, peft_error *err) {
     const falcon *l = m->family_cfg;
     pf_value *n, *branch, *start = *h; // (T,C)
+    /* where the branches are parallel their sum is dropped, so both have the mask of one */
+    const int place = l->parallel ? PF_DROP_MLP : PF_DROP_ATTENTION;
+    const double p = l->parallel ? l->dropout : l->attention_dropout;
     PF_TRY(pf_site_layer_norm(b, start, y->attention_norm, l->eps, 0, &n, err));
     PF_TRY(attention(m, b, y, n, table, &branch, err));
+    PF_TRY(pf_model_drop(m, b, place, y->attend.layer, p, y->dense->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, start, branch, h, err));
     if (l->n_norms == 2) {
         PF_TRY(pf_site_layer_norm(b, l->parallel ? start : *h, y->mlp_norm, l->eps, 0, &n, err));
     }
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, n, &branch, err));
+    PF_TRY(
+        pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->dropout, y->down->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }

@@ -8,6 +8,7 @@
  * a transposed view, so methods and merges see rows of outputs as everywhere. c_attn is one
  * projection, [q | k | v]. Names and defaults are those of transformers' configuration_gpt2.py; the
  * first files lack the "transformer." of every name and keep the causal mask as attn.bias. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/activation/activation.h"
@@ -28,13 +29,14 @@ static const char *const old_names[] = {"transformer.", "", NULL};
 typedef struct gpt2_layer {
     pf_site *norm1, *qkv, *out, *norm2, *up, *down;
     double scale;
+    pf_drop_args dropout; /* of its scores */
     pf_attend attend;
     pf_block_sites at;
 } gpt2_layer;
 
 typedef struct gpt2 {
     int64_t intermediate;
-    double eps;
+    double eps, embedding_dropout, residual_dropout, attention_dropout;
     bool scaled, by_layer; /* scores: by the head's width, by the layer */
     const pf_op *act;
     gpt2_layer *layers;
@@ -44,7 +46,6 @@ typedef struct gpt2 {
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static peft_status read_config(pf_model *m, gpt2 *l, peft_error *err) {
-    static const char *const dropouts[] = {"attn_pdrop", "resid_pdrop", "embd_pdrop", NULL};
     static const pf_size_keys keys = {{"n_embd"}, {"n_layer"}, {"n_head"}, "n_positions", 1024};
     const json_t *c = m->config;
     const char *where = m->config_path;
@@ -63,7 +64,9 @@ static peft_status read_config(pf_model *m, gpt2 *l, peft_error *err) {
                        "supported",
                        where);
     }
-    return pf_model_warn_dropout(m, dropouts, err);
+    PF_TRY(pf_model_read_dropout(m, c, "embd_pdrop", 0.1, &l->embedding_dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attn_pdrop", 0.1, &l->attention_dropout, err));
+    return pf_model_read_dropout(m, c, "resid_pdrop", 0.1, &l->residual_dropout, err);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -85,6 +88,7 @@ static peft_status open_layer(pf_model *m, gpt2 *l, int i, peft_error *err) {
     y->scale = (l->scaled ? 1 / sqrt((double)m->head_dim) : 1) / (l->by_layer ? i + 1 : 1);
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -110,13 +114,14 @@ static peft_status attention(const pf_model *m, pf_build *b, const gpt2_layer *y
                              pf_value **out, peft_error *err) {
     const int64_t C = m->hidden;
     const pf_split_args thirds = {.periods = 1, .n = 3, .width = {C, C, C}};
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_heads,
-                                    .head_dim = m->head_dim,
-                                    .scale = y->scale};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_heads,
+                              .head_dim = m->head_dim,
+                              .scale = y->scale};
     pf_value *qkv, *part[3], *o;
     PF_TRY(pf_site_linear(b, x, y->qkv, &qkv, err));
     PF_TRY(pf_split(b->graph, y->qkv->name, qkv, &thirds, part, err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, part[0], part[1], part[2], &args, &o, err));
     return pf_site_linear(b, o, y->out, out, err);
 }
@@ -127,9 +132,13 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const gpt2_layer 
     pf_value *n, *branch; // (T,C)
     PF_TRY(pf_site_layer_norm(b, *h, y->norm1, l->eps, 0, &n, err));
     PF_TRY(attention(m, b, y, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_ATTENTION, y->attend.layer, l->residual_dropout,
+                         y->out->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     PF_TRY(pf_site_layer_norm(b, *h, y->norm2, l->eps, 0, &n, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->residual_dropout, y->down->name,
+                         &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
@@ -140,6 +149,8 @@ static peft_status gpt2_build(pf_model *m, pf_build *b, pf_value **hidden, peft_
     PF_TRY(pf_site_embed(b, m->embedding, &h, err));
     PF_TRY(pf_site_positions(b, l->positions, PF_SPACE_TOKENS, 0, &positions, err));
     PF_TRY(pf_add(b->graph, l->positions->name, h, positions, &h, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_EMBEDDING, -1, l->embedding_dropout, m->embedding->name, &h,
+                         err));
     PF_TRY(pf_site_embedding_output(b, l->embedded, &h, err));
     for (int i = 0; i < m->n_layers; i++) {
         pf_graph_block_begin(b->graph, i, h);

@@ -9,7 +9,7 @@
  * head, which layers have a sliding window, which see no positions, and what a missing key of
  * config.json means. Each is a row in `members`; the rest of the file is one model. Names and
  * defaults are those of transformers' configuration_<model_type>.py. */
-#include "base/log.h"
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "text/json.h"
 
@@ -78,7 +78,7 @@ typedef struct llama_layer {
 typedef struct llama {
     const member *is;
     int64_t intermediate;
-    double eps;
+    double eps, attention_dropout;
     bool attention_bias, mlp_bias;
     llama_layer *layers;
     pf_site *embedded, *norm;
@@ -128,7 +128,6 @@ static peft_status read_config(pf_model *m, llama *l, peft_error *err) {
     const json_t *c = m->config;
     const char *where = m->config_path, *act;
     int64_t n_layers;
-    double dropout;
     PF_TRY(pf_json_get_int(c, where, "hidden_size", 1, MAX_WIDTH, &m->hidden, err));
     PF_TRY(pf_json_get_int(c, where, "vocab_size", 1, INT32_MAX, &m->vocab, err));
     PF_TRY(pf_json_get_int(c, where, "num_hidden_layers", 1, 10000, &n_layers, err));
@@ -157,9 +156,7 @@ static peft_status read_config(pf_model *m, llama *l, peft_error *err) {
         PF_TRY(pf_json_opt_bool(c, where, "attention_bias", false, &l->attention_bias, err));
     }
     if (l->is->mlp_bias) PF_TRY(pf_json_opt_bool(c, where, "mlp_bias", false, &l->mlp_bias, err));
-    PF_TRY(pf_json_opt_real(c, where, "attention_dropout", 0, &dropout, err));
-    if (dropout != 0)
-        PF_WARN("%s: attention_dropout %g is not applied while training", where, dropout);
+    PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
 
     PF_TRY(pf_rope_spec_read(&m->rope, c, where, m->head_dim, m->max_positions, l->is->rope_theta,
                              err));
@@ -274,6 +271,7 @@ static peft_status open_layer(pf_model *m, llama *l, int i, peft_error *err) {
     a->head_dim = D;
     a->scale = 1 / sqrt((double)D);
     a->norm_eps = l->eps;
+    a->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     PF_TRY(read_nope(m, l, i, &a->rope, err));
     return read_window(m, l, i, a->rope, &a->window, err);
 }

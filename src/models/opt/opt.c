@@ -9,6 +9,8 @@
  * front. The projections are there where the embedding is narrower than the stream; the last norm
  * is not there in models that norm behind the branches, or with _remove_final_layer_norm. Names and
  * defaults are those of transformers' configuration_opt.py. */
+#include "base/log.h"
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/activation/activation.h"
@@ -31,12 +33,14 @@ typedef struct opt_layer {
     pf_site *q, *k, *v, *out, *up, *down;
     pf_site *attention_norm, *mlp_norm; /* NULL: without weights */
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } opt_layer;
 
 typedef struct opt {
     int64_t intermediate, embedding_dim;
     bool norm_before, final_norm, bias, norm_weights;
+    double dropout, attention_dropout;
     const pf_op *act;
     opt_layer *layers;
     pf_site *positions, *embedded, *norm;
@@ -46,10 +50,10 @@ typedef struct opt {
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static peft_status read_config(pf_model *m, opt *l, peft_error *err) {
-    static const char *const dropouts[] = {"dropout", "attention_dropout", "layerdrop", NULL};
     const json_t *c = m->config;
     const char *where = m->config_path;
     bool removed;
+    double layerdrop;
     PF_TRY(pf_model_read_sizes(m, &pf_usual_size_keys, err));
     PF_TRY(pf_model_read_width(m, "ffn_dim", 0, &l->intermediate, err));
     PF_TRY(pf_model_read_width(m, "word_embed_proj_dim", m->hidden, &l->embedding_dim, err));
@@ -61,7 +65,13 @@ static peft_status read_config(pf_model *m, opt *l, peft_error *err) {
         pf_json_opt_bool(c, where, "layer_norm_elementwise_affine", true, &l->norm_weights, err));
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", true, &m->tie_word_embeddings, err));
     l->final_norm = l->norm_before && !removed;
-    return pf_model_warn_dropout(m, dropouts, err);
+    PF_TRY(pf_model_read_dropout(m, c, "dropout", 0.1, &l->dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
+    PF_TRY(pf_json_opt_real(c, where, "layerdrop", 0, &layerdrop, err));
+    if (layerdrop > 0 && m->dropout.use == PF_DROPOUT_CONFIG)
+        PF_WARN("%s: layerdrop %g is not applied: no layer is left out while training", where,
+                layerdrop);
+    return PEFT_OK;
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -94,6 +104,7 @@ static peft_status open_layer(pf_model *m, opt *l, int i, peft_error *err) {
     }
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -141,12 +152,13 @@ static peft_status normed(pf_build *b, pf_site *site, const char *name, pf_value
 
 static peft_status attention(const pf_model *m, pf_build *b, const opt_layer *y, pf_value *x,
                              pf_value **out, peft_error *err) {
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_heads,
-                                    .head_dim = m->head_dim,
-                                    .scale = 1 / sqrt((double)m->head_dim)};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_heads,
+                              .head_dim = m->head_dim,
+                              .scale = 1 / sqrt((double)m->head_dim)};
     pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->q, y->k, y->v}, 3, qkv, err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, y->out, out, err);
 }
@@ -158,10 +170,14 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const opt_layer *
     pf_value *n = *h, *branch; // (T,C)
     if (l->norm_before) PF_TRY(normed(b, y->attention_norm, name, *h, &n, err));
     PF_TRY(attention(m, b, y, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_ATTENTION, y->attend.layer, l->dropout, y->out->name,
+                         &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     n = *h;
     if (l->norm_before) PF_TRY(normed(b, y->mlp_norm, name, *h, &n, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, n, &branch, err));
+    PF_TRY(
+        pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->dropout, y->down->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }

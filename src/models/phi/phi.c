@@ -8,6 +8,7 @@
  * partial_rotary_factor of a head's columns, biases everywhere, and with qk_layernorm a LayerNorm
  * of q and k that all heads share. Names and defaults are those of transformers'
  * configuration_phi.py. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/attention/rope.h"
@@ -27,12 +28,13 @@ typedef struct phi_layer {
     pf_site *norm, *q, *k, *v, *dense, *up, *down;
     pf_site *q_norm, *k_norm; /* NULL: none */
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } phi_layer;
 
 typedef struct phi {
     int64_t intermediate;
-    double eps;
+    double eps, embedding_dropout, residual_dropout, attention_dropout;
     bool qk_norm;
     const pf_op *act;
     phi_layer *layers;
@@ -42,7 +44,6 @@ typedef struct phi {
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static peft_status read_config(pf_model *m, phi *l, peft_error *err) {
-    static const char *const dropouts[] = {"attention_dropout", "resid_pdrop", "embd_pdrop", NULL};
     static const pf_rope_defaults rope = {1e4, 0.5, "rope_theta", "partial_rotary_factor"};
     const json_t *c = m->config;
     const char *where = m->config_path;
@@ -53,7 +54,9 @@ static peft_status read_config(pf_model *m, phi *l, peft_error *err) {
     PF_TRY(pf_model_read_activation(m, "hidden_act", "gelu_new", &l->act, err));
     PF_TRY(pf_json_opt_bool(c, where, "qk_layernorm", false, &l->qk_norm, err));
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", false, &m->tie_word_embeddings, err));
-    PF_TRY(pf_model_warn_dropout(m, dropouts, err));
+    PF_TRY(pf_model_read_dropout(m, c, "embd_pdrop", 0, &l->embedding_dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "resid_pdrop", 0, &l->residual_dropout, err));
     return pf_rope_spec_read_as(&m->rope, c, where, m->head_dim, m->max_positions, &rope, err);
 }
 
@@ -83,6 +86,7 @@ static peft_status open_layer(pf_model *m, phi *l, int i, peft_error *err) {
     PF_TRY(pf_model_add_block_sites(m, i, block, true, &y->at, err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -106,10 +110,10 @@ static peft_status attention(const pf_model *m, pf_build *b, const phi_layer *y,
                              pf_value *table, pf_value **out, peft_error *err) {
     const phi *l = m->family_cfg;
     const int64_t D = m->head_dim;
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_kv_heads,
-                                    .head_dim = D,
-                                    .scale = 1 / sqrt((double)D)};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_kv_heads,
+                              .head_dim = D,
+                              .scale = 1 / sqrt((double)D)};
     pf_site *head_norms[2] = {y->q_norm, y->k_norm};
     pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->q, y->k, y->v}, 3, qkv, err));
@@ -118,6 +122,7 @@ static peft_status attention(const pf_model *m, pf_build *b, const phi_layer *y,
             PF_TRY(pf_site_layer_norm(b, qkv[i], head_norms[i], l->eps, D, &qkv[i], err));
         PF_TRY(pf_rope(b->graph, y->attend.name, qkv[i], table, D, &qkv[i], err));
     }
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, y->dense, out, err);
 }
@@ -128,8 +133,12 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const phi_layer *
     pf_value *n, *branch; // (T,C)
     PF_TRY(pf_site_layer_norm(b, *h, y->norm, l->eps, 0, &n, err));
     PF_TRY(attention(m, b, y, n, table, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_ATTENTION, y->attend.layer, l->residual_dropout,
+                         y->dense->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     PF_TRY(pf_layer_mlp(b, y->up, y->down, l->act, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->residual_dropout, y->down->name,
+                         &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
@@ -139,6 +148,8 @@ static peft_status phi_build(pf_model *m, pf_build *b, pf_value **hidden, peft_e
     pf_value *h, *table; // (T,C), (T,D)
     PF_TRY(pf_layer_rope_table(b, &m->rope, &table, err));
     PF_TRY(pf_site_embed(b, m->embedding, &h, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_EMBEDDING, -1, l->embedding_dropout, m->embedding->name, &h,
+                         err));
     PF_TRY(pf_site_embedding_output(b, l->embedded, &h, err));
     for (int i = 0; i < m->n_layers; i++) {
         pf_graph_block_begin(b->graph, i, h);

@@ -5,7 +5,7 @@
  * window in every layer where the config has one. Both fused projections are one site each under
  * Hugging Face's names, and an adapter acts on them whole. Names and defaults are those of
  * transformers' configuration_phi3.py. */
-#include "base/log.h"
+#include "nn/base_dropout.h"
 #include "nn/decoder.h"
 #include "text/json.h"
 
@@ -15,17 +15,6 @@ static const char *const default_targets[] = {NULL};
 
 static const pf_decoder_defaults missing = {
     .max_positions = 4096, .eps = 1e-5, .act_key = "hidden_act", .act = "silu"};
-
-/* The dropouts of the base model, which this program leaves out. */
-static peft_status tell_dropout(const pf_model *m, peft_error *err) {
-    static const char *const keys[] = {"resid_pdrop", "embd_pdrop"};
-    for (size_t i = 0; i < PF_COUNT(keys); i++) {
-        double p;
-        PF_TRY(pf_json_opt_real(m->config, m->config_path, keys[i], 0, &p, err));
-        if (p != 0) PF_WARN("%s: %s %g is not applied while training", m->config_path, keys[i], p);
-    }
-    return PEFT_OK;
-}
 
 static peft_status phi3_open(pf_model *m, peft_error *err) {
     int64_t window;
@@ -38,7 +27,8 @@ static peft_status phi3_open(pf_model *m, peft_error *err) {
                           .attention_norm = "input_layernorm",
                           .mlp_norm = "post_attention_layernorm"};
     PF_TRY(pf_decoder_read_sizes(m, m->config, &missing, &s, err));
-    PF_TRY(tell_dropout(m, err));
+    /* embd_pdrop is a key that transformers does not read */
+    PF_TRY(pf_model_read_dropout(m, m->config, "resid_pdrop", 0, &s.branch_dropout, err));
     PF_TRY(pf_decoder_read_window(m, m->config, 0, &window, err));
     /* a number that the class has by itself; LongRoPE takes its factor from it */
     if (!json_is_number(json_object_get(m->config, "original_max_position_embeddings")) &&

@@ -8,6 +8,7 @@
  * (Bellagente et al. 2024, arXiv 2402.17834.) LayerNorm, RoPE on a part of a head's columns, a
  * gated MLP. qk_layernorm gives every head of q and k a norm of its own. Names and defaults are
  * those of transformers' configuration_stablelm.py. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/attention/rope.h"
@@ -29,12 +30,13 @@ typedef struct stablelm_layer {
     pf_gated_mlp mlp;
     pf_site **q_norms, **k_norms; /* per head; NULL: none */
     pf_attend attend;
+    pf_drop_args dropout; /* of its scores */
     pf_block_sites at;
 } stablelm_layer;
 
 typedef struct stablelm {
     int64_t intermediate;
-    double eps;
+    double eps, attention_dropout, dropout;
     bool parallel, qkv_bias, qk_norm;
     const pf_op *act;
     stablelm_layer *layers;
@@ -44,7 +46,6 @@ typedef struct stablelm {
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static peft_status read_config(pf_model *m, stablelm *l, peft_error *err) {
-    static const char *const dropouts[] = {"attention_dropout", "hidden_dropout", NULL};
     static const pf_rope_defaults rope = {1e4, 0.25, "rope_theta", "partial_rotary_factor"};
     const json_t *c = m->config;
     const char *where = m->config_path;
@@ -63,7 +64,9 @@ static peft_status read_config(pf_model *m, stablelm *l, peft_error *err) {
                        where, m->n_layers, (long long)m->n_heads);
     }
     PF_TRY(pf_json_opt_bool(c, where, "tie_word_embeddings", false, &m->tie_word_embeddings, err));
-    PF_TRY(pf_model_warn_dropout(m, dropouts, err));
+    PF_TRY(pf_model_read_dropout(m, c, "attention_dropout", 0, &l->attention_dropout, err));
+    PF_TRY(pf_model_read_dropout(m, c, "hidden_dropout", 0, &l->dropout, err));
+    PF_TRY(pf_model_read_head_dropout(m, l->dropout, err));
     return pf_rope_spec_read_as(&m->rope, c, where, m->head_dim, m->max_positions, &rope, err);
 }
 
@@ -111,6 +114,7 @@ static peft_status open_layer(pf_model *m, stablelm *l, int i, peft_error *err) 
     PF_TRY(pf_model_add_block_sites(m, i, block, l->parallel, &y->at, err));
     y->attend.name = y->attend.prefix->name;
     y->attend.layer = i;
+    y->dropout = pf_model_attention_drop(m, PF_DROP_SELF, i, l->attention_dropout);
     return PEFT_OK;
 }
 
@@ -151,10 +155,10 @@ static peft_status attention(const pf_model *m, pf_build *b, const stablelm_laye
                              pf_value *table, pf_value **out, peft_error *err) {
     const stablelm *l = m->family_cfg;
     const int64_t D = m->head_dim;
-    const pf_attention_args args = {.n_heads = m->n_heads,
-                                    .n_kv_heads = m->n_kv_heads,
-                                    .head_dim = D,
-                                    .scale = 1 / sqrt((double)D)};
+    pf_attention_args args = {.n_heads = m->n_heads,
+                              .n_kv_heads = m->n_kv_heads,
+                              .head_dim = D,
+                              .scale = 1 / sqrt((double)D)};
     pf_value *qkv[3], *o;
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->q, y->k, y->v}, 3, qkv, err));
     if (l->qk_norm) {
@@ -163,6 +167,7 @@ static peft_status attention(const pf_model *m, pf_build *b, const stablelm_laye
     }
     for (int i = 0; i < 2; i++)
         PF_TRY(pf_rope(b->graph, y->attend.name, qkv[i], table, D, &qkv[i], err));
+    pf_attention_drop(b, &y->dropout, &args);
     PF_TRY(pf_layer_attend(b, &y->attend, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, y->o, out, err);
 }
@@ -176,6 +181,8 @@ static peft_status build_layer(const pf_model *m, pf_build *b, const stablelm_la
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     if (!l->parallel) PF_TRY(pf_site_layer_norm(b, *h, y->post_attention_norm, l->eps, 0, &n, err));
     PF_TRY(pf_layer_gated_mlp_of(b, &y->mlp, n, &branch, err));
+    PF_TRY(pf_model_drop(m, b, PF_DROP_MLP, y->attend.layer, l->dropout, y->mlp.down->name, &branch,
+                         err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }

@@ -15,7 +15,8 @@
  * are those of transformers' configuration_t5.py and configuration_mt5.py.
  *
  * Encoder rows are those of PF_SPACE_SOURCE, decoder rows those of PF_SPACE_TOKENS
- * (docs/internals/engine.md). The dropout_rate of the pretraining is not applied. */
+ * (docs/internals/engine.md). dropout_rate is that of every place, attention too. */
+#include "nn/base_dropout.h"
 #include "nn/layers.h"
 #include "nn/model_config.h"
 #include "ops/activation/activation.h"
@@ -60,7 +61,7 @@ typedef struct t5_stack {
 typedef struct t5 {
     bool gated;
     int64_t inner, intermediate, buckets, max_distance;
-    double eps;
+    double eps, dropout;
     const pf_op *act;
     t5_stack encoder, decoder;
 } t5;
@@ -115,6 +116,7 @@ static peft_status read_config(pf_model *m, t5 *l, bool mt5, peft_error *err) {
                        "%s: relative_attention_max_distance %lld should be larger than half of "
                        "relative_attention_num_buckets %lld",
                        where, (long long)l->max_distance, (long long)l->buckets);
+    PF_TRY(pf_model_read_dropout(m, c, "dropout_rate", 0.1, &l->dropout, err));
     l->inner = m->n_heads * m->head_dim;
     m->n_layers =
         l->encoder.n_blocks > l->decoder.n_blocks ? l->encoder.n_blocks : l->decoder.n_blocks;
@@ -241,19 +243,36 @@ typedef struct stack_build {
     pf_value *source; /* (S, C): what the encoder made; NULL in the encoder */
 } stack_build;
 
+/* A place of dropout in this stack. */
+static int place_of(const stack_build *k, pf_drop_place place) {
+    return place + (k->s->decoder ? 0 : PF_DROP_ENCODER);
+}
+
+static peft_status drop(const stack_build *k, pf_build *b, pf_drop_place place, int layer,
+                        const char *name, pf_value **x, peft_error *err) {
+    return pf_model_drop(k->m, b, place_of(k, place), layer, k->l->dropout, name, x, err);
+}
+
+static void drop_scores(const stack_build *k, const pf_build *b, pf_drop_kind kind, int layer,
+                        pf_attention_args *args) {
+    const pf_drop_args dropout = pf_model_attention_drop(k->m, kind, layer, k->l->dropout);
+    pf_attention_drop(b, &dropout, args);
+}
+
 /* The decoder's may begin with a learned prefix, and go on with what it stored. */
 static peft_status self_attention(const stack_build *k, pf_build *b, const t5_attention *a,
                                   int layer, pf_value *x, pf_value **y, peft_error *err) {
     const pf_attend at = {
         .name = a->name, .layer = k->s->decoder ? layer : -1, .prefix = a->prefix, .bias = k->bias};
     pf_value *qkv[3], *o;
-    const pf_attention_args args = {.n_heads = k->m->n_heads,
-                                    .n_kv_heads = k->m->n_heads,
-                                    .head_dim = k->m->head_dim,
-                                    .scale = 1,
-                                    .bidirectional = !k->s->decoder,
-                                    .bias_buckets = k->l->buckets,
-                                    .bias_max_distance = k->l->max_distance};
+    pf_attention_args args = {.n_heads = k->m->n_heads,
+                              .n_kv_heads = k->m->n_heads,
+                              .head_dim = k->m->head_dim,
+                              .scale = 1,
+                              .bidirectional = !k->s->decoder,
+                              .bias_buckets = k->l->buckets,
+                              .bias_max_distance = k->l->max_distance};
+    drop_scores(k, b, k->s->decoder ? PF_DROP_SELF : PF_DROP_SELF_ENCODER, layer, &args);
     PF_TRY(pf_site_linears(b, x, (pf_site *[]){a->q, a->k, a->v}, 3, qkv, err));
     PF_TRY(pf_layer_attend(b, &at, qkv[0], qkv[1], qkv[2], &args, &o, err));
     return pf_site_linear(b, o, a->o, y, err);
@@ -265,11 +284,12 @@ static peft_status cross_attention(const stack_build *k, pf_build *b, const t5_a
                                    int layer, pf_value *x, pf_value **y, peft_error *err) {
     const bool cached = b->mode == PF_BUILD_GENERATE;
     pf_value *q, *kv[2], *o;
-    const pf_attention_args args = {.n_heads = k->m->n_heads,
-                                    .n_kv_heads = k->m->n_heads,
-                                    .head_dim = k->m->head_dim,
-                                    .scale = 1,
-                                    .cross = true};
+    pf_attention_args args = {.n_heads = k->m->n_heads,
+                              .n_kv_heads = k->m->n_heads,
+                              .head_dim = k->m->head_dim,
+                              .scale = 1,
+                              .cross = true};
+    drop_scores(k, b, PF_DROP_OVER_SOURCE, layer, &args);
     PF_TRY(pf_site_linear(b, x, a->q, &q, err));
     PF_TRY(pf_site_linears(b, k->source, (pf_site *[]){a->k, a->v}, 2, kv, err));
     if (cached) {
@@ -282,13 +302,20 @@ static peft_status cross_attention(const stack_build *k, pf_build *b, const t5_a
     return pf_site_linear(b, o, a->o, y, err);
 }
 
-static peft_status mlp(const t5 *l, pf_build *b, const t5_block *y, pf_value *x, pf_value **out,
-                       peft_error *err) {
-    if (!l->gated) return pf_layer_mlp(b, y->up, y->down, l->act, x, out, err);
-    pf_value *gu[2], *act, *h;
-    PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->gate, y->up}, 2, gu, err));
-    PF_TRY(pf_activation(b->graph, l->act, y->gate->name, gu[0], &act, err));
-    PF_TRY(pf_mul(b->graph, y->up->name, act, gu[1], &h, err));
+/* down(drop(act(up(x)))), down(drop(act(gate(x)) up(x))) */
+static peft_status mlp(const stack_build *k, pf_build *b, const t5_block *y, int layer, pf_value *x,
+                       pf_value **out, peft_error *err) {
+    const t5 *l = k->l;
+    pf_value *gu[2], *h;
+    if (l->gated) {
+        PF_TRY(pf_site_linears(b, x, (pf_site *[]){y->gate, y->up}, 2, gu, err));
+        PF_TRY(pf_activation(b->graph, l->act, y->gate->name, gu[0], &h, err));
+        PF_TRY(pf_mul(b->graph, y->up->name, h, gu[1], &h, err));
+    } else {
+        PF_TRY(pf_site_linear(b, x, y->up, &h, err));
+        PF_TRY(pf_activation(b->graph, l->act, y->up->name, h, &h, err));
+    }
+    PF_TRY(drop(k, b, PF_DROP_INNER, layer, y->down->name, &h, err));
     return pf_site_linear(b, h, y->down, out, err);
 }
 
@@ -298,14 +325,17 @@ static peft_status build_block(const stack_build *k, pf_build *b, int i, pf_valu
     pf_value *n, *branch;
     PF_TRY(pf_site_rms_norm(b, *h, y->self.norm, k->l->eps, 0, &n, err));
     PF_TRY(self_attention(k, b, &y->self, i, n, &branch, err));
+    PF_TRY(drop(k, b, PF_DROP_ATTENTION, i, y->self.o->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.attention, *h, branch, h, err));
     if (k->s->decoder) {
         PF_TRY(pf_site_rms_norm(b, *h, y->cross.norm, k->l->eps, 0, &n, err));
         PF_TRY(cross_attention(k, b, &y->cross, i, n, &branch, err));
+        PF_TRY(drop(k, b, PF_DROP_CROSS, i, y->cross.o->name, &branch, err));
         PF_TRY(pf_site_join(b, y->at.cross, *h, branch, h, err));
     }
     PF_TRY(pf_site_rms_norm(b, *h, y->mlp_norm, k->l->eps, 0, &n, err));
-    PF_TRY(mlp(k->l, b, y, n, &branch, err));
+    PF_TRY(mlp(k, b, y, i, n, &branch, err));
+    PF_TRY(drop(k, b, PF_DROP_MLP, i, y->down->name, &branch, err));
     PF_TRY(pf_site_join(b, y->at.mlp, *h, branch, h, err));
     return pf_site_block_output(b, y->at.output, h, err);
 }
@@ -313,6 +343,7 @@ static peft_status build_block(const stack_build *k, pf_build *b, int i, pf_valu
 static peft_status build_stack(stack_build *k, pf_build *b, pf_value **h, peft_error *err) {
     const pf_space space = k->s->decoder ? PF_SPACE_TOKENS : PF_SPACE_SOURCE;
     PF_TRY(pf_site_embed_rows(b, k->m->embedding, space, h, err));
+    PF_TRY(drop(k, b, PF_DROP_EMBEDDING, -1, k->m->embedding->name, h, err));
     if (k->s->embedded != NULL) PF_TRY(pf_site_embedding_output(b, k->s->embedded, h, err));
     PF_TRY(pf_site_weight(b, k->s->bias, &k->bias, err));
     for (int i = 0; i < k->s->n_blocks; i++) {
@@ -320,7 +351,8 @@ static peft_status build_stack(stack_build *k, pf_build *b, pf_value **h, peft_e
         PF_TRY(build_block(k, b, i, h, err));
         pf_graph_block_end(b->graph);
     }
-    return pf_site_rms_norm(b, *h, k->s->norm, k->l->eps, 0, h, err);
+    PF_TRY(pf_site_rms_norm(b, *h, k->s->norm, k->l->eps, 0, h, err));
+    return drop(k, b, PF_DROP_NORM, -1, k->s->norm->name, h, err);
 }
 
 static peft_status t5_build(pf_model *m, pf_build *b, pf_value **hidden, peft_error *err) {
