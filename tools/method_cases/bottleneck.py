@@ -262,6 +262,7 @@ CASES = [] if adapters is None else [
     case_hooked("par_bn_opt350m", lambda: ParBnConfig(reduction_factor=4, mh_adapter=True), "parallel, before the sum's norm", base="base_opt350m"),
     case_hooked("seq_bn_opt350m", lambda: SeqBnConfig(reduction_factor=4, mh_adapter=True), "before the sum's norm", base="base_opt350m"),
     case_hooked("adapter_plus_opt350m", lambda: AdapterPlusConfig(reduction_factor=4, stochastic_depth=0.0), "behind the sum's norm", base="base_opt350m"),
+    case("bn_post_add_bert", lambda: SeqBnConfig(reduction_factor=8, mh_adapter=True, residual_before_ln="post_add"), "the residual from before the norm", base="base_bert"),
     case("bn_gating_bert", lambda: SeqBnConfig(reduction_factor=8, mh_adapter=True, use_gating=True), "gates, between a sum and its norm", base="base_bert"),
     case("bn_gating_t5", lambda: ParBnConfig(reduction_factor=8, use_gating=True, cross_adapter=True), "gates of source and answer", base="base_t5"),
     case("loreft_bert", lambda: LoReftConfig(r=2, dropout=0.0), "orthogonal", base="base_bert"),

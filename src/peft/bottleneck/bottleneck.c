@@ -8,7 +8,7 @@
  * has no norm there):
  *
  *   h   = N(y + r) if original_ln_before, else y       the adapter's input
- *   res = y if residual_before_ln, else h              the residual around it
+ *   res = y if residual_before_ln, else h              the residual around it; post_add: y + r
  *   out = A(h) + res, with ln_after: LN(A(h)) + res, or LN(A(h) + res) if
  *         adapter_residual_before_ln;                  is_parallel: A(r) + y
  *   original_ln_after: r + out, N(r + out), r + N(out);  else out
@@ -181,7 +181,9 @@ static peft_status join_unit(pf_build *b, const unit *u, const pf_bottleneck_mix
     h = cfg->is_parallel ? stream : before ? both : branch;
     if (before && site->norm != NULL && !behind_norm)
         PF_TRY(pf_site_join_norm(b, u->reads_norm, h, &h, err));
-    rest = cfg->is_parallel || cfg->residual_before_ln ? branch : h;
+    rest = cfg->is_parallel || pf_streq(cfg->residual_before_ln, "true") ? branch
+           : pf_streq(cfg->residual_before_ln, "post_add")               ? both
+                                                                         : h;
     if (rest != branch) both = NULL;
     if (mix != NULL) {
         pf_bottleneck_flow f = {branch, h, cfg->is_parallel ? stream : rest, rest,
@@ -387,6 +389,15 @@ static peft_status attach_unit(pf_adapter *ad, pf_site *site, peft_error *err) {
     PF_CHECK_ALLOC(prefix, err);
     PF_CHECK_ALLOC(down, err);
     PF_CHECK_ALLOC(up, err);
+    if (pf_streq(cfg->residual_before_ln, "post_add") && !cfg->is_parallel &&
+        (!cfg->original_ln_before || site->norm == NULL)) {
+        return PF_FAIL(
+            err, PEFT_E_UNSUPPORTED,
+            "residual_before_ln is post_add, the sum before the model's norm: that needs "
+            "original_ln_before, and a model that norms behind a branch (BERT, Gemma 2); "
+            "%s takes true or false",
+            ad->model->architecture);
+    }
     if (cfg->is_parallel && site->parallel) {
         return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                        "%s: its MLP runs beside attention, so a parallel adapter there has no "

@@ -18,8 +18,9 @@ typedef struct pf_bottleneck_cfg {
     bool original_ln_before, original_ln_after, ln_before, ln_after;
     const char *init_weights; /* bert mam_adapter houlsby */
     bool is_parallel, use_gating;
-    const char *scaling; /* a number, learned, channel */
-    bool residual_before_ln, adapter_residual_before_ln;
+    const char *scaling;            /* a number, learned, channel */
+    const char *residual_before_ln; /* true false post_add */
+    bool adapter_residual_before_ln;
     const char *inv_adapter; /* none nice */
     double inv_adapter_reduction_factor;
     pf_cfg_ints leave_out;

@@ -66,7 +66,7 @@ void pf_bottleneck_check_config(pf_cfg *c, const void *section) {
         pf_cfg_complain(c, key_of(c, section, "init_weights"),
                         "is %s; PHM layers have weights of their own, for which only bert works",
                         b->init_weights);
-    if (!b->original_ln_after && b->residual_before_ln && !b->is_parallel)
+    if (!b->original_ln_after && pf_streq(b->residual_before_ln, "true") && !b->is_parallel)
         pf_cfg_complain(c, key_of(c, section, "original_ln_after"),
                         "is false while residual_before_ln is true: the stream that runs around "
                         "the layer would be lost; set residual_before_ln to false");
@@ -189,11 +189,19 @@ static peft_status read_phm(const json_t *c, const char *where, pf_arena *a, pf_
     return PEFT_OK;
 }
 
-static peft_status refuse(const json_t *c, const char *where, peft_error *err) {
-    if (json_is_string(json_object_get(c, "residual_before_ln"))) {
-        return PF_FAIL(err, PEFT_E_UNSUPPORTED,
-                       "%s: residual_before_ln is a word; true and false are supported", where);
-    }
+/* true, false, or a word */
+static peft_status read_residual(const json_t *c, const char *where, pf_bottleneck_cfg *b,
+                                 peft_error *err) {
+    static const char key[] = "residual_before_ln";
+    const json_t *v = json_object_get(c, key);
+    bool on;
+    b->residual_before_ln = "post_add";
+    if (pf_streq(json_string_value(v), "post_add")) return PEFT_OK;
+    if (json_is_string(v))
+        return PF_FAIL(err, PEFT_E_FORMAT, "%s: %s is '%s'; it should be true, false or post_add",
+                       where, key, json_string_value(v));
+    PF_TRY(pf_json_opt_bool(c, where, key, true, &on, err));
+    b->residual_before_ln = on ? "true" : "false";
     return PEFT_OK;
 }
 
@@ -222,10 +230,9 @@ peft_status pf_bottleneck_read_config(pf_arena *a, const json_t *file, const cha
         {"ln_after", false, &b->ln_after},
         {"is_parallel", false, &b->is_parallel},
         {"use_gating", false, &b->use_gating},
-        {"residual_before_ln", true, &b->residual_before_ln},
         {"adapter_residual_before_ln", false, &b->adapter_residual_before_ln},
     };
-    PF_TRY(refuse(c, where, err));
+    PF_TRY(read_residual(c, where, b, err));
     for (size_t i = 0; i < PF_COUNT(flags); i++)
         PF_TRY(pf_json_opt_bool(c, where, flags[i].key, flags[i].def, flags[i].at, err));
     PF_TRY(pf_json_opt_str(file, where, "name", "default", &name, err));
@@ -326,7 +333,9 @@ peft_status pf_bottleneck_write_config(const pf_adapter *ad, json_t *file, peft_
         {"phm_layer", json_boolean(b->phm_layer)},
         {"phm_rank", json_integer(b->phm_rank)},
         {"reduction_factor", factor_json(ad, b)},
-        {"residual_before_ln", json_boolean(b->residual_before_ln)},
+        {"residual_before_ln", pf_streq(b->residual_before_ln, "post_add")
+                                   ? json_string("post_add")
+                                   : json_boolean(pf_streq(b->residual_before_ln, "true"))},
         {"scaling", word != NULL ? json_string(word) : json_real(scaling)},
         {"shared_W_phm", json_boolean(b->shared_W_phm)},
         {"shared_phm_rule", json_boolean(b->shared_phm_rule)},

@@ -22,7 +22,7 @@
     PF_CFG_BOOL(pf_bottleneck_cfg, is_parallel, parallel, "the adapter reads the stream from before the branch"),               \
     PF_CFG_STR(pf_bottleneck_cfg, scaling, scale, "factor of what the adapter adds: a number, learned, or channel (one learned for each column)"), \
     PF_CFG_BOOL(pf_bottleneck_cfg, use_gating, false, "a gate learns how much of an adapter a text gets: the mean over its tokens, those to come too"), \
-    PF_CFG_BOOL(pf_bottleneck_cfg, residual_before_ln, around, "the residual around the adapter is the branch alone, else what the adapter reads"), \
+    PF_CFG_ENUM(pf_bottleneck_cfg, residual_before_ln, #around, "true=yes=on false=no=off post_add", "the residual around the adapter: the branch alone, what the adapter reads (false), or the sum before the model's norm (post_add)"), \
     PF_CFG_BOOL(pf_bottleneck_cfg, adapter_residual_before_ln, false, "with ln_after: that residual is added before the norm"), \
     PF_CFG_ENUM(pf_bottleneck_cfg, inv_adapter, inverse, "none nice", "an invertible adapter behind the embeddings"),           \
     PF_CFG_FLOAT(pf_bottleneck_cfg, inv_adapter_reduction_factor, 2, 0, 1e6, "its inner width is half of the hidden size divided by this", .flags = PF_CFG_ABOVE_MIN), \

@@ -344,7 +344,8 @@ static void refuses_files(void **state) {
         const char *config, *message;
     } cases[] = {
         {"{\"inv_adapter\": \"glow\"}", "inv_adapter 'glow' is not supported; nice is"},
-        {"{\"residual_before_ln\": \"post_add\"}", "residual_before_ln is a word"},
+        {"{\"residual_before_ln\": \"post_add\"}", "residual_before_ln is post_add"},
+        {"{\"residual_before_ln\": \"some\"}", "is 'some'; it should be true, false or post_add"},
         {"{\"reduction_factor\": 0}", "reduction_factor should be a number above 0"},
         {"{\"reduction_factor\": {\"0\": \"8\"}}", "reduction_factor should be a number above 0"},
         {"{\"reduction_factor\": {\"0\": 8}}", "reduction_factor has no number for layer 1"},
