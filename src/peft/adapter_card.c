@@ -56,7 +56,7 @@ static void add_from_pretrained(pf_buf *b, const pf_adapter *ad, const char *bas
 
 peft_status pf_adapter_write_card(const pf_adapter *ad, const char *path, peft_error *err) {
     const bool is_adapter = !pf_method_saves_model(ad->method), is_part = ad->method->state_dict;
-    const bool hub = ad->method->is_adapterhub != NULL;
+    const bool hub = ad->method->is_adapterhub != NULL || ad->n_parts > 0;
     const char *base = ad->base_name == NULL ? "" : ad->base_name;
     char line[160];
     pf_buf b = {0};

@@ -434,7 +434,7 @@ static peft_status write_model_config(const pf_adapter *ad, const char *path, pe
 
 static peft_status write_any_config(const pf_adapter *ad, const char *path, peft_error *err) {
     if (pf_method_saves_model(ad->method)) return write_model_config(ad, path, err);
-    if (ad->method->is_adapterhub == NULL) return write_config(ad, path, err);
+    if (ad->method->is_adapterhub == NULL && ad->n_parts == 0) return write_config(ad, path, err);
     json_t *c = json_object();
     PF_CHECK_ALLOC(c, err);
     peft_status status = pf_adapterhub_write_config(ad, c, err);
@@ -481,7 +481,7 @@ static peft_status save_one(const pf_adapter *ad, const char *dir, peft_error *e
 
 peft_status pf_adapter_save(const pf_adapter *ad, const char *dir, peft_error *err) {
     PF_TRY(pf_several_write(ad, dir, err));
-    if (ad->n_parts == 0) return save_one(ad, dir, err);
+    if (ad->n_parts == 0 || pf_adapterhub_is_union(ad)) return save_one(ad, dir, err);
     peft_status status = PEFT_OK;
     pf_arena a;
     pf_arena_init(&a, "parts");
@@ -518,15 +518,16 @@ static int add_files(const pf_adapter *ad, pf_arena *a, const char *folder, cons
 }
 
 int pf_adapter_files(const pf_adapter *ad, pf_arena *a, const char *names[PF_ADAPTER_FILES]) {
+    const int n_parts = pf_adapterhub_is_union(ad) ? 0 : ad->n_parts;
     int n = 0;
-    if (ad->n_parts > 0 || ad->below != NULL) names[n++] = PF_SEVERAL_FILE;
-    for (int i = 0; i < ad->n_parts; i++) {
+    if (n_parts > 0 || ad->below != NULL) names[n++] = PF_SEVERAL_FILE;
+    for (int i = 0; i < n_parts; i++) {
         const char *folder = pf_arena_printf(a, "%s/", ad->parts[i]->method->name);
         const int added = folder != NULL ? add_files(ad->parts[i], a, folder, names + n) : -1;
         if (added < 0) return -1;
         n += added;
     }
-    if (ad->n_parts > 0) return n;
+    if (n_parts > 0) return n;
     const int added = add_files(ad, a, "", names + n);
     return added < 0 ? -1 : n + added;
 }

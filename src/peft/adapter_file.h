@@ -50,6 +50,15 @@ peft_status pf_adapterhub_open(pf_adapter **out, pf_model *model, const char *di
                                peft_error *err);
 peft_status pf_adapterhub_write_config(const pf_adapter *ad, struct json_t *config,
                                        peft_error *err);
+/* The method of one `config` of AdapterHub's. */
+peft_status pf_adapterhub_method(const struct json_t *config, const char *where,
+                                 const pf_method **out, peft_error *err);
+/* Several of its methods in one folder (adapterhub_union.c): is an adapter with parts saved so, its
+ * `config`, and the adapter of such a file (*out may be set when it fails). */
+bool pf_adapterhub_is_union(const pf_adapter *ad);
+peft_status pf_adapterhub_write_union(const pf_adapter *ad, struct json_t *file, peft_error *err);
+peft_status pf_adapterhub_open_union(pf_adapter **out, pf_model *model, const struct json_t *file,
+                                     const char *where, pf_arena *a, peft_error *err);
 /* A folder with adapter_setup.json holds adapters in folders of their own: *dir becomes the one to
  * open, which has to be a fusion's. Others stay as they are. */
 peft_status pf_adapterhub_setup(const char **dir, pf_arena *a, peft_error *err);

@@ -196,6 +196,14 @@ static peft_status check_base_layer(const loader *l, const pf_stored_tensor *t, 
     return PEFT_OK;
 }
 
+/* In the adapter's own list; a parameter of a part knows its place in the part's. */
+static int index_of(const pf_adapter *ad, const pf_param *p) {
+    int i = p->index;
+    if (ad->n_parts == 0) return i;
+    for (i = 0; i < ad->params.n && ad->params.items[i] != p;) i++;
+    return i;
+}
+
 /* Where does this tensor belong? */
 static peft_status place_tensor(loader *l, int index, peft_error *err) {
     const pf_stored_tensor *t = &l->file->tensors[index];
@@ -211,12 +219,12 @@ static peft_status place_tensor(loader *l, int index, peft_error *err) {
         return is_base ? PEFT_OK : fail_nowhere(l, t, err);
     }
     if (!has_shape(t, p)) return fail_shape(l, t, p, err);
-    if (l->source[p->index] != NULL) {
+    if (l->source[index_of(l->ad, p)] != NULL) {
         return PF_FAIL(err, PEFT_E_FORMAT,
                        "%s: tensor %s is there twice, under two spellings of its name",
                        l->file->path, t->name);
     }
-    l->source[p->index] = t;
+    l->source[index_of(l->ad, p)] = t;
     return pf_stored_weight(t, l->file->path, &w, err); /* of a type that can be read */
 }
 

@@ -9,8 +9,8 @@
  * default file, pytorch_adapter.bin, is a pickle and is answered with how to turn it. */
 #include "peft/adapter_file.h"
 
-#include "base/buf.h"
 #include "base/file.h"
+#include "peft/several.h"
 #include "text/json.h"
 
 #include <stdio.h>
@@ -25,33 +25,14 @@ bool pf_adapterhub_is(const json_t *c) {
            json_object_get(c, "config_id") != NULL;
 }
 
-/* ConfigUnion: mam, unipelt and what else somebody put together. */
-static peft_status fail_union(const json_t *config, const char *where, peft_error *err) {
-    const json_t *part;
-    size_t i;
-    pf_buf parts = {0};
-    json_array_foreach(json_object_get(config, "configs"), i, part) {
-        const char *one = json_string_value(json_object_get(part, "architecture"));
-        if (i < 8) pf_buf_addf(&parts, "%s%.40s", i == 0 ? "" : ", ", one ? one : "bottleneck");
-    }
-    peft_status status = PF_FAIL(
-        err, PEFT_E_UNSUPPORTED,
-        "%s: a union of methods in one folder of AdapterHub (%s; mam and unipelt are such) is not "
-        "read; peft.method takes a list of methods, each saved in a folder of its own",
-        where, pf_buf_str(&parts));
-    pf_buf_free(&parts);
-    return status;
-}
-
-static peft_status find_method(const json_t *config, const char *where, const pf_method **out,
-                               peft_error *err) {
+peft_status pf_adapterhub_method(const json_t *config, const char *where, const pf_method **out,
+                                 peft_error *err) {
     const char *architecture;
     for (int i = 0; pf_method_table[i] != NULL; i++) {
         *out = pf_method_table[i];
         if ((*out)->is_adapterhub != NULL && (*out)->is_adapterhub(config)) return PEFT_OK;
     }
     PF_TRY(pf_json_opt_str(config, where, "architecture", "bottleneck", &architecture, err));
-    if (pf_streq(architecture, "union")) return fail_union(config, where, err);
     return PF_FAIL(err, PEFT_E_UNSUPPORTED,
                    "%s: an adapter of AdapterHub of architecture %s is not read; bottleneck "
                    "adapters, lora, prefix_tuning, reft and AdapterFusion are",
@@ -62,8 +43,8 @@ static peft_status find_method(const json_t *config, const char *where, const pf
 static peft_status check_weight_file(pf_arena *a, const char *dir, const pf_method *method,
                                      peft_error *err) {
     const char *name = pf_method_weight_file(method),
-               *old = method->weight_file != NULL ? "pytorch_model_adapter_fusion.bin"
-                                                  : "pytorch_adapter.bin";
+               *old = pf_streq(name, "adapter.safetensors") ? "pytorch_adapter.bin"
+                                                            : "pytorch_model_adapter_fusion.bin";
     const char *path = pf_path_join(a, dir, name), *pickle = pf_path_join(a, dir, old);
     PF_CHECK_ALLOC(path, err);
     PF_CHECK_ALLOC(pickle, err);
@@ -97,17 +78,24 @@ static peft_status check_base(const pf_model *m, const json_t *c, const char *wh
 
 static peft_status open_new(pf_adapter **out, pf_model *model, const char *dir, const json_t *c,
                             const char *where, pf_arena *a, peft_error *err) {
-    const pf_method *method = NULL;
+    const json_t *config = json_object_get(c, "config");
+    const bool is_union =
+        pf_streq(json_string_value(json_object_get(config, "architecture")), "union");
+    const pf_method *method = &pf_method_several;
     const char *base;
     pf_peft_cfg cfg = {.given = true};
-    PF_TRY(find_method(json_object_get(c, "config"), where, &method, err));
+    if (!is_union) PF_TRY(pf_adapterhub_method(config, where, &method, err));
     PF_TRY(check_base(model, c, where, err));
     PF_TRY(check_weight_file(a, dir, method, err));
-    PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
-    cfg.method = method->name;
     PF_TRY(pf_json_opt_str(c, where, "model_name", NULL, &base, err));
-    peft_status status = pf_adapter_attach_loaded(out, model, &cfg, err);
-    if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s", where);
+    if (is_union) {
+        PF_TRY(pf_adapterhub_open_union(out, model, c, where, a, err));
+    } else {
+        PF_TRY(method->read_config(a, c, where, &cfg.method_cfg, err));
+        cfg.method = method->name;
+        peft_status status = pf_adapter_attach_loaded(out, model, &cfg, err);
+        if (status != PEFT_OK) return pf_fail_prefix(err, status, "%s", where);
+    }
     if (base == NULL) return PEFT_OK;
     (*out)->base_name = pf_arena_strdup(&(*out)->arena, base);
     PF_CHECK_ALLOC((*out)->base_name, err);

@@ -50,8 +50,9 @@ static const struct {
     {"lora", "{\"architecture\": \"lora\"}"},
     {"mam", "{\"architecture\": \"union\", \"configs\": [{\"architecture\": \"prefix_tuning\"}, "
             "{" PARALLEL ", \"scaling\": 4.0}]}"},
-    {"unipelt", "{\"architecture\": \"union\", \"configs\": [{\"architecture\": "
-                "\"prefix_tuning\"}, {" SEQ RELU "}, {\"architecture\": \"lora\"}]}"},
+    {"unipelt",
+     "{\"architecture\": \"union\", \"configs\": [{\"architecture\": "
+     "\"prefix_tuning\", \"use_gating\": true}, {" SEQ RELU "}, {\"architecture\": \"lora\"}]}"},
     {"ia3", "{\"architecture\": \"lora\", \"intermediate_lora\": true, \"r\": 1, \"alpha\": 1, "
             "\"attn_matrices\": [\"k\", \"v\"], \"composition_mode\": \"scale\", "
             "\"init_weights\": \"ia3\"}"},

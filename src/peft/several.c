@@ -66,12 +66,13 @@ static bool add_names(json_t *object, const char *key, const char *const *names,
 }
 
 peft_status pf_several_write(const pf_adapter *ad, const char *dir, peft_error *err) {
-    if (ad->n_parts == 0 && ad->below == NULL) return PEFT_OK;
+    const int n_parts = pf_adapterhub_is_union(ad) ? 0 : ad->n_parts;
+    if (n_parts == 0 && ad->below == NULL) return PEFT_OK;
     const char *parts[PF_SEVERAL_MOST], *below[PF_SEVERAL_MOST];
     int n_below = 0;
     pf_arena a;
     pf_arena_init(&a, "adapters");
-    for (int i = 0; i < ad->n_parts; i++) parts[i] = ad->parts[i]->method->name;
+    for (int i = 0; i < n_parts; i++) parts[i] = ad->parts[i]->method->name;
     for (const pf_adapter *b = ad->below; b != NULL && n_below < PF_SEVERAL_MOST; b = b->next) {
         char whole[PATH_MAX]; /* the folder may be read from anywhere */
         below[n_below++] = realpath(b->path, whole) != NULL ? pf_arena_strdup(&a, whole) : b->path;
@@ -79,7 +80,7 @@ peft_status pf_several_write(const pf_adapter *ad, const char *dir, peft_error *
     json_t *c = json_object();
     const char *path = pf_path_join(&a, dir, PF_SEVERAL_FILE);
     peft_status status = PEFT_OK;
-    if (c == NULL || path == NULL || !add_names(c, "parts", parts, ad->n_parts) ||
+    if (c == NULL || path == NULL || !add_names(c, "parts", parts, n_parts) ||
         !add_names(c, "on_top_of", below, n_below))
         status = PF_FAIL(err, PEFT_E_NOMEM, "out of memory");
     if (status == PEFT_OK) status = pf_json_write(path, c, 0, err);
@@ -258,10 +259,23 @@ static peft_status after_step(pf_adapter *ad, const pf_step_done *done, peft_err
     return PEFT_OK;
 }
 
+/* Of a union's file. */
+static bool repeats(const pf_adapter *ad, const char *tensor) {
+    for (int i = 0; i < ad->n_parts; i++) {
+        const pf_method *m = ad->parts[i]->method;
+        if (m->repeats != NULL && m->repeats(ad->parts[i], tensor)) return true;
+    }
+    return false;
+}
+
 const pf_method pf_method_several = {
     .name = "several",
     .help = "methods that train side by side",
+    .paper = "a union of methods",
     .peft_type = "several",
+    .weight_file = "adapter.safetensors", /* where they are saved as one: AdapterHub's union */
+    .repeats = repeats,
+    .write_config = pf_adapterhub_write_union,
     .attach = attach,
     .init = init,
     .ready = ready,

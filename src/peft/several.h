@@ -4,6 +4,8 @@
  * Side by side: one pf_adapter, whose parts are adapters of one method each. Their parameters stand
  * in its blocks, so optimizer, clipping and checkpoints see one set; each part keeps its own names,
  * and its own folder: <dir>/lora/adapter_config.json, as PEFT reads it with subfolder="lora".
+ * AdapterHub's methods under one name are saved in one folder instead, its union
+ * (adapterhub_union.c).
  * On top of others: the adapters below act first and are not trained.
  *
  * Both stand in adapters.json of the folder:

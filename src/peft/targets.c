@@ -225,8 +225,7 @@ static peft_status is_target(rules *r, const pf_site *site, bool *out, peft_erro
     }
     /* a whole path means its module whatever the layers are, as in peft: lm_head, too */
     const bool whole_path = r->target == NULL && pf_strlist_has(&r->targets, site->name);
-    if (*out && r->target == NULL && !whole_path)
-        PF_TRY(layer_is_wanted(r, site->name, out, err));
+    if (*out && r->target == NULL && !whole_path) PF_TRY(layer_is_wanted(r, site->name, out, err));
     return PEFT_OK;
 }
 

@@ -6,7 +6,7 @@ from . import bottleneck
 from .bottleneck import adapters, groups
 
 if adapters is not None:
-    from adapters import IA3Config, LoRAConfig, PrefixTuningConfig
+    from adapters import ConfigUnion, IA3Config, LoRAConfig, MAMConfig, ParBnConfig, PrefixTuningConfig, SeqBnConfig
 
 
 def start(name, data, r):
@@ -46,5 +46,9 @@ CASES = [] if adapters is None else [
     case("hub_prefix", lambda: PrefixTuningConfig(prefix_length=4, bottleneck_size=6), "beside the positions, grouped heads", merges=False),
     case("hub_prefix_gpt2", lambda: PrefixTuningConfig(prefix_length=3, bottleneck_size=5, non_linearity="relu"), "learned positions", base="base_gpt2",
          merges=False),
+    case("hub_mam", lambda: MAMConfig(PrefixTuningConfig(prefix_length=3, bottleneck_size=6), ParBnConfig(reduction_factor=8)), "Mix-and-Match",
+         merges=False),
+    case("hub_union", lambda: ConfigUnion(LoRAConfig(r=3, use_gating=True), SeqBnConfig(reduction_factor=8, use_gating=True)),
+         "two with gates: UniPELT without its prefixes", base="base_gpt2", merges=False),
     case("hub_ia3_gpt2", lambda: IA3Config(), "a fused projection", base="base_gpt2"),
 ]
