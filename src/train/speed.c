@@ -267,7 +267,8 @@ static void add_up(pf_speed *out, timer *t, const pf_graph *g, const pf_step_cut
     for (int i = 0; i < g->n_nodes; i++) {
         const pf_node *n = g->nodes[i];
         const kind *k = kind_of(t, n);
-        const double s = micro * seconds_of(t, k, rate);
+        const double times = n->of_weights ? 1 : micro; /* once a step, whatever the cut */
+        const double s = times * seconds_of(t, k, rate);
         if (n->phase == PF_PHASE_FORWARD)
             out->forward += s;
         else if (n->is_recompute)
