@@ -183,6 +183,11 @@ static void another(const pf_cfg_item *item, char *out, size_t n) {
     }
 }
 
+/* An enumeration of one word, as PEFT has some for what it may offer later. */
+static bool has_one_value(const pf_cfg_item *item) {
+    return item->row->type == PF_CFG_T_ENUM && strchr(item->choices, ' ') == NULL;
+}
+
 /* Every key of every method is read, alone: rules between keys may complain, but not of its type.
  */
 static void test_every_method_key(void **state) {
@@ -195,6 +200,7 @@ static void test_every_method_key(void **state) {
         if (pf_cfg_is_section(item->row) || !of_a_method(&all.cfg, item)) continue;
         const char *method = all.cfg.items[item->parent].row->name;
         char value[128], text[512];
+        if (has_one_value(item)) continue;
         another(item, value, sizeof value);
         snprintf(text, sizeof text,
                  "model: {name_or_path: m}\ndata: {train: t, text: \"{x}\"}\n"
