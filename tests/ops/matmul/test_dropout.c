@@ -136,6 +136,45 @@ static void test_what_a_mask_depends_on(void **state) {
     }
 }
 
+/* Attention: octets of keys for rows and heads side by side, and the rows' own masks under the same
+ * numbers. All of them keep their share, and any two differ in about half of their bits. */
+static void test_masks_of_attention(void **state) {
+    (void)state;
+    enum { N = 512, MASKS = 6 };
+    static const struct {
+        uint32_t key, sample, pos;
+    } from[MASKS - 1] = {{5u << 16, 1, 9},
+                         {(5u << 16) + 1, 1, 9},
+                         {6u << 16, 1, 9},
+                         {5u << 16, 2, 9},
+                         {5u << 16, 1, 10}};
+    uint32_t octet[N / 8], pos[N / 8], sample[N / 8], key[N / 8];
+    uint8_t bits[MASKS][N / 8];
+    const pf_dropout d = pf_dropout_make_attention(0.5, 7, 3, 0),
+                     rows = pf_dropout_make(0.5, 7, 3, from[0].key);
+    for (int m = 0; m < MASKS - 1; m++) {
+        for (uint32_t q = 0; q < N / 8; q++) {
+            octet[q] = q;
+            pos[q] = from[m].pos;
+            sample[q] = from[m].sample;
+            key[q] = from[m].key;
+        }
+        pf_dropout_lanes_cpu(&d, octet, pos, sample, key, N / 8, bits[m]);
+    }
+    pf_dropout_bits_cpu(&rows, from[0].sample, from[0].pos, N, bits[MASKS - 1]);
+    for (int m = 0; m < MASKS; m++) {
+        assert_in_range(count(bits[m], N), 200, 312);
+        for (int o = 0; o < m; o++) {
+            int64_t differ = 0;
+            for (int q = 0; q < N / 8; q++) {
+                const uint8_t x = (uint8_t)(bits[m][q] ^ bits[o][q]);
+                differ += count(&x, 8);
+            }
+            assert_in_range(differ, 200, 312);
+        }
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_isas_agree),
@@ -143,6 +182,7 @@ int main(void) {
         cmocka_unit_test(test_keep_rate_and_scale),
         cmocka_unit_test(test_zero_keeps_everything),
         cmocka_unit_test(test_what_a_mask_depends_on),
+        cmocka_unit_test(test_masks_of_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
