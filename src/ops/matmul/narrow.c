@@ -13,6 +13,7 @@ enum {
     STRIP_MIN = 96,    /* fewest, unless there are not so many */
     TASKS_WANTED = 12, /* as in gemm.c */
     TASKS_A_WORKER = 2,
+    STRIPS_A_WORKER = 3,
     ROWS_MIN = 252,   /* fewest rows of a task when rows are split for the sake of more tasks */
     ROWS_A_TASK = 16, /* rows of A in a task that narrows */
     STAGE_TERMS = 384,
@@ -282,7 +283,8 @@ static void split(job *j, int n_workers) {
     const int64_t nr = j->isa->nr;
     int64_t strips = max64(1, ceil_div(g->n, STRIP_COLS)), parts = 1;
     if (strips < wanted) strips = max64(strips, min64(ceil_div(g->n, STRIP_MIN), wanted));
-    if (strips < wanted) parts = max64(1, min64(j->m / ROWS_MIN, ceil_div(wanted, strips)));
+    const int64_t enough = (int64_t)STRIPS_A_WORKER * n_workers; /* rows apart pack B again */
+    if (strips < enough) parts = max64(1, min64(j->m / ROWS_MIN, ceil_div(enough, strips)));
     j->task_cols = ceil_div(ceil_div(g->n, strips), nr) * nr;
     j->n_col_tasks = ceil_div(g->n, j->task_cols);
     j->task_rows = ceil_div(ceil_div(j->m, parts), j->isa->mr) * j->isa->mr;
