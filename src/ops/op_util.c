@@ -43,6 +43,15 @@ peft_status pf_op_need(pf_autodiff *ad, pf_value *v, pf_value **out, peft_error 
     return *out != NULL ? PEFT_OK : PF_FAIL(err, why.status, "%s", why.message);
 }
 
+peft_status pf_op_pair_vjp(pf_autodiff *ad, pf_node *n, const char *op, peft_error *err) {
+    pf_value *in[3] = {pf_grad_of(ad, n->out[0])};
+    for (int i = 0; i < 2; i++) PF_TRY(pf_op_need(ad, n->in[i], &in[1 + i], err));
+    pf_node *grad;
+    PF_TRY(pf_graph_emit(pf_grad_graph(ad), op, n->name, NULL, in, 3, &grad, err));
+    for (int i = 0; i < 2; i++) PF_TRY(pf_grad_give(ad, n->in[i], grad->out[i], err));
+    return PEFT_OK;
+}
+
 double pf_op_elements(const pf_node *n, const int64_t *rows) {
     double sum = 0;
     for (int i = 0; i < n->n_in; i++) {

@@ -20,6 +20,8 @@ pf_value *pf_op_out_like(pf_graph *g, pf_node *n, const pf_value *v);
 
 /* pf_grad_need with a status; NULL stays NULL. */
 peft_status pf_op_need(pf_autodiff *ad, pf_value *v, pf_value **out, peft_error *err);
+/* The gradient of an op of two inputs, by an op that takes dy and both of them and gives theirs. */
+peft_status pf_op_pair_vjp(pf_autodiff *ad, pf_node *n, const char *op, peft_error *err);
 
 /* Numbers read or written by this node: every input and output once. */
 double pf_op_elements(const pf_node *n, const int64_t *rows);

@@ -49,21 +49,12 @@ static peft_status grad_shape(pf_graph *g, pf_node *n, peft_error *err) {
     return PEFT_OK;
 }
 
-static peft_status vjp(pf_autodiff *ad, pf_node *n, const char *op, peft_error *err) {
-    pf_value *in[3] = {pf_grad_of(ad, n->out[0])};
-    for (int i = 0; i < 2; i++) PF_TRY(pf_op_need(ad, n->in[i], &in[1 + i], err));
-    pf_node *grad;
-    PF_TRY(pf_graph_emit(pf_grad_graph(ad), op, n->name, NULL, in, 3, &grad, err));
-    for (int i = 0; i < 2; i++) PF_TRY(pf_grad_give(ad, n->in[i], grad->out[i], err));
-    return PEFT_OK;
-}
-
 static peft_status scores_vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
-    return vjp(ad, n, "mix_scores_grad", err);
+    return pf_op_pair_vjp(ad, n, "mix_scores_grad", err);
 }
 
 static peft_status values_vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
-    return vjp(ad, n, "mix_values_grad", err);
+    return pf_op_pair_vjp(ad, n, "mix_values_grad", err);
 }
 
 /* ---- kernels --------------------------------------------------------------------------------- */

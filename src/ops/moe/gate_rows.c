@@ -21,12 +21,7 @@ static peft_status shape(pf_graph *g, pf_node *n, peft_error *err) {
 }
 
 static peft_status vjp(pf_autodiff *ad, pf_node *n, peft_error *err) {
-    pf_value *in[3] = {pf_grad_of(ad, n->out[0])};
-    for (int i = 0; i < 2; i++) PF_TRY(pf_op_need(ad, n->in[i], &in[1 + i], err));
-    pf_node *grad;
-    PF_TRY(pf_graph_emit(pf_grad_graph(ad), "gate_rows_grad", n->name, NULL, in, 3, &grad, err));
-    for (int i = 0; i < 2; i++) PF_TRY(pf_grad_give(ad, n->in[i], grad->out[i], err));
-    return PEFT_OK;
+    return pf_op_pair_vjp(ad, n, "gate_rows_grad", err);
 }
 
 /* dy, x, z -> dx, dz */
